@@ -1,0 +1,81 @@
+"""Training pairs of generated pictures: a degraded crop and its clean original."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from mprnet.data.augment import random_crop, symmetry
+from mprnet.data.synthetic.dead_leaves import dead_leaves
+
+# (generator, clean uint8 (H, W, 3)) -> degraded uint8 of the same shape.
+Degradation = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+# Goes into the file names of banks: raise it when dead_leaves comes to draw other pictures.
+GENERATOR_VERSION = 1
+
+
+def picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -> np.ndarray:
+    """Pictures 0 to ``count`` - 1 of ``seed``'s series, kept in ``folder`` so that they are drawn once.
+
+    Returns:
+        (count, size, size, 3) uint8, a read-only view of the file: pages are loaded as they are touched.
+    """
+    path = folder / f"dead_leaves_v{GENERATOR_VERSION}_seed{seed}_{count}x{size}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        bank = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
+        draw = partial(dead_leaves, seed, size=size)
+        with ProcessPoolExecutor(max(1, workers)) as pool:
+            pictures = pool.map(draw, range(count), chunksize=4)
+            for index, picture in enumerate(tqdm(pictures, "drawing pictures", count, unit="picture")):
+                bank[index] = picture
+        bank.flush()
+        del bank
+        os.replace(unfinished, path)
+    return np.load(path, mmap_mode="r")
+
+
+class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
+    """Crops of generated pictures and what a degradation makes of them.
+
+    An item is addressed by (epoch, index): which picture, crop, symmetry and degradation it shows is a function of
+    (seed, epoch, index) alone, whichever process computes it, so that any run can be repeated and gone on with.
+
+    Args:
+        pictures: (count, size, size, 3) uint8, as ``picture_bank`` gives them.
+        length: items per epoch.
+        patch: height and width of the crops, at most the pictures'.
+    """
+
+    def __init__(self, pictures: np.ndarray, degrade: Degradation, length: int, patch: int, seed: int) -> None:
+        if patch > pictures.shape[1]:
+            raise ValueError(f"a patch of {patch} does not fit into pictures of {pictures.shape[1]} pixels.")
+        self.pictures = pictures
+        self.degrade = degrade
+        self.length = length
+        self.patch = patch
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Degraded and clean crop, each (3, patch, patch) float32 in [0, 1]."""
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        picture = self.pictures[rng.integers(len(self.pictures))]
+        rows, columns = random_crop(rng, *picture.shape[:2], self.patch)
+        clean = symmetry(picture[rows, columns], int(rng.integers(8)))
+        return _to_tensor(self.degrade(rng, clean)), _to_tensor(clean)
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255

@@ -1,0 +1,48 @@
+"""Textures that leaves are filled with: noise with a power-law spectrum, stripes, fine repetition."""
+
+import numpy as np
+
+
+def power_law_noise(rng: np.random.Generator, size: int, exponent: float) -> np.ndarray:
+    """Periodic noise whose amplitude falls as frequency^-exponent; natural images have about 1.
+
+    Returns:
+        (size, size) float32, mean 0, standard deviation 1.
+    """
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
+    frequency[0, 0] = np.inf
+    spectrum = np.fft.rfft2(rng.standard_normal((size, size))) * frequency**-exponent
+    noise = np.fft.irfft2(spectrum, s=(size, size))
+    return ((noise - noise.mean()) / (noise.std() + 1e-12)).astype(np.float32)
+
+
+def stripes(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Parallel lines of one period and direction, soft or hard, bent by a slow warp; (size, size) float32."""
+    angle = rng.uniform(0, np.pi)
+    period = 2 ** rng.uniform(2.0, 5.5)
+    y, x = np.mgrid[:size, :size]
+    phase = (x * np.cos(angle) + y * np.sin(angle)) / period
+    phase += rng.uniform(0, 1.5) * power_law_noise(rng, size, 2.0)
+    wave = np.sin(2 * np.pi * phase)
+    hardness = 2 ** rng.uniform(-2, 3)
+    return (np.tanh(hardness * wave) / np.tanh(hardness)).astype(np.float32)
+
+
+def repetition(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A small random motif repeated on a grid, as in cloth, bricks and foliage; (size, size) float32."""
+    period = int(rng.integers(4, 32))
+    motif = power_law_noise(rng, period, rng.uniform(0.5, 2.0))
+    tiles = -(-size // period)
+    return np.tile(motif, (tiles, tiles))[:size, :size]
+
+
+def random_texture(rng: np.random.Generator, size: int) -> np.ndarray:
+    """One of the kinds above, (size, size) float32 of standard deviation about 1, range clipped to [-3, 3]."""
+    kind = rng.choice(3, p=[0.6, 0.25, 0.15])
+    if kind == 0:
+        texture = power_law_noise(rng, size, rng.uniform(0.5, 2.0))
+    elif kind == 1:
+        texture = stripes(rng, size)
+    else:
+        texture = repetition(rng, size)
+    return np.clip(texture, -3, 3)
