@@ -26,6 +26,4 @@ class MPRNet(Network):
         reduction: int = 4,
         bias: bool = False,
     ) -> None:
-        super().__init__(
-            n_feat, scale_unetfeats, scale_orsnetfeats, num_cab, in_c, out_c, kernel_size, reduction, bias
-        )
+        super().__init__(n_feat, scale_unetfeats, scale_orsnetfeats, num_cab, in_c, out_c, kernel_size, reduction, bias)

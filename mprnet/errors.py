@@ -1,7 +1,7 @@
 """The one kind of error that people are meant to read."""
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Something the user gave is not as needed; the message is one sentence: what, where, what to do.
 
     Programs print it alone, without a traceback, and exit with a non-zero status.

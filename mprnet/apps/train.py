@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, StackDataset
 from yacs.config import CfgNode
 
 from mprnet.apps import command
@@ -42,13 +41,13 @@ def _train(network: Callable[..., MPRNet], folder: Path) -> int:
     training, validation = _synthetic_data(settings)
     run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
     parameters = sum(p.numel() for p in model.parameters())
-    print(f"{parameters:,} parameters, {len(training):,} samples an epoch; results go to {run}")  # type: ignore[arg-type]
+    print(f"{parameters:,} parameters, {len(training):,} samples an epoch; results go to {run}")
     Trainer(model, training, validation, settings, run, _metadata(settings)).run()
     print(f"done: {run / 'model_best.pth'}")
     return 0
 
 
-def _synthetic_data(settings: CfgNode) -> tuple[Dataset[tuple[Tensor, Tensor]], Dataset[tuple[Tensor, Tensor]]]:
+def _synthetic_data(settings: CfgNode) -> tuple[SyntheticPairs, list[tuple[Tensor, Tensor]]]:
     c, t = settings.SYNTHETIC, settings.TRAINING
     low, high = c.SIGMA
 
@@ -64,8 +63,7 @@ def _synthetic_data(settings: CfgNode) -> tuple[Dataset[tuple[Tensor, Tensor]], 
     # Other pictures than the training's: another seed.
     unseen = bank(seed=t.SEED + 1, count=c.VAL_PICTURES)
     pairs = SyntheticPairs(unseen, validation_noise, c.VAL_PICTURES, c.PICTURE_SIZE, t.SEED + 1)
-    items = [pairs[0, index] for index in range(len(pairs))]
-    return training, StackDataset([a for a, _ in items], [b for _, b in items])
+    return training, [pairs[0, index] for index in range(len(pairs))]
 
 
 def _metadata(settings: CfgNode) -> dict[str, str]:

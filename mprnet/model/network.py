@@ -67,6 +67,8 @@ class MPRNet(nn.Module):
             reduction=reduction,
             bias=bias,
         )
+        # What a file of weights says beside its tensors; mprnet/model/weights.py fills and stores it.
+        self.metadata: dict[str, str] = {}
         widths = [n_feat, n_feat + scale_unetfeats, n_feat + 2 * scale_unetfeats]
         ors_width = n_feat + scale_orsnetfeats
         # One PReLU with one parameter serves every block of the network, as in the published weights.

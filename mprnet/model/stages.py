@@ -31,7 +31,6 @@ class Encoder(nn.Module):
         self.encoder_level3 = nn.Sequential(block(c3), block(c3))
         self.down12 = Downsample(c1, c2)
         self.down23 = Downsample(c2, c3)
-        self.cross_stage = cross_stage
         if cross_stage:
             self.csff_enc1 = conv(c1, c1, 1, bias)
             self.csff_enc2 = conv(c2, c2, 1, bias)
@@ -43,15 +42,14 @@ class Encoder(nn.Module):
     def forward(self, features: Tensor, encoded: Pyramid | None = None, decoded: Pyramid | None = None) -> Pyramid:
         """Features (N, C1, H, W), H and W multiples of 4, to a pyramid. ``encoded`` and ``decoded``, for CSFF, are the
         previous stage's pyramids over the same part of the image."""
-        fuse = self.cross_stage and encoded is not None and decoded is not None
         level1 = self.encoder_level1(features)
-        if fuse:
+        if encoded and decoded:
             level1 = level1 + self.csff_enc1(encoded[0]) + self.csff_dec1(decoded[0])
         level2 = self.encoder_level2(self.down12(level1))
-        if fuse:
+        if encoded and decoded:
             level2 = level2 + self.csff_enc2(encoded[1]) + self.csff_dec2(decoded[1])
         level3 = self.encoder_level3(self.down23(level2))
-        if fuse:
+        if encoded and decoded:
             level3 = level3 + self.csff_enc3(encoded[2]) + self.csff_dec3(decoded[2])
         return [level1, level2, level3]
 

@@ -1,6 +1,6 @@
 """The training loop: epochs of steps, validation, checkpoints."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ class Trainer:
 
     Args:
         training: addressed by (epoch, index); pairs of (3, H, W) tensors in [0, 1], degraded and target.
-        validation: addressed by index; pairs of the same kind, sides multiples of 8.
+        validation: pairs of the same kind, sides multiples of 8.
         folder: where checkpoints and log.csv go.
         metadata: what the weights' files say of themselves.
     """
@@ -50,7 +50,7 @@ class Trainer:
         self,
         model: MPRNet,
         training: Dataset[tuple[Tensor, Tensor]],
-        validation: Dataset[tuple[Tensor, Tensor]],
+        validation: Sequence[tuple[Tensor, Tensor]],
         settings: CfgNode,
         folder: Path,
         metadata: dict[str, str],
@@ -60,9 +60,7 @@ class Trainer:
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = torch.compile(self.model) if settings.TRAINING.COMPILE else self.model
         optim = settings.OPTIM
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=optim.LR_INITIAL, betas=(optim.BETA1, 0.999), eps=1e-8
-        )
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=optim.LR_INITIAL, betas=(optim.BETA1, 0.999), eps=1e-8)
         self.schedule = schedule(self.optimizer, optim.NUM_EPOCHS, optim.WARMUP_EPOCHS, optim.LR_MIN)
         self.order = EpochOrder(training, settings.TRAINING.SEED)  # type: ignore[arg-type]
         self.loader = DataLoader(training, optim.BATCH_SIZE, sampler=self.order, drop_last=False)
@@ -127,8 +125,7 @@ class Trainer:
         """Mean RGB PSNR of the degraded and of the restored validation images, clamped to [0, 1], in dB."""
         self.model.eval()
         scores = []
-        for index in tqdm(range(len(self.validation)), "validation", unit="image", leave=False):  # type: ignore[arg-type]
-            degraded, target = self.validation[index]
+        for degraded, target in tqdm(self.validation, "validation", unit="image", leave=False):
             restored = self.model(degraded[None].to(self.device))[0][0].clamp(0, 1).cpu()
             scores.append([psnr(image.numpy(), target.numpy()) for image in (degraded, restored)])
         before, after = np.mean(scores, axis=0)

@@ -1,5 +1,6 @@
 """What a training run is told: defaults, a YAML file, then overrides from the command line (yacs)."""
 
+import contextlib
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -129,16 +130,16 @@ def _put(settings: CfgNode, known: dict[str, Any], key: str, value: Any, where: 
     default = known[key]
     if isinstance(default, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
         # YAML 1.1 reads 2e-4 as text.
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if isinstance(default, list) and isinstance(value, (list, tuple)):
         value = [type(default[0])(v) if isinstance(v, (int, float)) else v for v in value]
         fits = all(type(v) is type(default[0]) for v in value)
     else:
         fits = type(value) is type(default)
     if not fits:
-        raise UserError(f"{where} sets {key} to {value!r}, but it takes a {type(default).__name__} such as {default!r}.")
+        raise UserError(
+            f"{where} sets {key} to {value!r}, but it takes a {type(default).__name__} such as {default!r}."
+        )
     section, name = key.split(".")
     settings[section][name] = value

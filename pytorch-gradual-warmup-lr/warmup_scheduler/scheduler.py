@@ -1,6 +1,7 @@
 """Gradual warm-up of the learning rate (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2)."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -134,20 +135,21 @@ class GradualWarmupScheduler(LRScheduler):
                 inner.step()
         self._last_lr = [_number(group["lr"]) for group in self.optimizer.param_groups]
 
-    def _warmup(self, base: float) -> float:
+    def _warmup(self, initial: float | Tensor) -> float:
+        base = _number(initial)
         share = self.last_epoch / self.total_epoch
         return base * share if self.multiplier == 1 else base * ((self.multiplier - 1) * share + 1)
 
     def _hand_over(self) -> None:
         inner = self.after_scheduler
-        start = self.base_lrs
+        start = [_number(base) for base in self.base_lrs]
         if inner is not None and not isinstance(inner, ReduceLROnPlateau):
             # What the other scheduler set when it was made is its epoch 0, for the rate before multiplication.
             start = [_number(rate) for rate in inner.get_last_lr()]
             inner.base_lrs = [_number(base) * self.multiplier for base in inner.base_lrs]
         self._set([rate * self.multiplier for rate in start])
 
-    def _set(self, rates: list[float]) -> None:
+    def _set(self, rates: Sequence[float]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)

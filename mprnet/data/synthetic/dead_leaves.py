@@ -59,7 +59,7 @@ def dead_leaves(seed: int, index: int, size: int) -> np.ndarray:
     palette = _Palette.random(rng)
     textures = [random_texture(rng, side) for _ in range(_TEXTURES)]
     contrast = rng.gamma(1.5, 0.06)
-    canvas = np.empty((side, side, 3), np.float32)
+    canvas: np.ndarray = np.empty((side, side, 3), np.float32)
     canvas[:] = palette.draw(rng)
 
     _cover(rng, canvas, palette, textures, contrast, coverage=rng.uniform(4.0, 7.0))

@@ -72,7 +72,7 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         picture = self.pictures[rng.integers(len(self.pictures))]
-        rows, columns = random_crop(rng, *picture.shape[:2], self.patch)
+        rows, columns = random_crop(rng, picture.shape[0], picture.shape[1], self.patch)
         clean = symmetry(picture[rows, columns], int(rng.integers(8)))
         return _to_tensor(self.degrade(rng, clean)), _to_tensor(clean)
 

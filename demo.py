@@ -1,0 +1,8 @@
+"""Restore your own pictures: python demo.py --task Denoising --input_dir PATH --result_dir FOLDER."""
+
+from pathlib import Path
+
+from mprnet.apps.restore import main
+
+if __name__ == "__main__":
+    main(Path(__file__).resolve().parent)

@@ -1,0 +1,98 @@
+"""Writing pictures: whole or not at all, with the depth, alpha, EXIF and colour profile they came with."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from mprnet.data.photos import Photo
+from mprnet.errors import UserError
+from mprnet.files import replacing
+
+# Suffix of the files by the name of the format.
+FORMATS = {"png": ".png", "jpg": ".jpg", "tiff": ".tif", "webp": ".webp"}
+_JPEG_QUALITY = 95
+
+
+def write_photo(path: Path, photo: Photo) -> None:
+    """Write ``photo`` in the format that the suffix of ``path`` names, one of ``FORMATS``.
+
+    PNG and TIFF keep everything (but a 16-bit TIFF no EXIF). JPEG and WebP hold 8 bits, WebP no grey.
+
+    Raises:
+        UserError: the format cannot hold the picture (alpha in a JPEG, too many pixels), or the file cannot be
+            written (no space, no permission).
+    """
+    if path.suffix == ".jpg" and photo.alpha is not None:
+        raise UserError(f"{path}: a JPEG holds no transparency, which this picture has; choose another --format.")
+    try:
+        with replacing(path) as unfinished:
+            _write(unfinished, path.suffix, photo)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be written in this format ({error}).") from error
+
+
+def _write(file: Path, suffix: str, photo: Photo) -> None:
+    array = _channels(photo)
+    if array.dtype == np.uint16 and suffix == ".png":
+        file.write_bytes(encode_png_16_bit(array, photo.exif, photo.icc))
+    elif array.dtype == np.uint16 and suffix == ".tif":
+        tifffile.imwrite(
+            file,
+            array,
+            photometric="minisblack" if photo.grey else "rgb",
+            planarconfig="contig",
+            extrasamples=["unassalpha"] if photo.alpha is not None else None,
+            compression="zlib",
+            predictor=True,
+            iccprofile=photo.icc,
+            metadata=None,
+            software=False,
+        )
+    else:
+        if array.dtype == np.uint16:
+            array = np.rint(array / 257).astype(np.uint8)
+        options: dict[str, object] = {"exif": photo.exif} if photo.exif else {}
+        if photo.icc:
+            options["icc_profile"] = photo.icc
+        image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+        image.save(file, **_FORMAT_OPTIONS[suffix], **options)  # type: ignore[arg-type]
+
+
+_FORMAT_OPTIONS = {
+    ".png": {"format": "PNG"},
+    ".jpg": {"format": "JPEG", "quality": _JPEG_QUALITY, "subsampling": 0},
+    ".tif": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+    ".webp": {"format": "WEBP", "lossless": True, "exact": True},
+}
+
+
+def _channels(photo: Photo) -> np.ndarray:
+    """(H, W, 1 to 4) as files hold them: grey, grey and alpha, RGB, RGBA."""
+    colour = photo.pixels[:, :, :1] if photo.grey else photo.pixels
+    return colour if photo.alpha is None else np.concatenate([colour, photo.alpha[:, :, None]], axis=2)
+
+
+def encode_png_16_bit(array: np.ndarray, exif: bytes = b"", icc: bytes | None = None) -> bytes:
+    """A PNG file of (H, W, 1 to 4) uint16: no library at hand writes 16 bits of colour with a profile and EXIF."""
+    height, width, channels = array.shape
+    rows = np.ascontiguousarray(array.astype(">u2")).view(np.uint8).reshape(height, -1)
+    # Filter 2, "up": each row minus the one above, modulo 256; a byte before each row says so.
+    filtered = np.full((height, rows.shape[1] + 1), 2, np.uint8)
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
+    if icc:
+        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
+    if exif:
+        chunks.append((b"eXIf", exif.removeprefix(b"Exif\0\0")))
+    chunks += [(b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )

@@ -1,0 +1,198 @@
+"""Pictures as cameras and browsers write them, read so that what goes out again can be what came in."""
+
+import io
+import re
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from mprnet.errors import UserError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif"})
+
+# Tags of a TIFF's first directory that describe the picture rather than how this very file stores it.
+_DESCRIPTIVE_TIFF_TAGS = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432})
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture the right way up.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 or uint16, RGB in the picture's own colour space; grey ones have three equal channels.
+        alpha: (H, W) of the same type, or None.
+        grey: whether the file held grey values.
+        exif: EXIF data as Pillow's ``Exif.tobytes`` gives it (no orientation in it), or empty.
+        icc: colour profile of ``pixels``, or None.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    grey: bool = False
+    exif: bytes = b""
+    icc: bytes | None = None
+
+    @property
+    def peak(self) -> int:
+        """The largest value: 255 or 65535."""
+        return int(np.iinfo(self.pixels.dtype).max)
+
+    def as_float(self) -> np.ndarray:
+        """Pixels as (H, W, 3) float32 in [0, 1]."""
+        return self.pixels.astype(np.float32) / np.float32(self.peak)
+
+    def with_image(self, image: np.ndarray) -> "Photo":
+        """This picture with other pixels, (H, W, 3) float in [0, 1]: rounded to its depth, grey if it is grey."""
+        if self.grey:
+            image = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+        pixels = np.rint(np.clip(image, 0, 1) * np.float32(self.peak)).astype(self.pixels.dtype)
+        return replace(self, pixels=pixels)
+
+
+def read_photo(path: Path) -> Photo:
+    """Read JPEG, PNG, TIFF, WebP, BMP and what else Pillow knows; 8 or 16 bit, grey or colour, with or without alpha.
+
+    Palette pictures come as the colours they show, 1-bit ones as grey, CMYK as sRGB. EXIF orientation is applied.
+
+    Raises:
+        UserError: not a picture, cut short, of several pages or frames, absurdly large, or of a kind not known here.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    if not data:
+        raise UserError(f"{path}: the file is empty.")
+    with warnings.catch_warnings():
+        # Of large pictures (the limit is Pillow's error, at twice its warning) and of odd metadata.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                return _decode(image, data, path)
+        except UnidentifiedImageError as error:
+            raise UserError(f"{path}: not a picture, or of a kind that cannot be read.") from error
+        except Image.DecompressionBombError as error:
+            millions = _first_number(error) // 10**6
+            raise UserError(f"{path}: absurdly large ({millions} million pixels); cut it up first.") from error
+        except UserError:
+            raise
+        except Exception as error:  # decoders of broken files raise whatever they trip over
+            raise UserError(f"{path}: broken or cut short ({_one_line(error)}).") from error
+
+
+def _decode(image: Image.Image, data: bytes, path: Path) -> Photo:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # an MPO is a JPEG with previews behind it
+        raise UserError(f"{path}: holds {frames} pages or frames; save the one to restore as a picture of its own.")
+    orientation, exif = _exif(image)
+    icc = image.info.get("icc_profile")
+    if _is_16_bit(image):
+        image.load()  # finds broken files, which OpenCV passes over in silence
+        array = _decode_16_bit(data, path)
+    else:
+        image, icc = _plain_mode(image, icc, path)
+        array = np.asarray(image)
+    if image.format != "TIFF":  # there, reading has applied it
+        array = _upright(array, orientation)
+    channels = array[:, :, None] if array.ndim == 2 else array
+    grey = channels.shape[2] <= 2
+    pixels = np.repeat(channels[:, :, :1], 3, axis=2) if grey else np.ascontiguousarray(channels[:, :, :3])
+    alpha = np.ascontiguousarray(channels[:, :, -1]) if channels.shape[2] in (2, 4) else None
+    return Photo(pixels, alpha, grey, exif, icc)
+
+
+def _is_16_bit(image: Image.Image) -> bool:
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (1,))) == 16  # type: ignore[attr-defined]  # BitsPerSample
+    return image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile)  # type: ignore[attr-defined]
+
+
+def _decode_16_bit(data: bytes, path: Path) -> np.ndarray:
+    """(H, W) or (H, W, 2 to 4) uint16: Pillow would give 8 bits of the colour ones."""
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.dtype != np.uint16:
+        raise UserError(f"{path}: a picture of 16 bits of a kind that cannot be read; save it as a 16-bit PNG.")
+    if array.ndim == 2:
+        return array
+    if array.shape[2] == 4:
+        array = cv2.cvtColor(array, cv2.COLOR_BGRA2RGBA)
+        is_grey = data[:8] == b"\x89PNG\r\n\x1a\n" and data[25] == 4  # IHDR's colour type: grey with alpha
+        return array[:, :, 2:] if is_grey else array
+    return cv2.cvtColor(array, cv2.COLOR_BGR2RGB)
+
+
+def _plain_mode(image: Image.Image, icc: bytes | None, path: Path) -> tuple[Image.Image, bytes | None]:
+    """As one of L, LA, RGB, RGBA, and the profile that still fits."""
+    format_ = image.format
+    transparent = "transparency" in image.info or image.mode in ("PA", "RGBa", "La")
+    if image.mode == "CMYK":
+        converted, icc = _cmyk_to_srgb(image, icc), None
+    elif image.mode in ("1", "L", "La", "LA"):
+        converted = image.convert("LA" if transparent or image.mode == "LA" else "L")
+    elif image.mode in ("P", "PA"):
+        converted = image.convert("RGBA" if transparent else "RGB")
+        colours = np.asarray(converted)[:, :, :3]
+        if np.all(colours == colours[:, :, :1]):
+            converted = converted.convert("LA" if transparent else "L")
+    elif image.mode in ("RGB", "RGBA", "RGBa", "RGBX", "YCbCr"):
+        converted = image.convert("RGBA" if transparent or image.mode == "RGBA" else "RGB")
+    else:
+        raise UserError(f"{path}: its pixels are of the kind {image.mode}, which is not known here; save it as RGB.")
+    converted.format = format_
+    return converted, icc
+
+
+def _cmyk_to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    if icc:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if converted is not None:
+                return converted
+        except ImageCms.PyCMSError:
+            pass  # a broken profile: as if there were none
+    return image.convert("RGB")
+
+
+def _exif(image: Image.Image) -> tuple[int, bytes]:
+    """Orientation (1 to 8) and the EXIF data without it; a picture with broken EXIF data is still a picture."""
+    try:
+        exif = image.getexif()
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        if image.format == "TIFF":
+            kept = Image.Exif()
+            kept.update({tag: value for tag, value in exif.items() if tag in _DESCRIPTIVE_TIFF_TAGS})
+            for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+                if content := exif.get_ifd(directory):
+                    kept.get_ifd(directory).update(content)
+                    kept[directory] = kept.get_ifd(directory)
+            exif = kept
+        elif ExifTags.Base.Orientation in exif:
+            del exif[ExifTags.Base.Orientation]
+        return (orientation if orientation in range(1, 9) else 1), exif.tobytes() if len(exif) else b""
+    except Exception:
+        return 1, b""
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return array
+
+
+def _one_line(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:120]
+
+
+def _first_number(error: Exception) -> int:
+    digits = re.search(r"\d+", str(error))
+    return int(digits.group()) if digits else 0
