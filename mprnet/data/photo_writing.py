@@ -33,7 +33,7 @@ def write_photo(path: Path, photo: Photo) -> None:
             _write(unfinished, path.suffix, photo)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    except ValueError as error:
+    except (ValueError, RuntimeError, struct.error) as error:
         raise UserError(f"{path}: cannot be written in this format ({error}).") from error
 
 
@@ -57,14 +57,17 @@ def _write(file: Path, suffix: str, photo: Photo) -> None:
     else:
         if array.dtype == np.uint16:
             array = np.rint(array / 257).astype(np.uint8)
-        options: dict[str, object] = {"exif": photo.exif} if photo.exif else {}
+        options = dict(_FORMAT_OPTIONS[suffix])
+        if photo.exif:
+            options["exif"] = photo.exif
+            options.pop("compression", None)  # Pillow's compressed TIFFs cannot hold EXIF's directories
         if photo.icc:
             options["icc_profile"] = photo.icc
         image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-        image.save(file, **_FORMAT_OPTIONS[suffix], **options)  # type: ignore[arg-type]
+        image.save(file, **options)  # type: ignore[arg-type]
 
 
-_FORMAT_OPTIONS = {
+_FORMAT_OPTIONS: dict[str, dict[str, object]] = {
     ".png": {"format": "PNG"},
     ".jpg": {"format": "JPEG", "quality": _JPEG_QUALITY, "subsampling": 0},
     ".tif": {"format": "TIFF", "compression": "tiff_adobe_deflate"},

@@ -88,11 +88,12 @@ def _decode(image: Image.Image, data: bytes, path: Path) -> Photo:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # an MPO is a JPEG with previews behind it
         raise UserError(f"{path}: holds {frames} pages or frames; save the one to restore as a picture of its own.")
+    is_16_bit = _is_16_bit(image)  # before EXIF is looked for, which may load the pixels and forget how they are stored
     orientation, exif = _exif(image)
     icc = image.info.get("icc_profile")
-    if _is_16_bit(image):
+    if is_16_bit:
         image.load()  # finds broken files, which OpenCV passes over in silence
-        array = _decode_16_bit(data, path)
+        array = _decode_16_bit(image, data, path)
     else:
         image, icc = _plain_mode(image, icc, path)
         array = np.asarray(image)
@@ -111,10 +112,15 @@ def _is_16_bit(image: Image.Image) -> bool:
     return image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile)  # type: ignore[attr-defined]
 
 
-def _decode_16_bit(data: bytes, path: Path) -> np.ndarray:
+def _decode_16_bit(image: Image.Image, data: bytes, path: Path) -> np.ndarray:
     """(H, W) or (H, W, 2 to 4) uint16: Pillow would give 8 bits of the colour ones."""
+    known = True
+    if image.format == "TIFF":
+        # PhotometricInterpretation grey or RGB, PlanarConfiguration interleaved: OpenCV misreads the others.
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        known = tags.get(262) in (1, 2) and tags.get(284, 1) == 1
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.dtype != np.uint16:
+    if not known or array is None or array.dtype != np.uint16:
         raise UserError(f"{path}: a picture of 16 bits of a kind that cannot be read; save it as a 16-bit PNG.")
     if array.ndim == 2:
         return array

@@ -79,9 +79,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     else:
         content, metadata = _read_pickle(path)
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    for prefix in _PREFIXES:
-        if tensors and all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    while prefix := next((p for p in _PREFIXES if tensors and all(key.startswith(p) for key in tensors)), None):
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     if not tensors:
         raise UserError(f"{path} holds no tensors, and so no weights of MPRNet.")
     return tensors, metadata

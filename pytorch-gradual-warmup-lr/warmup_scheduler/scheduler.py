@@ -1,7 +1,7 @@
 """Gradual warm-up of the learning rate (Goyal et al., "Accurate, Large Minibatch SGD", 2017, section 2.2)."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -146,7 +146,8 @@ class GradualWarmupScheduler(LRScheduler):
         if inner is not None and not isinstance(inner, ReduceLROnPlateau):
             # What the other scheduler set when it was made is its epoch 0, for the rate before multiplication.
             start = [_number(rate) for rate in inner.get_last_lr()]
-            inner.base_lrs = [_number(base) * self.multiplier for base in inner.base_lrs]
+            for scheduler in _parts(inner):
+                scheduler.base_lrs = [_number(base) * self.multiplier for base in scheduler.base_lrs]
         self._set([rate * self.multiplier for rate in start])
 
     def _set(self, rates: Sequence[float]) -> None:
@@ -156,6 +157,14 @@ class GradualWarmupScheduler(LRScheduler):
             else:
                 group["lr"] = rate
         self._last_lr = list(rates)
+
+
+def _parts(scheduler: LRScheduler) -> Iterator[LRScheduler]:
+    """The scheduler itself, or those that a SequentialLR or ChainedScheduler is made of."""
+    if hasattr(scheduler, "base_lrs"):
+        yield scheduler
+    for part in getattr(scheduler, "_schedulers", ()):
+        yield from _parts(part)
 
 
 def _number(rate: float | Tensor) -> float:

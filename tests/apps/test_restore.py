@@ -1,0 +1,202 @@
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from apps import odd_files
+from mprnet import MPRNet, save_weights
+
+
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory) -> Path:
+    """Weights of a network that returns its input: every pixel of a result can then be checked."""
+    model = MPRNet(n_feat=4, scale_unetfeats=2, scale_orsnetfeats=2, num_cab=1, reduction=2)
+    with torch.no_grad():
+        for layer in (model.tail, model.sam12.conv2, model.sam23.conv2):
+            layer.weight.zero_()
+    path = tmp_path_factory.mktemp("weights") / "identity.pth"
+    save_weights(model, path)
+    return path
+
+
+def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "demo.py"), "--task", "Denoising", "--device", "cpu", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+
+
+def write_png(path: Path, value: int = 100, size: int = 9) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((size, size, 3), value, np.uint8)).save(path)
+
+
+def check(data: bytes, expected: odd_files.Expected) -> None:
+    result = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    image = Image.open(io.BytesIO(data))
+    if expected.array.ndim == 3 and expected.array.shape[2] == 2:
+        # OpenCV shows grey with alpha as four channels.
+        assert data[25] == 4  # colour type of a PNG (Pillow calls 16 bits of it RGBA)
+        result = result[:, :, 2:]
+    elif expected.array.ndim == 3:
+        result = result[:, :, [2, 1, 0, 3][: result.shape[2]]]
+    assert result.dtype == expected.array.dtype
+    assert result.shape == expected.array.shape
+    difference = np.abs(result.astype(int) - expected.array.astype(int)).max()
+    assert difference <= expected.tolerance
+    assert image.info.get("icc_profile") == expected.icc
+    assert image.getexif().get(274, 1) == 1
+    if expected.camera:
+        assert image.getexif()[271] == expected.camera
+        assert image.getexif().get_ifd(0x8769)[36867] == "2020:02:02 02:02:02"
+
+
+def test_a_folder_of_odd_files(identity, tmp_path):
+    source, results = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    right, wrong = odd_files.right(), odd_files.wrong()
+    assert len(right) + len(wrong) >= 40
+    for name, (data, _) in (right | wrong).items():
+        (source / name).write_bytes(data)
+    (source / "notes.txt").write_text("not a picture, and no failure")
+    (source / ".hidden.png").write_text("a system's file")
+    (source / "dangling.png").symlink_to(tmp_path / "nowhere")
+    (source / "folder.png").mkdir()
+
+    run = demo("--input_dir", source, "--result_dir", results, "--weights", identity)
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert f"{len(right)} of {len(right) + len(wrong) + 1} pictures restored" in run.stdout
+    errors = [line for line in run.stderr.replace("\r", "\n").splitlines() if "error: " in line]
+    assert len(errors) == len(wrong) + 1
+    for name, (_, sentence) in wrong.items():
+        (line,) = [line for line in errors if f"/{name}:" in line]
+        assert sentence in line, line
+
+    renamed = {"same.jpg": "same_jpg", "same.jpeg": "same_jpeg", "turned16.tif": "turned16_tif", "rgb8.tif": "rgb8_tif"}
+    renamed |= {"rgb16.tif": "rgb16_tif", "profile.jpg": "profile_jpg"}
+    made = {path.name: path.read_bytes() for path in results.iterdir()}
+    assert set(made) == {renamed.get(name, Path(name).stem) + ".png" for name in right}
+    for name, (_, expected) in right.items():
+        try:
+            check(made[renamed.get(name, Path(name).stem) + ".png"], expected)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: {error}") from error
+
+    again = demo("--input_dir", source, "--result_dir", results, "--weights", identity)
+    assert again.returncode == 1
+    assert {path.name: path.read_bytes() for path in results.iterdir()} == made
+
+
+@pytest.mark.parametrize("format_", ["jpg", "tiff", "webp"])
+def test_other_formats(identity, tmp_path, format_):
+    right = odd_files.right()
+    names = ["rgb8.png", "rgb16.png", "grey8.png", "profile.jpg", "rgba16.png", "grey_alpha8.png"]
+    for name in names:
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(right[name][0])
+    run = demo(
+        "--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity, "--format", format_
+    )
+    assert run.returncode == (1 if format_ == "jpg" else 0)
+    suffix = {"jpg": ".jpg", "tiff": ".tif", "webp": ".webp"}[format_]
+    for name in names:
+        path = tmp_path / "out" / (Path(name).stem + suffix)
+        expected = right[name][1]
+        if format_ == "jpg" and "a" in name.replace("grey8", "").split(".")[0].removeprefix("profile"):
+            assert not path.exists()
+            continue
+        array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert array.shape[:2] == expected.array.shape[:2]
+        if format_ == "tiff":
+            assert array.dtype == expected.array.dtype
+            if name == "rgb16.png":
+                assert np.array_equal(array[:, :, ::-1], expected.array)
+        image = Image.open(io.BytesIO(path.read_bytes()))
+        assert image.info.get("icc_profile") == expected.icc
+        if expected.camera:
+            assert image.getexif()[271] == expected.camera
+
+
+def test_recursive_keeps_the_tree_and_skips_the_results(identity, tmp_path):
+    write_png(tmp_path / "a.png", 10)
+    write_png(tmp_path / "deep" / "er" / "a.png", 20)
+    for _ in range(2):
+        run = demo("--input_dir", tmp_path, "--result_dir", tmp_path / "out", "--weights", identity, "--recursive")
+        assert run.returncode == 0, run.stderr
+        assert "2 of 2" in run.stdout
+    made = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    assert made == ["a.png", "deep/er/a.png"]
+
+
+def test_one_file_and_a_comparison(identity, tmp_path):
+    write_png(tmp_path / "in" / "a.png", 30)
+    run = demo("--input_dir", tmp_path / "in" / "a.png", "--result_dir", tmp_path, "--weights", identity, "--compare")
+    assert run.returncode == 0, run.stderr
+    beside = cv2.imread(str(tmp_path / "a_compare.png"))
+    assert beside.shape == (9, 9 + 8 + 9, 3)
+    assert (beside[:, :9] == 30).all()
+    assert (beside[:, -9:] == 30).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--input_dir", "{}/nowhere"], "no file or folder"),
+        (["--input_dir", "{}/empty"], "holds no pictures (0 other files)"),
+        (["--input_dir", "{}/nested"], "only folders (one, two): name one of them, or add --recursive"),
+        (["--input_dir", "{}/in", "--result_dir", "{}/in"], "would overwrite"),
+        (["--input_dir", "{}/in", "--device", "cuda:77"], "no device cuda:77"),
+        (["--input_dir", "{}/in", "--weights", "{}/nothing.pth"], "no file of weights"),
+        (["--input_dir", "{}/in", "--result_dir", "{}/in/a.png"], "cannot be written"),
+    ],
+)
+def test_wrong_arguments_get_a_sentence(identity, tmp_path, arguments, sentence):
+    write_png(tmp_path / "in" / "a.png")
+    (tmp_path / "empty").mkdir()
+    for name in ("one", "two"):
+        write_png(tmp_path / "nested" / name / "a.png")
+    given = [part.format(tmp_path) for part in arguments]
+    if "--weights" not in given:
+        given += ["--weights", str(identity)]
+    if "--result_dir" not in given:
+        given += ["--result_dir", str(tmp_path / "out")]
+    run = demo(*given)
+    assert run.returncode != 0
+    assert "Traceback" not in run.stderr
+    assert sentence in run.stderr
+    assert (tmp_path / "in" / "a.png").stat().st_size > 0
+
+
+def test_result_names_never_meet(tmp_path):
+    from mprnet.inference.folder import plan
+
+    names = ["a.jpg", "a.png", "a_jpg.png", "A.PNG", "a.jpeg", "a_compare.png", "b.tif"]
+    jobs = plan([tmp_path / name for name in names], tmp_path, tmp_path / "out", ".png", compare=True)
+    results = [str(path).lower() for job in jobs for path in (job.result, job.comparison)]
+    assert len(set(results)) == 2 * len(names)
+    assert {job.source.name: job.result.name for job in jobs}["a.png"] == "a.png"
+
+
+def test_the_published_weights_are_taken_if_they_are_there(identity, tmp_path, capsys):
+    from mprnet.apps.restore import choose_weights
+
+    task = tmp_path / "Denoising"
+    (task / "pretrained_models").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"put the published model_denoising\.pth into"):
+        choose_weights(task, None)
+    bundled = task / "pretrained_models" / "model_denoising_lite.safetensors"
+    bundled.write_bytes(b"")
+    assert choose_weights(task, None) == bundled
+    assert "not the paper's" in capsys.readouterr().out
+    published = task / "pretrained_models" / "model_denoising.pth"
+    published.write_bytes(b"")
+    assert choose_weights(task, None) == published
+    assert choose_weights(task, identity) == identity

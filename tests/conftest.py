@@ -1,0 +1,37 @@
+"""What many tests share: the golden facts, the tasks' networks, and a network small enough to run in no time."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from mprnet import MPRNet
+
+ROOT = Path(__file__).parents[1]
+TASKS = ("Deblurring", "Denoising", "Deraining")
+
+
+def read_fact(name: str) -> Any:
+    """A file of figures of the published network (tests/facts)."""
+    return json.loads((ROOT / "tests" / "facts" / name).read_text())
+
+
+def task_module(task: str, name: str) -> ModuleType:
+    """A module of a task's folder, as ``python TASK/name.py`` would find it."""
+    spec = importlib.util.spec_from_file_location(f"{task}_{name}", ROOT / task / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def tiny() -> MPRNet:
+    """A whole MPRNet of a few thousand parameters, random but the same in every test."""
+    torch.manual_seed(0)
+    return MPRNet(n_feat=4, scale_unetfeats=2, scale_orsnetfeats=3, num_cab=1, reduction=2).eval()

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from mprnet.data.augment import random_crop, symmetry
+from mprnet.data.synthetic.dead_leaves import dead_leaves
+from mprnet.data.synthetic.noise import gaussian_noise
+from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
+
+
+def test_a_picture_depends_on_seed_and_index_alone():
+    first = dead_leaves(3, 7, 64)
+    np.random.default_rng(0).random(9)
+    assert np.array_equal(first, dead_leaves(3, 7, 64))
+    assert not np.array_equal(first, dead_leaves(3, 8, 64))
+    assert not np.array_equal(first, dead_leaves(4, 7, 64))
+    assert first.shape == (64, 64, 3)
+    assert first.dtype == np.uint8
+
+
+def test_pictures_have_the_spectrum_of_photographs():
+    """Amplitude falls about as 1 / frequency: slope between -0.7 and -1.9 (photographs: about -0.9 to -1.5)."""
+    size = 128
+    spectra = [np.abs(np.fft.fft2(dead_leaves(1, i, size).mean(axis=2))) for i in range(12)]
+    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
+    bands = 2.0 ** np.arange(-6, -1.5, 0.5)
+    mean = [np.mean([s[(radius >= b) & (radius < b * 2**0.5)].mean() for s in spectra]) for b in bands]
+    slope = np.polyfit(np.log(bands), np.log(mean), 1)[0]
+    assert -1.9 < slope < -0.7
+
+
+@pytest.mark.parametrize("sigma", [0.0, 5.0, 30.0])
+def test_noise_has_the_sigma_asked_for_and_is_rounded(sigma):
+    clean = np.full((200, 200, 3), 128, np.uint8)
+    noisy = gaussian_noise(np.random.default_rng(1), clean, sigma)
+    assert noisy.dtype == np.uint8
+    assert np.std(noisy.astype(float)) == pytest.approx(sigma, abs=0.1)
+
+
+def test_noise_is_clipped():
+    white = np.full((50, 50, 3), 250, np.uint8)
+    assert gaussian_noise(np.random.default_rng(1), white, 50).max() == 255
+
+
+def test_the_eight_symmetries_are_eight():
+    image = np.arange(12).reshape(2, 2, 3)
+    assert len({symmetry(image, k).tobytes() for k in range(8)}) == 8
+    assert np.array_equal(symmetry(image, 0), image)
+
+
+def test_crops_reach_every_border():
+    rng = np.random.default_rng(0)
+    crops = [random_crop(rng, 10, 12, 8) for _ in range(300)]
+    assert {rows.start for rows, _ in crops} == {0, 1, 2}
+    assert {columns.start for _, columns in crops} == {0, 1, 2, 3, 4}
+
+
+def test_a_bank_is_drawn_once_and_whole(tmp_path):
+    bank = picture_bank(tmp_path, seed=2, count=3, size=32, workers=2)
+    assert bank.shape == (3, 32, 32, 3)
+    assert np.array_equal(bank[1], dead_leaves(2, 1, 32))
+    (file,) = tmp_path.iterdir()
+    written = file.stat().st_mtime_ns
+    picture_bank(tmp_path, seed=2, count=3, size=32, workers=2)
+    assert file.stat().st_mtime_ns == written
+
+
+def test_items_depend_on_seed_epoch_and_index_alone():
+    pictures = np.stack([dead_leaves(1, i, 48) for i in range(2)])
+    make = lambda seed: SyntheticPairs(pictures, lambda r, c: gaussian_noise(r, c, 20), 9, 32, seed)  # noqa: E731
+    first, second = make(1), make(1)
+    second[3, 5]
+    for a, b in zip(first[2, 4], second[2, 4], strict=True):
+        assert a.shape == (3, 32, 32)
+        assert a.equal(b)
+    assert not first[2, 4][0].equal(first[3, 4][0])
+    assert not first[2, 4][0].equal(make(2)[2, 4][0])
+    degraded, clean = first[1, 1]
+    assert (255 * degraded).round().equal(255 * degraded)
+    assert 10 < 255 * (degraded - clean).std() < 21

@@ -1,0 +1,160 @@
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from conftest import TASKS, read_fact, task_module
+from torch import nn
+
+from mprnet import MPRNet
+
+GOLDEN = read_fact("golden_forward.json")["cases"]
+
+
+def recipe_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights that the golden outputs were made with (the recipe stands in golden_forward.json)."""
+    weights = {}
+    for key, value in model.state_dict().items():
+        shape = tuple(value.shape)
+        if value.numel() == 1:
+            weights[key] = torch.full(shape, 0.25)
+        else:
+            draw = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
+            weights[key] = torch.from_numpy((draw * 0.7 / np.sqrt(np.prod(shape[1:]))).astype(np.float32))
+    return weights
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, MPRNet]:
+    made = {}
+    for task in TASKS:
+        made[task] = task_module(task, "MPRNet").MPRNet().eval()
+        made[task].load_state_dict(recipe_weights(made[task]))
+    return made
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{case['task']}-{case['seed']}")
+@torch.inference_mode()
+def test_every_stage_gives_the_published_networks_output(case, networks):
+    draw = np.random.RandomState(case["seed"]).uniform(size=case["shape"])
+    images = networks[case["task"]](torch.from_numpy(draw.astype(np.float32)))
+    assert len(images) == len(case["stages"]) == 3
+    for image, golden in zip(images, case["stages"], strict=True):
+        np.testing.assert_allclose(image[:, :, ::16, ::16], golden["sample"], atol=1e-4)
+        assert image.mean().item() == pytest.approx(golden["mean"], abs=1e-5)
+        assert image.std(correction=0).item() == pytest.approx(golden["std"], abs=1e-4)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_keys_and_shapes_are_those_of_the_published_checkpoint(task, networks):
+    published = read_fact(f"state_dict_{task.lower()}.json")
+    ours = {key: list(value.shape) for key, value in networks[task].state_dict().items()}
+    assert list(ours.items()) == list(published.items())
+
+
+def test_parameter_counts(networks):
+    assert {task: sum(p.numel() for p in networks[task].parameters()) for task in TASKS} == {
+        "Deblurring": 20_127_073,
+        "Denoising": 15_741_025,
+        "Deraining": 3_637_249,
+    }
+
+
+@torch.inference_mode()
+def test_stages_run_only_what_they_need(networks):
+    """Table 7 counts the U-Nets: 5.6 and 11.3 of 20.1 million parameters. What runs besides is shallow features,
+    the joining convolutions and a part of SAM."""
+    model = networks["Deblurring"]
+    used: set[nn.Parameter] = set()
+    hooks = [
+        module.register_forward_hook(lambda module, *_: used.update(module.parameters(recurse=False)))
+        for module in model.modules()
+    ]
+    counts, unets = [], []
+    unet = {
+        p for name in ("encoder", "decoder") for s in (1, 2) for p in getattr(model, f"stage{s}_{name}").parameters()
+    }
+    for stages in (1, 2, 3):
+        used.clear()
+        model(torch.rand(1, 3, 16, 16), stages=stages)
+        counts.append(sum(p.numel() for p in used))
+        unets.append(sum(p.numel() for p in used & unet))
+    for hook in hooks:
+        hook.remove()
+    assert counts == [5_754_817, 11_818_657, 20_127_073]
+    assert [round(n / 1e6, 1) for n in unets[:2]] == [5.6, 11.3]
+
+
+@torch.inference_mode()
+def test_early_exit_equals_the_full_run(tiny):
+    image = torch.rand(2, 3, 24, 40)
+    full = tiny(image)
+    for stages in (1, 2):
+        early = tiny(image, stages=stages)
+        assert len(early) == stages
+        for a, b in zip(early, full[-stages:], strict=True):
+            assert torch.equal(a, b)
+
+
+@torch.inference_mode()
+def test_a_batch_equals_single_images(tiny):
+    images = torch.rand(3, 3, 32, 16)
+    for together, alone in zip(tiny(images), zip(*[tiny(image[None]) for image in images], strict=True), strict=True):
+        torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=0)
+
+
+@torch.inference_mode()
+def test_quarters_and_halves_do_not_see_one_another(tiny):
+    """Stage 1's encoder sees quarters: with everything else made blind, a change in one quarter stays there."""
+    image = torch.rand(1, 3, 32, 32)
+    changed = image.clone()
+    changed[:, :, :16, :16] = 1 - changed[:, :, :16, :16]
+    before, after = tiny(image, stages=1)[0], tiny(changed, stages=1)[0]
+    # The decoder joins left and right, so the whole upper half may differ, and nothing of the lower half.
+    assert not torch.equal(before[:, :, :16], after[:, :, :16])
+    assert torch.equal(before[:, :, 16:], after[:, :, 16:])
+
+
+@pytest.mark.parametrize(
+    ("shape", "stages", "sentence"),
+    [
+        ((1, 3, 30, 32), 3, "multiples of 8, not 30x32"),
+        ((1, 3, 0, 8), 3, "multiples of 8"),
+        ((3, 32, 32), 3, r"\(N, 3, H, W\), not \(3, 32, 32\)"),
+        ((1, 4, 32, 32), 3, r"not \(1, 4, 32, 32\)"),
+        ((1, 3, 32, 32), 4, "1, 2 or 3, not 4"),
+    ],
+)
+def test_wrong_input_gets_a_sentence(tiny, shape, stages, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        tiny(torch.zeros(shape), stages=stages)
+
+
+def test_gradient_reaches_every_parameter(tiny):
+    sum(image.mean() for image in tiny(torch.rand(1, 3, 16, 16))).backward()
+    assert all(p.grad is not None for p in tiny.parameters())
+
+
+def test_one_prelu_is_shared(networks):
+    assert sum(isinstance(module, nn.PReLU) for module in networks["Deblurring"].modules()) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compiles_as_one_graph(tiny):
+    image = torch.rand(1, 3, 16, 24)
+    compiled = torch.compile(tiny, fullgraph=True, backend="aot_eager")
+    with torch.inference_mode():
+        for a, b in zip(compiled(image), tiny(image), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_exports_with_free_batch_height_and_width(tiny):
+    batch, height, width = (torch.export.Dim(name, min=2, max=512) for name in ("batch", "h", "w"))
+    dims = {0: batch, 2: 8 * height, 3: 8 * width}
+    exported = torch.export.export(tiny, (torch.rand(2, 3, 16, 24),), dynamic_shapes={"image": dims})
+    module = exported.module()
+    for shape in ((2, 3, 16, 16), (3, 3, 40, 16), (5, 3, 16, 24)):
+        image = torch.rand(shape)
+        for a, b in zip(module(image), tiny(image), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=0)

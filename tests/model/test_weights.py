@@ -1,0 +1,175 @@
+import os
+import pickle
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import TASKS, task_module
+
+from mprnet import MPRNet, UserError, load_model, save_weights
+
+
+def same(a: MPRNet, b: MPRNet) -> bool:
+    pairs = zip(a.state_dict().items(), b.state_dict().items(), strict=True)
+    return a.config == b.config and all(k == m and torch.equal(v, w) for (k, v), (m, w) in pairs)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_is_saved_comes_back(tiny, tmp_path, suffix):
+    tiny.metadata = {"training_patch": "64"}
+    save_weights(tiny, tmp_path / f"w{suffix}", {"author": "me"})
+    loaded = load_model(tmp_path / f"w{suffix}")
+    assert same(loaded, tiny)
+    assert loaded.metadata == {"training_patch": "64", "author": "me"}
+    assert len(list(loaded.parameters())) == len(list(tiny.parameters()))
+    assert not loaded.training
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_published_layout_with_any_wrapper(tiny, tmp_path, prefix):
+    state = {prefix + key: value for key, value in tiny.state_dict().items()}
+    optimizer = torch.optim.Adam(tiny.parameters()).state_dict()
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": optimizer}, tmp_path / "w.pth")
+    assert same(load_model(tmp_path / "w.pth"), tiny)
+
+
+def test_plain_state_dict_old_container_and_half_precision(tiny, tmp_path):
+    torch.save(tiny.state_dict(), tmp_path / "plain.pth")
+    torch.save(tiny.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save(tiny.half().state_dict(), tmp_path / "half.pth")
+    tiny.float()
+    assert same(load_model(tmp_path / "plain.pth"), load_model(tmp_path / "old.pth"))
+    assert same(load_model(tmp_path / "half.pth"), tiny)
+
+
+def test_safetensors_that_keep_an_alias_once(tiny, tmp_path):
+    safetensors.torch.save_model(tiny, str(tmp_path / "w.safetensors"))
+    assert same(load_model(tmp_path / "w.safetensors"), tiny)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_widths_of_every_task_are_read_off(task, tmp_path):
+    model = task_module(task, "MPRNet").MPRNet()
+    save_weights(model, tmp_path / "w.pth")
+    assert same(load_model(tmp_path / "w.pth"), model)
+
+
+@pytest.mark.parametrize(
+    "odd", [dict(bias=True), dict(kernel_size=5), dict(num_cab=3), dict(reduction=3), dict(n_feat=9)]
+)
+def test_every_constructor_argument_is_read_off(tmp_path, odd):
+    model = MPRNet(**{**dict(n_feat=8, scale_unetfeats=4, scale_orsnetfeats=2, num_cab=1), **odd})
+    save_weights(model, tmp_path / "w.safetensors")
+    loaded = load_model(tmp_path / "w.safetensors")
+    image = torch.rand(1, 3, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(loaded(image)[0], model.eval()(image)[0])
+
+
+def test_a_checkpoint_saved_on_cuda_loads_on_the_cpu(tiny, tmp_path):
+    """Rewrite the device that the file names, as a GPU machine would have written it."""
+    path = tmp_path / "w.pth"
+    torch.save({"state_dict": tiny.state_dict()}, path, _use_new_zipfile_serialization=False)
+    written = path.read_bytes()
+    on_cuda = written.replace(pickle.dumps("cpu", 2)[2:-3], pickle.dumps("cuda:0", 2)[2:-3])
+    assert on_cuda != written
+    path.write_bytes(on_cuda)
+    assert same(load_model(path), tiny)
+
+
+class Malicious:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickled_code_is_refused_and_does_not_run(tiny, tmp_path, zipped):
+    content = {"state_dict": tiny.state_dict(), "extra": Malicious(str(tmp_path / "made"))}
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"could run code.*safetensors"):
+        load_model(tmp_path / "w.pth")
+    assert not (tmp_path / "made").exists()
+
+
+def damaged(kind: str, tiny: MPRNet, folder) -> str:
+    """Write a file of that kind and return its name."""
+    state = dict(tiny.state_dict())
+    whole = folder / "whole.pth"
+    torch.save(state, whole)
+    if kind == "text":
+        (folder / "w.pth").write_text("not weights\n")
+    elif kind == "empty":
+        (folder / "w.pth").write_bytes(b"")
+    elif kind == "truncated":
+        (folder / "w.pth").write_bytes(whole.read_bytes()[:-2000])
+    elif kind == "truncated safetensors":
+        safetensors.torch.save_file({k: v.clone() for k, v in state.items()}, folder / "s.safetensors")
+        (folder / "w.safetensors").write_bytes((folder / "s.safetensors").read_bytes()[:-100])
+        return "w.safetensors"
+    elif kind == "folder":
+        (folder / "w.pth").mkdir()
+    else:
+        change = {
+            "other network": lambda: {"conv_first.weight": torch.zeros(1)},
+            "list": lambda: [torch.zeros(1)],
+            "no tensors": lambda: {"a": 1},
+            "missing": lambda: {k: v for k, v in state.items() if k != "concat12.weight"},
+            "extra": lambda: {**state, "head.weight": torch.zeros(1)},
+            "shape": lambda: {**state, "concat12.weight": torch.zeros(2, 2, 3, 3)},
+            "flat": lambda: {**state, "tail.weight": torch.zeros(3)},
+            "integers": lambda: {**state, "concat12.weight": state["concat12.weight"].int()},
+            "nan": lambda: {**state, "concat12.weight": state["concat12.weight"] * float("nan")},
+            "two prelus": lambda: {**state, "shallow_feat2.1.body.1.weight": torch.ones(1)},
+        }
+        torch.save(change[kind](), folder / "w.pth")
+    return "w.pth"
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("text", "no file of weights"),
+        ("empty", "no file of weights"),
+        ("truncated", "damaged or cut short"),
+        ("truncated safetensors", "no whole safetensors file"),
+        ("folder", "there is no file"),
+        ("other network", "shallow_feat1.0.weight is missing; it holds conv_first.weight"),
+        ("list", "holds a list"),
+        ("no tensors", "no tensors"),
+        ("missing", "concat12.weight is missing"),
+        ("extra", "head.weight is unknown"),
+        ("shape", r"concat12.weight has the shape \[2, 2, 3, 3\] instead of \[4, 8, 3, 3\]"),
+        ("flat", "holds no MPRNet"),
+        ("integers", "type torch.int32"),
+        ("nan", "not finite"),
+        ("two prelus", "different PReLU"),
+    ],
+)
+def test_unfit_files_get_a_sentence(tiny, tmp_path, kind, sentence):
+    name = damaged(kind, tiny, tmp_path)
+    with pytest.raises(UserError, match=sentence) as caught:
+        load_model(tmp_path / name)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_two_suffixes_are_written(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"\.pth or \.safetensors"):
+        save_weights(tiny, tmp_path / "w.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_spandrel_opens_what_we_save(tiny, tmp_path):
+    spandrel = pytest.importorskip("spandrel")
+    extra = pytest.importorskip("spandrel_extra_arches")
+    extra.install(ignore_duplicates=True)
+    model = task_module("Deraining", "MPRNet").MPRNet().eval()
+    save_weights(model, tmp_path / "w.pth")
+    theirs = spandrel.ModelLoader().load_from_file(tmp_path / "w.pth").model.eval()
+    image = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        output = theirs(image)
+        torch.testing.assert_close(output[0] if isinstance(output, list) else output, model(image)[0])
