@@ -132,6 +132,8 @@ def restore_one(job: Job, restore: Restore) -> None:
     photo = read_photo(job.source)
     try:
         result = photo.with_image(restore(photo.as_float()))
+    except UserError as error:
+        raise UserError(f"{job.source}: {error}") from error
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "memory" in str(error).lower():
             height, width = photo.pixels.shape[:2]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mprnet.errors import UserError
+from mprnet.inference import memory
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
 Image = TypeVar("Image", np.ndarray, Tensor)
@@ -46,6 +47,7 @@ class Restorer:
 
         Raises:
             ValueError: another shape or type, or values outside [0, 1].
+            UserError: the device has not the memory for it.
         """
         if isinstance(image, Tensor):
             return self._restore(_checked(image)).to(image.device)
@@ -61,6 +63,7 @@ class Restorer:
     def _restore(self, batch: Tensor) -> Tensor:
         height, width = batch.shape[-2:]
         batch = batch.to(self.device, torch.float32)
+        memory.check(self.model, len(batch), height, width, self.device)
         padded = pad_to_multiple(batch, SIZE_MULTIPLE).contiguous(memory_format=torch.channels_last)
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             restored = self.model(padded, stages=self.stage)[0]
