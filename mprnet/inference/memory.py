@@ -37,7 +37,8 @@ def check(model: MPRNet, count: int, height: int, width: int, device: torch.devi
     free = available(device)
     need = count * needed(model, height, width)
     if free is not None and need > free:
+        times = f", {count} times," if count > 1 else ""
         raise UserError(
-            f"{width}x{height} pixels{f', {count} times,' if count > 1 else ''} need about {need / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free on "
+            f"{width}x{height} pixels{times} need about {need / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free on "
             f"{device}; scale the picture down or cut it up."
         )
