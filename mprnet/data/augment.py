@@ -14,3 +14,9 @@ def random_crop(rng: np.random.Generator, height: int, width: int, size: int) ->
     top = int(rng.integers(0, height - size + 1))
     left = int(rng.integers(0, width - size + 1))
     return slice(top, top + size), slice(left, left + size)
+
+
+def saturate(image: np.ndarray, factor: float) -> np.ndarray:
+    """Scale the saturation of an (H, W, 3) float image in [0, 1]: 0 makes it grey, 1 leaves it; clipped to [0, 1]."""
+    grey = image @ np.array([0.299, 0.587, 0.114], image.dtype)
+    return np.clip(grey[:, :, None] + np.float32(factor) * (image - grey[:, :, None]), 0, 1)
