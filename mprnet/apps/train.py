@@ -1,53 +1,145 @@
 """Train a task's network: what a task's train.py starts."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
 from mprnet.apps import command
+from mprnet.data.paired import PairedPictures, WholePairs, split_by_scene
 from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
+from mprnet.errors import UserError
 from mprnet.model.network import MPRNet
+from mprnet.model.weights import load_model
 from mprnet.training import settings as training_settings
-from mprnet.training.loop import Trainer
+from mprnet.training.distributed import World, join_world, leave_world
+from mprnet.training.loop import Stopped, Trainer, free_workers
+
+GetTraining = Callable[[str | Path, Mapping[str, Any]], PairedPictures]
+GetValidation = Callable[[str | Path, Mapping[str, Any]], WholePairs]
 
 
-def main(network: Callable[..., MPRNet], folder: Path) -> None:
+@dataclass(frozen=True)
+class _Data:
+    training: Dataset[tuple[Tensor, Tensor, int]]
+    names: Sequence[str]
+    validation: Sequence[tuple[Tensor, Tensor, str]]
+    described: str
+
+
+def main(
+    network: Callable[..., MPRNet], get_training_data: GetTraining, get_validation_data: GetValidation, folder: Path
+) -> None:
     """Read the command line and train.
 
     Args:
         network: the task's MPRNet; widths that the settings name are passed to it.
+        get_training_data, get_validation_data: the task's, from its data_RGB.py.
         folder: the task's, where its YAML files are.
     """
-    command.run(partial(_train, network, folder))
+    command.run(partial(_train, network, get_training_data, get_validation_data, folder))
 
 
-def _train(network: Callable[..., MPRNet], folder: Path) -> int:
+def _train(
+    network: Callable[..., MPRNet], get_training_data: GetTraining, get_validation_data: GetValidation, folder: Path
+) -> int:
     parser = argparse.ArgumentParser(description="Train MPRNet with the settings of a YAML file.")
-    parser.add_argument("--config", type=Path, default=folder / "training_lite.yml", help="default: %(default)s")
+    parser.add_argument("--config", type=Path, default=folder / "training.yml", help="default: %(default)s")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings, such as OPTIM.BATCH_SIZE 8")
     arguments = parser.parse_args()
     settings = training_settings.load(arguments.config, arguments.overrides)
     torch.manual_seed(settings.TRAINING.SEED)
-
-    names = ("N_FEAT", "SCALE_UNETFEATS", "SCALE_ORSNETFEATS", "NUM_CAB")
-    model = network(**{name.lower(): settings.MODEL[name] for name in names if settings.MODEL[name]})
-    training, validation = _synthetic_data(settings)
-    run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
-    parameters = sum(p.numel() for p in model.parameters())
-    print(f"{parameters:,} parameters, {len(training):,} samples an epoch; results go to {run}")
-    Trainer(model, training, validation, settings, run, _metadata(settings)).run()
-    print(f"done: {run / 'model_best.pth'}")
+    world = join_world(settings.GPU)
+    try:
+        model = _model(network, settings)
+        data = _data(settings, get_training_data, get_validation_data)
+        run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
+        if world.is_main:
+            _introduce(model, data, settings, world, run)
+        metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.described}
+        metadata["seed"] = str(settings.TRAINING.SEED)
+        workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else free_workers()
+        trainer = Trainer(model, data.training, data.names, data.validation, settings, run, metadata, world, workers)
+        trainer.run()
+    except Stopped as stopped:
+        if world.is_main:
+            print(stopped)
+        return 128 + 15
+    finally:
+        leave_world()
+    if world.is_main:
+        print(f"done: {run / 'model_best.pth'}, best {trainer.best:.3f} dB")
     return 0
 
 
-def _synthetic_data(settings: CfgNode) -> tuple[SyntheticPairs, list[tuple[Tensor, Tensor]]]:
+def _model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
+    names = ("N_FEAT", "SCALE_UNETFEATS", "SCALE_ORSNETFEATS", "NUM_CAB")
+    model = network(**{name.lower(): settings.MODEL[name] for name in names if settings.MODEL[name]})
+    if settings.TRAINING.INIT_WEIGHTS and not settings.TRAINING.RESUME:
+        given = load_model(settings.TRAINING.INIT_WEIGHTS)
+        if given.config != model.config:
+            raise UserError(
+                f"{settings.TRAINING.INIT_WEIGHTS} holds a network of n_feat {given.config['n_feat']} "
+                f"({given.config}), and the settings describe {model.config}."
+            )
+        model.load_state_dict(given.state_dict())
+    return model
+
+
+def _introduce(model: MPRNet, data: _Data, settings: CfgNode, world: World, run: Path) -> None:
+    if settings.VERBOSE:
+        print(model)
+    parameters = sum(p.numel() for p in model.parameters())
+    print(
+        f"{parameters:,} parameters on {world.size} x {world.device.type}, {len(data.names):,} samples an epoch, "
+        f"{len(data.validation):,} to validate on; results go to {run}"
+    )
+
+
+def _data(settings: CfgNode, get_training_data: GetTraining, get_validation_data: GetValidation) -> _Data:
+    t = settings.TRAINING
+    if not t.TRAIN_DIR:
+        return _synthetic_data(settings)
+    options = {
+        "patch_size": t.TRAIN_PS,
+        "seed": t.SEED,
+        "saturation": settings.AUGMENT.SATURATION,
+        "skip_broken": t.ON_BROKEN == "skip",
+        "by_order": t.PAIR_BY_ORDER,
+    }
+    training = get_training_data(_located(t.TRAIN_DIR, t.ELSE_IN), options)
+    if t.HOLD_OUT:
+        training.pairs, held = split_by_scene(training.pairs, t.HOLD_OUT, t.SCENE, t.SEED)
+        validation = WholePairs(held, t.VAL_PS)
+    else:
+        if not t.VAL_DIR:
+            raise UserError("there is nothing to validate on: set TRAINING.VAL_DIR, or TRAINING.HOLD_OUT 0.05.")
+        validation = get_validation_data(
+            _located(t.VAL_DIR, t.ELSE_IN), {"patch_size": t.VAL_PS, "by_order": t.PAIR_BY_ORDER}
+        )
+    return _Data(training, [pair.name for pair in training.pairs], validation, f"pairs of {t.TRAIN_DIR}")
+
+
+def _located(path: str, elsewhere: str) -> Path:
+    """``path``; if it is not there, and a folder of the same name is below ``elsewhere``, that."""
+    wanted = Path(path)
+    if not wanted.exists() and elsewhere:
+        other = Path(elsewhere) / wanted.name
+        nested = Path(elsewhere) / wanted.parent.name / wanted.name
+        return next((place for place in (nested, other) if place.exists()), wanted)
+    return wanted
+
+
+def _synthetic_data(settings: CfgNode) -> _Data:
     c, t = settings.SYNTHETIC, settings.TRAINING
     low, high = c.SIGMA
 
@@ -57,18 +149,13 @@ def _synthetic_data(settings: CfgNode) -> tuple[SyntheticPairs, list[tuple[Tenso
     def validation_noise(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
         return gaussian_noise(rng, clean, c.VAL_SIGMA)
 
-    bank = partial(picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=t.WORKERS)
+    bank = partial(picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=torch.multiprocessing.cpu_count())
     pictures = bank(seed=t.SEED, count=c.PICTURES)
     training = SyntheticPairs(pictures, noise, c.SAMPLES_PER_EPOCH, t.TRAIN_PS, t.SEED)
     # Other pictures than the training's: another seed.
     unseen = bank(seed=t.SEED + 1, count=c.VAL_PICTURES)
     pairs = SyntheticPairs(unseen, validation_noise, c.VAL_PICTURES, c.PICTURE_SIZE, t.SEED + 1)
-    return training, [pairs[0, index] for index in range(len(pairs))]
-
-
-def _metadata(settings: CfgNode) -> dict[str, str]:
-    return {
-        "training_patch": str(settings.TRAINING.TRAIN_PS),
-        "training_data": f"dead leaves, Gaussian noise of sigma {settings.SYNTHETIC.SIGMA}",
-        "seed": str(settings.TRAINING.SEED),
-    }
+    validation = [(*pairs[0, index][:2], f"picture_{index}") for index in range(len(pairs))]
+    names = [f"sample {index}" for index in range(len(training))]
+    described = f"generated pictures (dead leaves), Gaussian noise of sigma {low:g} to {high:g}"
+    return _Data(training, names, validation, described)

@@ -1,7 +1,10 @@
-"""Training pairs from folders of photographs: crops, symmetries, saturation jitter."""
+"""Pairs from folders of photographs: random crops for training, whole pictures for validation."""
 
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mprnet.data.augment import random_crop, saturate, symmetry
-from mprnet.data.pairs import Pair
+from mprnet.data.pairs import Pair, match_pairs, orphans_sentence, pictures
 from mprnet.errors import UserError
 
 
@@ -44,23 +47,30 @@ def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
 
 
 class PairedPictures(Dataset[tuple[Tensor, Tensor, int]]):
-    """Random crops of pairs.
+    """Random crops of pairs, for training.
 
     An item is addressed by (epoch, index): where its crop lies, which symmetry and which jitter it gets are a function
     of (seed, epoch, index) alone, whichever process computes it.
 
     Args:
         patch: height and width of the crops; smaller pictures are padded by reflection at the bottom and right.
-        saturation: None, or the range from which a third of the samples draw a factor for their saturation.
+        saturation: the range from which a third of the samples draw a factor for their saturation; (1, 1) for none.
+        skip_broken: take the next pair in the place of one that cannot be read, and say so; else raise.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], patch: int, seed: int, saturation: tuple[float, float] | None = None
+        self,
+        pairs: Sequence[Pair],
+        patch: int,
+        seed: int,
+        saturation: Sequence[float] = (1.0, 1.0),
+        skip_broken: bool = False,
     ) -> None:
         self.pairs = pairs
         self.patch = patch
         self.seed = seed
-        self.saturation = saturation
+        self.saturation = (saturation[0], saturation[1])
+        self.skip_broken = skip_broken
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -69,15 +79,144 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor, int]]):
         """Degraded and target crop, (3, patch, patch) float32 in [0, 1], and the pair's index."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        images = [pad_to(image, self.patch) for image in read_pair(self.pairs[index])]
+        images = [pad_to(image, self.patch) for image in self._read(index)]
         rows, columns = random_crop(rng, images[0].shape[0], images[0].shape[1], self.patch)
         which = int(rng.integers(8))
         crops = [symmetry(image[rows, columns], which).astype(np.float32) / 255 for image in images]
-        if self.saturation is not None and rng.random() < 1 / 3:
-            factor = rng.uniform(*self.saturation)
+        if self.saturation != (1.0, 1.0) and rng.random() < 1 / 3:
+            factor = rng.uniform(self.saturation[0], self.saturation[1])
             crops = [saturate(crop, factor) for crop in crops]
-        degraded, target = (torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))) for crop in crops)
+        degraded, target = (_to_tensor(crop) for crop in crops)
         return degraded, target, index
+
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        for offset in range(len(self.pairs)):
+            try:
+                return read_pair(self.pairs[(index + offset) % len(self.pairs)])
+            except UserError as error:
+                if not self.skip_broken:
+                    raise
+                print(f"skipped: {error}", file=sys.stderr)
+        raise UserError("none of the pairs can be read.")
+
+
+class WholePairs(Sequence[tuple[Tensor, Tensor, str]]):
+    """Pairs as they are, or their centres, for validation.
+
+    Items are degraded and target, (3, H, W) float32 in [0, 1], and the pair's name.
+
+    Args:
+        patch: height and width of the centre crop (smaller pictures stay as they are); 0 for whole pictures.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], patch: int = 0) -> None:
+        self.pairs = pairs
+        self.patch = patch
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's slices are not needed
+        pair = self.pairs[index]
+        degraded, target = (_to_tensor(_centre(i, self.patch).astype(np.float32) / 255) for i in read_pair(pair))
+        return degraded, target, pair.name
+
+
+class SinglePictures(Sequence[tuple[Tensor, str]]):
+    """Degraded pictures without targets: (3, H, W) float32 in [0, 1], and the file's name without suffix."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's slices are not needed
+        path = self.paths[index]
+        return _to_tensor(read_rgb(path).astype(np.float32) / 255), path.stem
+
+
+def find_pairs(folder: Path, by_order: bool = False) -> list[Pair]:
+    """The pairs in ``folder``/input and ``folder``/target; those without a partner are named on standard error.
+
+    Raises:
+        UserError: the folders are not there (the sentence shows the tree that is expected), or as ``match_pairs``.
+    """
+    for name in ("input", "target"):
+        if not (folder / name).is_dir():
+            raise UserError(
+                f"there is no folder {folder / name}: pairs are expected as {folder}/input/NAME.png (degraded) and "
+                f"{folder}/target/NAME.png."
+            )
+    matching = match_pairs(folder / "input", folder / "target", by_order)
+    if matching.orphans:
+        print(f"note: {orphans_sentence(matching.orphans)}", file=sys.stderr)
+    return matching.pairs
+
+
+def get_training_data(rgb_dir: str | Path, img_options: Mapping[str, Any]) -> PairedPictures:
+    """Training pairs of ``rgb_dir``/input and ``rgb_dir``/target.
+
+    Args:
+        img_options: ``patch_size``; and, if they are to differ from the defaults, ``seed``, ``saturation``,
+            ``skip_broken``, ``by_order``.
+
+    Raises:
+        UserError: as ``find_pairs``.
+    """
+    options = dict(img_options)
+    pairs = find_pairs(Path(rgb_dir), options.pop("by_order", False))
+    return PairedPictures(pairs, options.pop("patch_size"), options.pop("seed", 0), **options)
+
+
+def get_validation_data(rgb_dir: str | Path, img_options: Mapping[str, Any]) -> WholePairs:
+    """Validation pairs of ``rgb_dir``/input and ``rgb_dir``/target.
+
+    Args:
+        img_options: ``patch_size`` of the centre crop (0 or None: whole pictures), and ``by_order``.
+
+    Raises:
+        UserError: as ``find_pairs``.
+    """
+    pairs = find_pairs(Path(rgb_dir), img_options.get("by_order", False))
+    return WholePairs(pairs, img_options.get("patch_size") or 0)
+
+
+def get_test_data(rgb_dir: str | Path, img_options: Mapping[str, Any] | None = None) -> SinglePictures:
+    """The pictures of ``rgb_dir``, without targets.
+
+    Raises:
+        UserError: no such folder, or no picture in it.
+    """
+    return SinglePictures(pictures(Path(rgb_dir)))
+
+
+def split_by_scene(pairs: Sequence[Pair], part: float, scene: str, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Hold out whole scenes, about ``part`` of the pairs: (to train on, held out).
+
+    Args:
+        scene: regular expression; what it matches at the start of a pair's name is its scene.
+
+    Raises:
+        UserError: it does not match some name, or there is but one scene.
+    """
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        match = re.match(scene, pair.name)
+        if match is None:
+            raise UserError(f"TRAINING.SCENE {scene!r} does not match the name {pair.name}.")
+        groups.setdefault(match.group(), []).append(pair)
+    if len(groups) < 2:
+        raise UserError(
+            f"TRAINING.HOLD_OUT needs two scenes at least, and TRAINING.SCENE {scene!r} finds {len(groups)}."
+        )
+    held: list[Pair] = []
+    for name in np.random.default_rng(seed).permutation(sorted(groups))[:-1]:
+        if len(held) >= part * len(pairs):
+            break
+        held += groups[str(name)]
+    names = {pair.name for pair in held}
+    return [pair for pair in pairs if pair.name not in names], held
 
 
 def pad_to(image: np.ndarray, size: int) -> np.ndarray:
@@ -86,6 +225,17 @@ def pad_to(image: np.ndarray, size: int) -> np.ndarray:
     missing = (max(0, size - height), max(0, size - width))
     if not any(missing):
         return image
-    return np.pad(
-        image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect" if min(height, width) > 1 else "edge"
-    )
+    mode = "reflect" if min(height, width) > 1 else "edge"
+    return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode=mode)  # type: ignore[call-overload]
+
+
+def _centre(image: np.ndarray, size: int) -> np.ndarray:
+    if not size:
+        return image
+    height, width = (min(size, side) for side in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -12,10 +12,8 @@ from mprnet.errors import UserError
 
 # Words that tell the two sides of a pair apart in the names that data sets use: 0001_GT_SRGB_010 and
 # 0001_NOISY_SRGB_010, norain-1 and rain-1, blur_3 and gt_3.
-_SIDES = frozenset(
-    ["input", "degraded", "noisy", "noise", "blur", "blurred", "blurry", "rain", "rainy", "lq", "lr"]
-    + ["target", "gt", "groundtruth", "clean", "sharp", "norain", "norainy", "hq", "hr"]
-)
+_SIDES = frozenset(("input", "degraded", "noisy", "noise", "blur", "blurred", "blurry", "rain", "rainy", "lq", "lr"))
+_SIDES |= frozenset(("target", "gt", "groundtruth", "clean", "sharp", "norain", "norainy", "hq", "hr"))
 _SHOWN = 3
 
 

@@ -1,159 +1,263 @@
-"""The training loop: epochs of steps, validation, checkpoints."""
+"""The training loop: epochs of steps, validation, checkpoints, and going on after a stop as if there had been none."""
 
-from collections.abc import Iterator, Sequence, Sized
+import signal
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from warmup_scheduler import GradualWarmupScheduler
 from yacs.config import CfgNode
 
 from mprnet.errors import UserError
-from mprnet.metrics import psnr
 from mprnet.model.network import MPRNet
-from mprnet.training.logs import CsvLog
-from mprnet.training.losses import restoration_loss
-from mprnet.training.state import save_checkpoint
+from mprnet.training import logs
+from mprnet.training.distributed import World
+from mprnet.training.order import StepOrder
+from mprnet.training.schedule import make_schedule
+from mprnet.training.state import LATEST, load_latest, save_checkpoint, save_latest
+from mprnet.training.step import Stepper
+from mprnet.training.validation import validate
 
 
-class EpochOrder(Sampler[tuple[int, int]]):
-    """The order of an epoch's samples: a permutation that (seed, epoch) alone decide; keys are (epoch, index)."""
-
-    def __init__(self, data: Sized, seed: int) -> None:
-        self.length = len(data)
-        self.seed = seed
-        self.epoch = 1
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return ((self.epoch, int(index)) for index in order)
+class Stopped(Exception):  # noqa: N818  # a wish granted, not an error
+    """A signal asked the run to stop, and it did, its state saved."""
 
 
 class Trainer:
     """Trains ``model`` on ``training`` pairs and measures it on ``validation`` pairs.
 
     Args:
-        training: addressed by (epoch, index); pairs of (3, H, W) tensors in [0, 1], degraded and target.
-        validation: pairs of the same kind, sides multiples of 8.
-        folder: where checkpoints and log.csv go.
+        training: addressed by (epoch, index); degraded and target, (3, H, W) in [0, 1], and the index. ``names`` of its
+            items serve to say which batch broke.
+        validation: degraded, target and a name; sides of any size.
+        folder: where checkpoints, logs and pictures go.
         metadata: what the weights' files say of themselves.
     """
 
     def __init__(
         self,
         model: MPRNet,
-        training: Dataset[tuple[Tensor, Tensor]],
-        validation: Sequence[tuple[Tensor, Tensor]],
+        training: Dataset[tuple[Tensor, Tensor, int]],
+        names: Sequence[str],
+        validation: Sequence[tuple[Tensor, Tensor, str]],
         settings: CfgNode,
         folder: Path,
         metadata: dict[str, str],
+        world: World,
+        workers: int = 0,
     ) -> None:
         self.settings = settings
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = torch.compile(self.model) if settings.TRAINING.COMPILE else self.model
-        optim = settings.OPTIM
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=optim.LR_INITIAL, betas=(optim.BETA1, 0.999), eps=1e-8)
-        self.schedule = schedule(self.optimizer, optim.NUM_EPOCHS, optim.WARMUP_EPOCHS, optim.LR_MIN)
-        self.order = EpochOrder(training, settings.TRAINING.SEED)  # type: ignore[arg-type]
-        self.loader = DataLoader(training, optim.BATCH_SIZE, sampler=self.order, drop_last=False)
-        self.validation = validation
+        self.world = world
         self.folder = folder
         self.metadata = metadata
+        self.names = names
+        self.validation = validation
+        optim = settings.OPTIM
+        self.order = StepOrder(len(names), optim.BATCH_SIZE, settings.TRAINING.SEED, world.rank, world.size)
+        self.loader = DataLoader(
+            training,
+            batch_sampler=self.order,
+            num_workers=workers,
+            pin_memory=world.device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_trainer,
+        )
+        self.epochs = -(-optim.NUM_ITERATIONS // self.order.steps) if optim.NUM_ITERATIONS else optim.NUM_EPOCHS
+        self.stepper = Stepper(model, settings, world)
+        self.schedule = make_schedule(self.stepper.optimizer, optim, self.epochs)
+        self.done = 0  # whole epochs
+        self.steps_done = 0  # in the epoch after those
+        self.totals = {"loss": 0.0, "samples": 0.0, "skipped": 0.0}  # of that epoch
         self.best = float("-inf")
+        self.history: list[dict[str, Any]] = []
+        self.bad_in_a_row = 0
+        self.saved_at = time.monotonic()
+        self.signal: int | None = None
 
     def run(self) -> None:
-        """All epochs; afterwards ``folder`` holds model_latest.pth, model_best.pth and log.csv."""
-        log = CsvLog(self.folder / "log.csv", ["epoch", "lr", "loss", "input_psnr", "psnr"])
-        epochs = self.settings.OPTIM.NUM_EPOCHS
-        for epoch in range(1, epochs + 1):
-            rate = self.optimizer.param_groups[0]["lr"]
-            loss = self._epoch(epoch, epochs)
-            figures = dict(epoch=epoch, lr=rate, loss=loss)
-            self.schedule.step()
-            self._save("latest", epoch)
-            if epoch % self.settings.TRAINING.VAL_AFTER_EVERY == 0 or epoch == epochs:
-                before, after = self.validate()
-                figures.update(input_psnr=before, psnr=after)
-                if after > self.best:
-                    self.best = after
-                    self._save("best", epoch)
-                tqdm.write(
-                    f"epoch {epoch}: loss {loss:.5f}, validation {after:.3f} dB (input {before:.3f}, "
-                    f"best {self.best:.3f})"
-                )
-            log.add(**figures)
+        """Train all epochs, or what is left of them.
 
-    def _epoch(self, epoch: int, epochs: int) -> float:
-        """One pass over the samples; the mean loss per sample."""
-        self.order.epoch = epoch
-        self.model.train()
-        total, count = 0.0, 0
-        bar = tqdm(self.loader, f"epoch {epoch}/{epochs}", unit="step", leave=False)
-        for degraded, target in bar:
-            loss = self._step(degraded, target)
-            total += loss * len(target)
-            count += len(target)
-            bar.set_postfix(loss=f"{total / count:.5f}")
-        return total / count
+        Raises:
+            UserError: nothing to resume from, broken data, too many steps that were not finite, no space to save.
+            Stopped: SIGTERM or Ctrl-C came; the state is saved.
+        """
+        if self.settings.TRAINING.RESUME:
+            self._resume()
+        if self.world.is_main:
+            logs.write_start(self.folder, self.settings)
+        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            while self.done < self.epochs:
+                self._epoch(self.done + 1)
+                self._end_epoch()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
-    def _step(self, degraded: Tensor, target: Tensor) -> float:
-        degraded = degraded.to(self.device, memory_format=torch.channels_last)
-        target = target.to(self.device, memory_format=torch.channels_last)
-        self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            images = self.network(degraded)
-        loss = restoration_loss(images, target, self.settings.LOSS.EDGE_WEIGHT)
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item()}: lower OPTIM.LR_INITIAL or train with TRAINING.PRECISION fp32; the last "
-                f"whole epoch is in {self.folder}."
+    def _epoch(self, epoch: int) -> None:
+        self.order.epoch, self.order.start = epoch, self.steps_done
+        self.stepper.model.train()
+        bar = tqdm(
+            self._batches(),
+            f"epoch {epoch}/{self.epochs}",
+            initial=self.steps_done,
+            total=self.order.steps,
+            unit="step",
+            leave=False,
+            disable=not self.world.is_main,
+        )
+        for degraded, target, indices in bar:
+            share = self.order.share(self.steps_done)
+            seed = [self.settings.TRAINING.SEED, epoch, self.steps_done, self.world.rank]
+            result = self.stepper.update(degraded, target, share, seed)
+            self._count(result.loss, share[0], result.finite, indices)
+            self.steps_done += 1
+            bar.set_postfix(self._postfix())
+            self._save_in_between()
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        try:
+            yield from self.loader
+        except UserError as error:
+            # From a worker it arrives with that process's traceback before it.
+            sentence = str(error).strip().splitlines()[-1]
+            raise UserError(sentence.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")) from error
+
+    def _count(self, loss: float, samples: int, finite: bool, indices: Tensor) -> None:
+        if finite:
+            self.totals["loss"] += loss
+            self.totals["samples"] += samples
+            self.bad_in_a_row = 0
+            return
+        self.totals["skipped"] += 1
+        self.bad_in_a_row += 1
+        if self.bad_in_a_row < self.settings.TRAINING.MAX_BAD_STEPS:
+            return
+        path = self.folder / "not_finite.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(self.names[int(index)] for index in indices) + "\n", encoding="utf-8")
+        raise UserError(
+            f"the loss or its gradient was not finite in {self.bad_in_a_row} steps in a row (the last batch is listed "
+            f"in {path}): lower OPTIM.LR_INITIAL, set OPTIM.GRAD_CLIP, or train with TRAINING.PRECISION fp32."
+        )
+
+    def _postfix(self) -> dict[str, str]:
+        shown = {"loss": f"{self.totals['loss'] / max(1, self.totals['samples']):.5f}"}
+        return shown | ({"skipped": f"{self.totals['skipped']:.0f}"} if self.totals["skipped"] else {})
+
+    def _save_in_between(self) -> None:
+        """Save the state if it is time or a signal asked to stop; all processes decide alike."""
+        due = time.monotonic() - self.saved_at >= 60 * self.settings.TRAINING.SAVE_MINUTES
+        asked, due_anywhere = self.world.sum(float(self.signal or 0), float(due and self.world.is_main))
+        if asked or due_anywhere:
+            self._save_latest()
+        if asked:
+            raise Stopped(
+                f"stopped after {self.done} epochs and {self.steps_done} steps; TRAINING.RESUME True goes on."
             )
-        loss.backward()
-        self.optimizer.step()
-        return loss.item()
 
-    @torch.inference_mode()
-    def validate(self) -> tuple[float, float]:
-        """Mean RGB PSNR of the degraded and of the restored validation images, clamped to [0, 1], in dB."""
-        self.model.eval()
-        scores = []
-        for degraded, target in tqdm(self.validation, "validation", unit="image", leave=False):
-            restored = self.model(degraded[None].to(self.device))[0][0].clamp(0, 1).cpu()
-            scores.append([psnr(image.numpy(), target.numpy()) for image in (degraded, restored)])
-        before, after = np.mean(scores, axis=0)
-        return float(before), float(after)
+    def _end_epoch(self) -> None:
+        loss, samples = self.world.sum(self.totals["loss"], self.totals["samples"])
+        rate = self.stepper.optimizer.param_groups[0]["lr"]
+        self.done += 1
+        row: dict[str, Any] = {"epoch": self.done, "lr": rate, "loss": loss / max(1.0, samples)}
+        row["skipped_steps"] = int(self.totals["skipped"])
+        self.schedule.step()
+        self.steps_done = 0
+        self.totals = dict.fromkeys(self.totals, 0.0)
+        improved = False
+        is_last = self.done == self.epochs
+        if is_last or self.done % self.settings.TRAINING.VAL_AFTER_EVERY == 0:
+            images = self.settings.TRAINING.SAVE_IMAGES
+            before, after = validate(self.stepper.kept, self.validation, self.world, self.folder, images)
+            improved = after > self.best
+            self.best = max(after, self.best)
+            row |= {"input_psnr": before, "psnr": after, "best_psnr": self.best}
+        self.history.append(row)
+        if self.world.is_main:
+            # The latest comes last: a run that is cut off before does the end of this epoch again.
+            if "psnr" in row:
+                content = self._content()
+                save_checkpoint(self.folder / f"model_epoch_{self.done}.pth", content)
+                if improved:
+                    save_checkpoint(self.folder / "model_best.pth", content)
+            logs.write_log(self.folder, self.history)
+            tqdm.write(_line(row))
+        self._save_latest()
 
-    def _autocast(self) -> torch.autocast:
-        enabled = self.settings.TRAINING.PRECISION == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
-
-    def _save(self, name: str, epoch: int) -> None:
-        content = {
-            "epoch": epoch,
-            "state_dict": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+    def _content(self) -> dict[str, Any]:
+        return {
+            "epoch": self.done,
+            "state_dict": self.stepper.kept.state_dict(),
+            **self.stepper.state(),
+            "trained": self.stepper.model.state_dict() if self.stepper.average is not None else None,
             "scheduler": self.schedule.state_dict(),
+            "steps_done": self.steps_done,
+            "totals": self.totals,
             "best_psnr": self.best,
-            "metadata": {**self.metadata, "epoch": str(epoch)},
+            "history": self.history,
+            "metadata": {**self.metadata, "epoch": str(self.done)},
         }
-        save_checkpoint(self.folder / f"model_{name}.pth", content)
+
+    def _save_latest(self) -> None:
+        totals = self.totals
+        if self.world.size > 1:
+            # Each process has its own part of the sums; the checkpoint holds the whole, and rank 0 goes on with it.
+            loss, samples = self.world.sum(totals["loss"], totals["samples"])
+            kept = self.world.is_main
+            self.totals = totals | {"loss": loss if kept else 0.0, "samples": samples if kept else 0.0}
+        if self.world.is_main:
+            save_latest(self.folder, self._content())
+        self.saved_at = time.monotonic()
+
+    def _resume(self) -> None:
+        content, path = load_latest(self.folder)
+        weights = content.get("trained") or content["state_dict"]
+        prefix = "module." if all(key.startswith("module.") for key in weights) else ""
+        try:
+            self.stepper.model.load_state_dict({key.removeprefix(prefix): value for key, value in weights.items()})
+            self.stepper.load_state(content)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UserError(f"{path} is of another network or optimizer than these settings describe.") from error
+        self.done = int(content["epoch"])
+        if "scheduler" in content:
+            self.schedule.load_state_dict(content["scheduler"])
+        else:  # a checkpoint of the original's
+            for _ in range(self.done):
+                self.schedule.step()
+        self.steps_done = int(content.get("steps_done", 0))
+        totals = content.get("totals", self.totals)
+        self.totals = dict(totals) if self.world.is_main else self.totals | {"skipped": totals["skipped"]}
+        self.best = float(content.get("best_psnr", self.best))
+        self.history = list(content.get("history", []))
+        if self.world.is_main:
+            note = "" if path.name == LATEST else f" ({LATEST} is damaged)"
+            tqdm.write(f"going on from {path}{note}: {self.done} epochs and {self.steps_done} steps are done")
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt  # the second time, at once
+        self.signal = number
 
 
-def schedule(
-    optimizer: torch.optim.Optimizer, epochs: int, warmup_epochs: int, lr_min: float
-) -> GradualWarmupScheduler | CosineAnnealingLR:
-    """Linear warm-up, then cosine to ``lr_min`` over the other epochs; already in epoch 1."""
-    cosine = CosineAnnealingLR(optimizer, max(1, epochs - warmup_epochs), eta_min=lr_min)
-    if not warmup_epochs:
-        return cosine
-    warmup = GradualWarmupScheduler(optimizer, multiplier=1, total_epoch=warmup_epochs, after_scheduler=cosine)
-    warmup.step()
-    return warmup
+def _line(row: dict[str, Any]) -> str:
+    line = f"epoch {row['epoch']}: loss {row['loss']:.5f}"
+    if row["skipped_steps"]:
+        line += f", {row['skipped_steps']} steps skipped as not finite"
+    if "psnr" in row:
+        line += f", validation {row['psnr']:.3f} dB (input {row['input_psnr']:.3f}, best {row['best_psnr']:.3f})"
+    return line
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def free_workers() -> int:
+    """How many processes a machine can spare for reading pictures: one per core but the two that train, at most 12."""
+    cores = torch.multiprocessing.cpu_count()
+    return max(0, min(12, cores - 2))

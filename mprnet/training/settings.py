@@ -15,6 +15,9 @@ from mprnet.errors import UserError
 def defaults() -> CfgNode:
     """Every key there is, with the value it has when a YAML file is silent."""
     c = CfgNode()
+    c.GPU = [-1]  # numbers of the GPUs to use in this process; [-1] takes the first there is, else the CPU
+    c.VERBOSE = False  # print the network before training
+
     c.MODEL = CfgNode()
     c.MODEL.MODE = ""  # the task: part of the paths that are written
     c.MODEL.SESSION = "MPRNet"  # this run's name: likewise
@@ -25,28 +28,55 @@ def defaults() -> CfgNode:
     c.MODEL.NUM_CAB = 0
 
     c.OPTIM = CfgNode()
-    c.OPTIM.BATCH_SIZE = 16
+    c.OPTIM.BATCH_SIZE = 16  # of all processes together
     c.OPTIM.NUM_EPOCHS = 100
+    c.OPTIM.NUM_ITERATIONS = (
+        0  # steps; if not 0, as many whole epochs are trained as reach it, whatever NUM_EPOCHS says
+    )
     c.OPTIM.LR_INITIAL = 2e-4
     c.OPTIM.LR_MIN = 1e-6
     c.OPTIM.BETA1 = 0.9
+    c.OPTIM.WEIGHT_DECAY = 0.0
     c.OPTIM.WARMUP_EPOCHS = 3
+    c.OPTIM.COSINE_EXTRA_EPOCHS = 0  # the cosine's length beyond the training's end
+    c.OPTIM.GRAD_CLIP = 0.0  # largest norm of the gradient; 0: not clipped
+    c.OPTIM.ACCUMULATE = 1  # parts that a batch is computed in, one after the other
+    c.OPTIM.EMA = 0.0  # decay of the weights' running average, which is then validated and kept; 0: none
 
     c.LOSS = CfgNode()
     c.LOSS.EDGE_WEIGHT = 0.05  # Equation 1
+    c.LOSS.CLAMP = False  # clamp the outputs to [0, 1] first
+
+    c.AUGMENT = CfgNode()
+    c.AUGMENT.SATURATION = [1.0, 1.0]  # range of the saturation factor that a third of the samples get
+    c.AUGMENT.MIXUP_FROM_EPOCH = 0  # 0: never
+    c.AUGMENT.MIXUP_ALPHA = 0.6  # of the Beta distribution
 
     c.TRAINING = CfgNode()
     c.TRAINING.VAL_AFTER_EVERY = 1  # epochs
-    c.TRAINING.RESUME = False
+    c.TRAINING.RESUME = False  # go on from model_latest.pth
+    c.TRAINING.INIT_WEIGHTS = ""  # start from these weights, with a fresh optimizer
     c.TRAINING.TRAIN_PS = 256  # height and width of the training patches
-    c.TRAINING.SAVE_DIR = "./checkpoints"  # relative to the YAML file
+    c.TRAINING.VAL_PS = 0  # centre crop for validation; 0: whole images
+    c.TRAINING.TRAIN_DIR = ""  # a folder with input/ and target/; empty: generated pictures
+    c.TRAINING.VAL_DIR = ""
+    c.TRAINING.ELSE_IN = ""  # a folder to look for TRAIN_DIR and VAL_DIR in, if they are not where they are said to be
+    c.TRAINING.HOLD_OUT = 0.0  # part of the training scenes to validate on, in the place of VAL_DIR
+    c.TRAINING.SCENE = ".*"  # what of a picture's name tells its scene (a regular expression), for HOLD_OUT
+    c.TRAINING.PAIR_BY_ORDER = False
+    c.TRAINING.SAVE_DIR = "./checkpoints"
+    c.TRAINING.SAVE_IMAGES = False  # write every validation result, not only the sheet
+    c.TRAINING.SAVE_MINUTES = 15.0  # between checkpoints within an epoch
     c.TRAINING.SEED = 1234
-    c.TRAINING.PRECISION = "fp32"  # or bf16: autocast, the loss still in fp32
+    c.TRAINING.WORKERS = -1  # processes that read pictures; -1: as many as the machine has to spare
+    c.TRAINING.ON_BROKEN = "stop"  # or skip: what to do about a picture that cannot be read
+    c.TRAINING.MAX_BAD_STEPS = 25  # steps in a row whose loss or gradient is not finite, before the run stops
+    c.TRAINING.PRECISION = "fp32"  # or bf16, fp16: autocast, the loss still in fp32
     c.TRAINING.COMPILE = False  # torch.compile: minutes at the start, faster steps after
-    c.TRAINING.WORKERS = 2  # processes that draw pictures
+    c.TRAINING.CHECKPOINTING = False  # recompute activations in the backward pass: less memory, a third more time
 
     c.SYNTHETIC = CfgNode()  # generated training pictures (mprnet/data/synthetic)
-    c.SYNTHETIC.BANK_DIR = "./Datasets/synthetic"  # relative to the YAML file
+    c.SYNTHETIC.BANK_DIR = "./Datasets/synthetic"
     c.SYNTHETIC.PICTURES = 2000
     c.SYNTHETIC.PICTURE_SIZE = 256
     c.SYNTHETIC.SAMPLES_PER_EPOCH = 4000
@@ -56,11 +86,15 @@ def defaults() -> CfgNode:
     return c
 
 
+# Relative to the YAML file.
+_PATHS = ("TRAIN_DIR", "VAL_DIR", "ELSE_IN", "SAVE_DIR", "INIT_WEIGHTS")
+
+
 def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
     """The settings of a run: ``path``'s over the defaults, ``overrides`` (KEY VALUE KEY VALUE ...) over both.
 
     Returns:
-        A frozen node; paths in it are absolute.
+        A frozen node; paths in it are absolute, those not given empty.
 
     Raises:
         UserError: no such file, not YAML, an unknown key, a value of the wrong type or out of its range.
@@ -77,27 +111,46 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
         value = _flatten(settings)[key]
         if not is_right(value):
             raise UserError(f"{key} is {value!r}, but must be {wanted}.")
-    for section, key in (("TRAINING", "SAVE_DIR"), ("SYNTHETIC", "BANK_DIR")):
-        settings[section][key] = str((path.parent / settings[section][key]).resolve())
+    for section, key in (("SYNTHETIC", "BANK_DIR"), *(("TRAINING", key) for key in _PATHS)):
+        if settings[section][key]:
+            settings[section][key] = str((path.parent / settings[section][key]).resolve())
     settings.freeze()
     return settings
 
 
+_AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
+_AT_LEAST_0 = (lambda v: v >= 0, "at least 0")
+_PART = (lambda v: 0 <= v < 1, "at least 0 and less than 1")
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "OPTIM.BATCH_SIZE": (lambda v: v >= 1, "at least 1"),
-    "OPTIM.NUM_EPOCHS": (lambda v: v >= 1, "at least 1"),
+    "OPTIM.BATCH_SIZE": _AT_LEAST_1,
+    "OPTIM.NUM_EPOCHS": _AT_LEAST_1,
+    "OPTIM.NUM_ITERATIONS": _AT_LEAST_0,
     "OPTIM.LR_INITIAL": (lambda v: v > 0, "greater than 0"),
-    "OPTIM.LR_MIN": (lambda v: v >= 0, "at least 0"),
-    "OPTIM.BETA1": (lambda v: 0 <= v < 1, "at least 0 and less than 1"),
-    "OPTIM.WARMUP_EPOCHS": (lambda v: v >= 0, "at least 0"),
-    "LOSS.EDGE_WEIGHT": (lambda v: v >= 0, "at least 0"),
-    "TRAINING.VAL_AFTER_EVERY": (lambda v: v >= 1, "at least 1"),
+    "OPTIM.LR_MIN": _AT_LEAST_0,
+    "OPTIM.BETA1": _PART,
+    "OPTIM.WEIGHT_DECAY": _AT_LEAST_0,
+    "OPTIM.WARMUP_EPOCHS": _AT_LEAST_0,
+    "OPTIM.COSINE_EXTRA_EPOCHS": _AT_LEAST_0,
+    "OPTIM.GRAD_CLIP": _AT_LEAST_0,
+    "OPTIM.ACCUMULATE": _AT_LEAST_1,
+    "OPTIM.EMA": _PART,
+    "LOSS.EDGE_WEIGHT": _AT_LEAST_0,
+    "AUGMENT.SATURATION": (lambda v: len(v) == 2 and 0 <= v[0] <= v[1], "two numbers, 0 <= low <= high"),
+    "AUGMENT.MIXUP_FROM_EPOCH": _AT_LEAST_0,
+    "AUGMENT.MIXUP_ALPHA": (lambda v: v > 0, "greater than 0"),
+    "TRAINING.VAL_AFTER_EVERY": _AT_LEAST_1,
     "TRAINING.TRAIN_PS": (lambda v: v >= 8 and v % 8 == 0, "a positive multiple of 8"),
-    "TRAINING.PRECISION": (lambda v: v in ("fp32", "bf16"), "fp32 or bf16"),
-    "SYNTHETIC.PICTURES": (lambda v: v >= 1, "at least 1"),
-    "SYNTHETIC.SAMPLES_PER_EPOCH": (lambda v: v >= 1, "at least 1"),
+    "TRAINING.VAL_PS": _AT_LEAST_0,
+    "TRAINING.HOLD_OUT": _PART,
+    "TRAINING.SAVE_MINUTES": _AT_LEAST_0,
+    "TRAINING.WORKERS": (lambda v: v >= -1, "-1 or more"),
+    "TRAINING.ON_BROKEN": (lambda v: v in ("stop", "skip"), "stop or skip"),
+    "TRAINING.MAX_BAD_STEPS": _AT_LEAST_1,
+    "TRAINING.PRECISION": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
+    "SYNTHETIC.PICTURES": _AT_LEAST_1,
+    "SYNTHETIC.SAMPLES_PER_EPOCH": _AT_LEAST_1,
     "SYNTHETIC.SIGMA": (lambda v: len(v) == 2 and 0 <= v[0] <= v[1] <= 255, "two numbers, 0 <= low <= high <= 255"),
-    "SYNTHETIC.VAL_PICTURES": (lambda v: v >= 1, "at least 1"),
+    "SYNTHETIC.VAL_PICTURES": _AT_LEAST_1,
 }
 
 
@@ -128,18 +181,26 @@ def _put(settings: CfgNode, known: dict[str, Any], key: str, value: Any, where: 
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
         raise UserError(f"{where} sets {key}, which is no setting; the nearest one is {nearest}.")
     default = known[key]
-    if isinstance(default, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
-        # YAML 1.1 reads 2e-4 as text.
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if isinstance(default, list) and isinstance(value, (list, tuple)):
-        value = [type(default[0])(v) if isinstance(v, (int, float)) else v for v in value]
+    if isinstance(default, float):
+        value = _as_float(value)
+    elif isinstance(default, list) and isinstance(value, (list, tuple)):
+        value = [_as_float(v) if isinstance(default[0], float) else v for v in value]
+    fits = type(value) is type(default)
+    if isinstance(default, list) and fits:
         fits = all(type(v) is type(default[0]) for v in value)
-    else:
-        fits = type(value) is type(default)
     if not fits:
-        raise UserError(
-            f"{where} sets {key} to {value!r}, but it takes a {type(default).__name__} such as {default!r}."
-        )
-    section, name = key.split(".")
-    settings[section][name] = value
+        kind = type(default).__name__
+        raise UserError(f"{where} sets {key} to {value!r}, but it takes a {kind} such as {default!r}.")
+    *sections, name = key.split(".")
+    node = settings
+    for section in sections:
+        node = node[section]
+    node[name] = value
+
+
+def _as_float(value: Any) -> Any:
+    """A whole number or text that is a number (YAML 1.1 reads 2e-4 as text) as a float; anything else as it is."""
+    if isinstance(value, (int, str)) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value

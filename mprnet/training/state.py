@@ -1,14 +1,60 @@
-"""What a run keeps on disk."""
+"""What a run keeps on disk, and how it is found again."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mprnet.errors import UserError
 from mprnet.files import replacing
+
+LATEST = "model_latest.pth"
+_BEFORE = "model_latest_before.pth"
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` to ``path``; a crash in between leaves what was there before."""
-    with replacing(path) as unfinished:
-        torch.save(content, unfinished)
+    """Write ``content`` to ``path``; a crash in between leaves what was there before.
+
+    Raises:
+        UserError: it cannot be written (no space, no permission); what was there before is still there.
+    """
+    try:
+        with replacing(path) as unfinished:
+            torch.save(content, unfinished)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"{path}: the checkpoint cannot be written ({reason}); the one before is kept.") from error
+
+
+def save_latest(folder: Path, content: dict[str, Any]) -> None:
+    """Write the checkpoint to go on from; the one it replaces is kept as a second resort."""
+    latest, before = folder / LATEST, folder / _BEFORE
+    if latest.exists():
+        spare = folder / f".{_BEFORE}.link"
+        spare.unlink(missing_ok=True)
+        os.link(latest, spare)
+        os.replace(spare, before)
+    save_checkpoint(latest, content)
+
+
+def load_latest(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The checkpoint to go on from: the latest, or the one before if that is damaged.
+
+    Raises:
+        UserError: there is none, or both are damaged.
+    """
+    problems = []
+    for path in (folder / LATEST, folder / _BEFORE):
+        if not path.exists():
+            continue
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if {"epoch", "state_dict", "optimizer"} <= set(content):
+                return content, path
+            problems.append(f"{path.name} holds no training state")
+        except Exception as error:  # what a damaged file raises knows no bounds
+            problems.append(f"{path.name} is damaged ({type(error).__name__})")
+    if problems:
+        raise UserError(f"cannot resume in {folder}: {'; '.join(problems)}.")
+    raise UserError(f"cannot resume: there is no {LATEST} in {folder}; start with TRAINING.RESUME False.")

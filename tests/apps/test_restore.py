@@ -29,7 +29,7 @@ def identity(tmp_path_factory) -> Path:
 
 def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "demo.py"), "--task", "Denoising", "--device", "cpu", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
 
 

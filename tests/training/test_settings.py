@@ -33,7 +33,7 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
         ("OPTIM: {BATCH_SIZE: 0}", [], "OPTIM.BATCH_SIZE is 0, but must be at least 1"),
         ("OPTIM: {LR_INITIAL: True}", [], "takes a float"),
         ("TRAINING: {TRAIN_PS: 100}", [], "multiple of 8"),
-        ("TRAINING: {PRECISION: fp8}", [], "fp32 or bf16"),
+        ("TRAINING: {PRECISION: fp8}", [], "fp32, bf16 or fp16"),
         ("SYNTHETIC: {SIGMA: [9, 3]}", [], "low <= high"),
         ("SYNTHETIC: {SIGMA: [a, b]}", [], "takes a list"),
         ("OPTIM: {}", ["OPTIM.BATCH_SIZE"], "stands alone"),

@@ -43,7 +43,7 @@ def picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -
     return np.load(path, mmap_mode="r")
 
 
-class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
+class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
     """Crops of generated pictures and what a degradation makes of them.
 
     An item is addressed by (epoch, index): which picture, crop, symmetry and degradation it shows is a function of
@@ -67,14 +67,14 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Degraded and clean crop, each (3, patch, patch) float32 in [0, 1]."""
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
+        """Degraded and clean crop, each (3, patch, patch) float32 in [0, 1], and the index."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         picture = self.pictures[rng.integers(len(self.pictures))]
         rows, columns = random_crop(rng, picture.shape[0], picture.shape[1], self.patch)
         clean = symmetry(picture[rows, columns], int(rng.integers(8)))
-        return _to_tensor(self.degrade(rng, clean)), _to_tensor(clean)
+        return _to_tensor(self.degrade(rng, clean)), _to_tensor(clean), index
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:

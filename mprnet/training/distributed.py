@@ -1,0 +1,73 @@
+"""One process or many: who am I, and sums over all."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from mprnet.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together; rank 0 alone prints and writes."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, *values: float) -> list[float]:
+        """Each value's sum over all processes."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def join_world(gpus: list[int]) -> World:
+    """The world that torchrun made, or a world of one.
+
+    Args:
+        gpus: numbers of GPUs from the settings; [-1] for whichever there is. Under torchrun each process takes the GPU
+            of its local rank.
+
+    Raises:
+        UserError: a GPU that is not there.
+    """
+    if "WORLD_SIZE" in os.environ and "RANK" in os.environ:
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        cuda = torch.cuda.is_available() and local < torch.cuda.device_count()
+        device = torch.device("cuda", local) if cuda else torch.device("cpu")
+        if cuda:
+            torch.cuda.set_device(device)
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if cuda else "gloo")
+        return World(dist.get_rank(), dist.get_world_size(), device)
+    return World(0, 1, _single_device(gpus))
+
+
+def _single_device(gpus: list[int]) -> torch.device:
+    if not torch.cuda.is_available():
+        # A YAML written for a machine with GPUs (GPU: [0,1,2,3]) trains on the CPU elsewhere.
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    number = gpus[0] if gpus and gpus[0] >= 0 else 0
+    if number >= torch.cuda.device_count():
+        raise UserError(f"GPU names number {number}, but this machine has {torch.cuda.device_count()}, counted from 0.")
+    return torch.device("cuda", number)
+
+
+def leave_world() -> None:
+    """Undo ``join_world``."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,143 @@
+"""One step: forward, loss, backward, update; skipped if a number in it is not finite."""
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
+from yacs.config import CfgNode
+
+from mprnet.model.layers import ChannelAttentionBlock
+from mprnet.model.network import MPRNet
+from mprnet.training.distributed import World
+from mprnet.training.losses import restoration_loss
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """``loss`` is this process's sum over its samples; ``finite`` tells whether the weights were updated."""
+
+    loss: float
+    finite: bool
+
+
+class Stepper:
+    """Everything that an update changes: weights, their running average, optimizer, gradient scaler."""
+
+    def __init__(self, model: MPRNet, settings: CfgNode, world: World) -> None:
+        self.settings = settings
+        self.world = world
+        self.model = model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optim, training = settings.OPTIM, settings.TRAINING
+        self.optimizer = torch.optim.Adam(
+            model.parameters(),
+            lr=optim.LR_INITIAL,
+            betas=(optim.BETA1, 0.999),
+            eps=1e-8,
+            weight_decay=optim.WEIGHT_DECAY,
+            fused=world.device.type == "cuda",
+        )
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=training.PRECISION == "fp16")
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.EMA)) if optim.EMA else None
+        if training.CHECKPOINTING:
+            recompute_blocks(model)
+        network: nn.Module = model
+        if training.COMPILE:
+            network = torch.compile(network)  # type: ignore[assignment]
+        if world.size > 1:
+            ids = [world.device.index] if world.device.type == "cuda" else None
+            network = nn.parallel.DistributedDataParallel(
+                network, device_ids=ids, gradient_as_bucket_view=True, static_graph=optim.ACCUMULATE == 1
+            )
+        self.network = network
+
+    @property
+    def kept(self) -> MPRNet:
+        """The network to validate and keep: the running average if there is one."""
+        return self.model if self.average is None else self.average.module  # type: ignore[return-value]
+
+    def update(self, degraded: Tensor, target: Tensor, share: tuple[int, int], seed: list[int]) -> StepResult:
+        """Make one step.
+
+        Args:
+            degraded, target: (N, 3, H, W) in [0, 1], this process's part of the batch.
+            share: how many of its samples count, and how many all processes have together.
+            seed: what MixUp's draws depend on.
+        """
+        mine, total = share
+        if seed[1] >= self.settings.AUGMENT.MIXUP_FROM_EPOCH > 0:
+            degraded, target = mixup(degraded, target, self.settings.AUGMENT.MIXUP_ALPHA, seed)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = list(zip(*(self._parts(tensor) for tensor in (degraded, target)), strict=True))
+        loss_sum = 0.0
+        for number, (part, wanted) in enumerate(parts, start=1):
+            # DistributedDataParallel averages over processes: their number makes it the mean over all samples.
+            weight = len(part) * self.world.size / total if mine else 0.0
+            last = number == len(parts)
+            with nullcontext() if last or self.world.size == 1 else self.network.no_sync():  # type: ignore[operator]
+                loss = self._loss(part, wanted)
+                self.scaler.scale(loss * weight).backward()
+            loss_sum += loss.item() * len(part) if mine else 0.0
+        self.scaler.unscale_(self.optimizer)
+        limit = self.settings.OPTIM.GRAD_CLIP or math.inf
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        if not torch.isfinite(norm):
+            self.scaler.update(self._lower_scale())
+            return StepResult(0.0, finite=False)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return StepResult(loss_sum, finite=True)
+
+    def state(self) -> dict[str, object]:
+        """For ``load_state``: the optimizer's, the scaler's and the average's state."""
+        average = None if self.average is None else self.average.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "average": average}
+
+    def load_state(self, state: dict) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            if state.get("average"):
+                self.average.load_state_dict(state["average"])
+            else:
+                self.average.module.load_state_dict(self.model.state_dict())
+
+    def _parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        moved = tensor.to(self.world.device, non_blocking=True, memory_format=torch.channels_last)
+        return moved.chunk(self.settings.OPTIM.ACCUMULATE)
+
+    def _loss(self, degraded: Tensor, target: Tensor) -> Tensor:
+        precision = {"fp16": torch.float16}.get(self.settings.TRAINING.PRECISION, torch.bfloat16)
+        with torch.autocast(self.world.device.type, precision, enabled=self.settings.TRAINING.PRECISION != "fp32"):
+            images = self.network(degraded)
+        if self.settings.LOSS.CLAMP:
+            images = [image.clamp(0, 1) for image in images]
+        return restoration_loss(images, target, self.settings.LOSS.EDGE_WEIGHT)
+
+    def _lower_scale(self) -> float | None:
+        return self.scaler.get_scale() / 2 if self.scaler.is_enabled() else None
+
+
+def mixup(degraded: Tensor, target: Tensor, alpha: float, seed: list[int]) -> tuple[Tensor, Tensor]:
+    """Blend each sample with another of the batch: one share per sample from Beta(alpha, alpha), a random partner."""
+    rng = np.random.default_rng(seed)
+    share = torch.from_numpy(rng.beta(alpha, alpha, len(target)).astype(np.float32)).to(target.device)[
+        :, None, None, None
+    ]
+    partner = torch.from_numpy(rng.permutation(len(target))).to(target.device)
+    return share * degraded + (1 - share) * degraded[partner], share * target + (1 - share) * target[partner]
+
+
+def recompute_blocks(model: nn.Module) -> None:
+    """Let every attention block keep its input alone and compute the rest anew in the backward pass."""
+    for block in model.modules():
+        if isinstance(block, ChannelAttentionBlock):
+            forward = block.forward
+            block.forward = lambda x, forward=forward: checkpoint(forward, x, use_reentrant=False)  # type: ignore

@@ -1,0 +1,69 @@
+"""PSNR on pairs that are not trained on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from mprnet.files import replacing
+from mprnet.inference.restorer import pad_to_multiple
+from mprnet.metrics import psnr
+from mprnet.model.network import SIZE_MULTIPLE, MPRNet
+from mprnet.training.distributed import World
+
+_SHEET_ROWS, _SHEET_SIDE = 4, 192
+
+
+@torch.inference_mode()
+def validate(
+    model: MPRNet, pairs: Sequence[tuple[Tensor, Tensor, str]], world: World, folder: Path, save_images: bool
+) -> tuple[float, float]:
+    """Mean RGB PSNR of the degraded and of the restored images, clamped to [0, 1]; dB.
+
+    Writes ``folder``/validation.png (input, result and target of the first few), and with ``save_images`` all results.
+
+    Args:
+        pairs: degraded and target, (3, H, W) in [0, 1], and a name.
+    """
+    model.eval()
+    totals = np.zeros(3)
+    rows: list[np.ndarray] = []
+    mine = range(world.rank, len(pairs), world.size)
+    for index in tqdm(mine, "validation", unit="image", leave=False, disable=not world.is_main):
+        degraded, target, name = pairs[index]
+        height, width = degraded.shape[1:]
+        padded = pad_to_multiple(degraded[None].to(world.device), SIZE_MULTIPLE)
+        restored = model(padded)[0][0, :, :height, :width].float().clamp(0, 1).cpu()
+        before, after = (min(psnr(image.numpy(), target.numpy()), 100.0) for image in (degraded, restored))
+        totals += [before, after, 1]
+        if world.is_main and len(rows) < _SHEET_ROWS:
+            rows.append(np.concatenate([_cell(image) for image in (degraded, restored, target)], axis=1))
+        if save_images:
+            _write(folder / "validation" / f"{name}.png", _eight_bit(restored))
+    if rows:
+        _write(folder / "validation.png", np.concatenate(rows))
+    before, after, count = world.sum(*totals.tolist())
+    return before / count, after / count
+
+
+def _eight_bit(image: Tensor) -> np.ndarray:
+    return (255 * image).round().byte().permute(1, 2, 0).numpy()
+
+
+def _cell(image: Tensor) -> np.ndarray:
+    """The middle of an image on a square of the sheet, white around it."""
+    array = _eight_bit(image)
+    height, width = (min(side, _SHEET_SIDE) for side in array.shape[:2])
+    top, left = (array.shape[0] - height) // 2, (array.shape[1] - width) // 2
+    cell = np.full((_SHEET_SIDE + 4, _SHEET_SIDE + 4, 3), 255, np.uint8)
+    cell[:height, :width] = array[top : top + height, left : left + width]
+    return cell
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    with replacing(path) as unfinished:
+        Image.fromarray(array).save(unfinished, "PNG")
