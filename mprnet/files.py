@@ -1,23 +1,46 @@
 """Files that are whole or not there."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
 from pathlib import Path
 
+from mprnet.errors import UserError
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A place to write what is to become ``path``: it takes that name when the block ends, and goes if the block fails.
 
-    Whoever looks at ``path`` meanwhile, or after a crash, sees what was there before. Missing folders are made.
+def write_whole(path: Path, data: bytes) -> None:
+    """Make ``data`` the content of ``path``, whose folders are made if they are missing.
+
+    Whoever looks at ``path`` meanwhile, or after a crash, sees what was there before; two processes that write the same
+    file do not mix.
+
+    Raises:
+        UserError: it cannot be written (no space, no permission, ...); what was there before still is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished = path.parent / f".{uuid.uuid4().hex[:12]}.unfinished"
     try:
-        yield unfinished
-        with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(unfinished, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make sure that files can be written into the folder ``path``.
+
+    Raises:
+        UserError: they cannot.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".{uuid.uuid4().hex[:12]}.unfinished"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{path}: nothing can be written there ({error.strerror or error}).") from error

@@ -1,19 +1,35 @@
 """What all programs share: how they end."""
 
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 from mprnet.errors import UserError
 
 
 def run(program: Callable[[], int]) -> None:
-    """Run ``program`` and exit with its status; a UserError is printed as its sentence, with status 1."""
+    """Run ``program`` and exit with its status.
+
+    What a person did wrong, and what the system refuses (permissions, names, space), is printed as one sentence, with
+    status 1; a wish to stop ends it with the status that shells expect.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         status = program()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
+        status = 1
     except KeyboardInterrupt:
         print("\nstopped.", file=sys.stderr)
         status = 130
     sys.exit(status)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End as if by an exception, so that unfinished files are cleared away."""
+    sys.exit(128 + number)

@@ -1,12 +1,14 @@
 """Restore pictures: what demo.py starts."""
 
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 
 from mprnet.apps import command
 from mprnet.data.photo_writing import FORMATS
 from mprnet.errors import UserError
+from mprnet.files import make_folder
 from mprnet.inference.folder import find_photos, plan, restore_all
 from mprnet.inference.restorer import Restorer
 from mprnet.model.weights import load_model
@@ -26,11 +28,14 @@ def _restore(project: Path) -> int:
     weights = choose_weights(project / arguments.task, arguments.weights)
     source: Path = arguments.input_dir or project / "samples" / "input" / arguments.task
     result_dir: Path = arguments.result_dir or project / "samples" / "output"
-    photos = find_photos(source, arguments.recursive, skip=result_dir)
+    photos, closed = find_photos(source, arguments.recursive, skip=result_dir)
     jobs = plan(photos, source, result_dir, FORMATS[arguments.format], arguments.compare)
     restorer = Restorer(load_model(weights), arguments.device, stage=arguments.stage)
-    failures = restore_all(jobs, restorer)
-    done = len(jobs) - len(failures)
+    make_folder(result_dir)
+    for error in closed:
+        print(f"error: {error}", file=sys.stderr)
+    failures = closed + restore_all(jobs, restorer)
+    done = len(jobs) - len(failures) + len(closed)
     failed = f"; {len(failures)} failed, see above" if failures else ""
     print(f"{done} of {len(jobs)} pictures restored, on {restorer.device}: look into {result_dir}{failed}")
     return 1 if failures else 0

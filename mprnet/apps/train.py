@@ -18,11 +18,13 @@ from mprnet.data.paired import PairedPictures, WholePairs, split_by_scene
 from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
 from mprnet.errors import UserError
+from mprnet.files import make_folder
 from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
 from mprnet.training import settings as training_settings
 from mprnet.training.distributed import World, join_world, leave_world
 from mprnet.training.loop import Stopped, Trainer, free_workers
+from mprnet.training.state import LATEST
 
 GetTraining = Callable[[str | Path, Mapping[str, Any]], PairedPictures]
 GetValidation = Callable[[str | Path, Mapping[str, Any]], WholePairs]
@@ -63,6 +65,12 @@ def _train(
         model = _model(network, settings)
         data = _data(settings, get_training_data, get_validation_data)
         run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
+        make_folder(run)
+        if (run / LATEST).exists() and not settings.TRAINING.RESUME:
+            raise UserError(
+                f"{run} holds a run already: go on with it (TRAINING.RESUME True), or give this one another "
+                "MODEL.SESSION."
+            )
         if world.is_main:
             _introduce(model, data, settings, world, run)
         metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.described}

@@ -1,5 +1,6 @@
 """Writing pictures: whole or not at all, with the depth, alpha, EXIF and colour profile they came with."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ from PIL import Image
 
 from mprnet.data.photos import Photo
 from mprnet.errors import UserError
-from mprnet.files import replacing
+from mprnet.files import write_whole
 
 # Suffix of the files by the name of the format.
 FORMATS = {"png": ".png", "jpg": ".jpg", "tiff": ".tif", "webp": ".webp"}
@@ -29,24 +30,23 @@ def write_photo(path: Path, photo: Photo) -> None:
     if path.suffix == ".jpg" and photo.alpha is not None:
         raise UserError(f"{path}: a JPEG holds no transparency, which this picture has; choose another --format.")
     try:
-        with replacing(path) as unfinished:
-            _write(unfinished, path.suffix, photo)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    except (ValueError, RuntimeError, struct.error) as error:
+        data = _encode(path.suffix, photo)
+    except (OSError, ValueError, RuntimeError, struct.error) as error:
         raise UserError(f"{path}: cannot be written in this format ({error}).") from error
+    write_whole(path, data)
 
 
-def _write(file: Path, suffix: str, photo: Photo) -> None:
+def _encode(suffix: str, photo: Photo) -> bytes:
     array = _channels(photo)
     if array.dtype == np.uint16 and suffix == ".png":
-        file.write_bytes(encode_png_16_bit(array, photo.exif, photo.icc))
-    elif array.dtype == np.uint16 and suffix == ".tif":
+        return encode_png_16_bit(array, photo.exif, photo.icc)
+    file = io.BytesIO()
+    if array.dtype == np.uint16 and suffix == ".tif":
         tifffile.imwrite(
             file,
-            array,
+            array[:, :, 0] if array.shape[2] == 1 else array,
             photometric="minisblack" if photo.grey else "rgb",
-            planarconfig="contig",
+            planarconfig="contig" if array.shape[2] > 1 else None,
             extrasamples=["unassalpha"] if photo.alpha is not None else None,
             compression="zlib",
             predictor=True,
@@ -54,17 +54,18 @@ def _write(file: Path, suffix: str, photo: Photo) -> None:
             metadata=None,
             software=False,
         )
-    else:
-        if array.dtype == np.uint16:
-            array = np.rint(array / 257).astype(np.uint8)
-        options = dict(_FORMAT_OPTIONS[suffix])
-        if photo.exif:
-            options["exif"] = photo.exif
-            options.pop("compression", None)  # Pillow's compressed TIFFs cannot hold EXIF's directories
-        if photo.icc:
-            options["icc_profile"] = photo.icc
-        image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-        image.save(file, **options)  # type: ignore[arg-type]
+        return file.getvalue()
+    if array.dtype == np.uint16:
+        array = np.rint(array / 257).astype(np.uint8)
+    options = dict(_FORMAT_OPTIONS[suffix])
+    if photo.exif:
+        options["exif"] = photo.exif
+        options.pop("compression", None)  # Pillow's compressed TIFFs cannot hold EXIF's directories
+    if photo.icc:
+        options["icc_profile"] = photo.icc
+    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    image.save(file, **options)  # type: ignore[arg-type]
+    return file.getvalue()
 
 
 _FORMAT_OPTIONS: dict[str, dict[str, object]] = {

@@ -1,7 +1,9 @@
 """Pictures as cameras and browsers write them, read so that what goes out again can be what came in."""
 
+import contextlib
 import io
 import re
+import stat
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +14,13 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from mprnet.errors import UserError
 
+# Of any file that is read; the limit in pixels is Pillow's.
+_LARGEST_FILE = 2 * 2**30
+_TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif"})
 
 # Tags of a TIFF's first directory that describe the picture rather than how this very file stores it.
+_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _DESCRIPTIVE_TIFF_TAGS = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432})
 
 
@@ -61,19 +67,21 @@ def read_photo(path: Path) -> Photo:
     Raises:
         UserError: not a picture, cut short, of several pages or frames, absurdly large, or of a kind not known here.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
-    if not data:
-        raise UserError(f"{path}: the file is empty.")
+    data = _read_file(path)
     with warnings.catch_warnings():
         # Of large pictures (the limit is Pillow's error, at twice its warning) and of odd metadata.
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data)) as image:
+                if image.format == "PNG":
+                    # Compares checksums, which decoding does not, and leaves the image unusable.
+                    Image.open(io.BytesIO(data)).verify()
                 return _decode(image, data, path)
         except UnidentifiedImageError as error:
+            if data[:4] in _TIFF_BEGINNINGS:
+                raise UserError(
+                    f"{path}: a TIFF of a kind that cannot be read; save it as RGB of 8 or 16 bit."
+                ) from error
             raise UserError(f"{path}: not a picture, or of a kind that cannot be read.") from error
         except Image.DecompressionBombError as error:
             millions = _first_number(error) // 10**6
@@ -84,10 +92,27 @@ def read_photo(path: Path) -> Photo:
             raise UserError(f"{path}: broken or cut short ({_one_line(error)}).") from error
 
 
+def _read_file(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{path}: not a file.")
+        if status.st_size > _LARGEST_FILE:
+            raise UserError(f"{path}: absurdly large ({status.st_size / 2**30:.0f} GiB); cut it up first.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    if not data:
+        raise UserError(f"{path}: the file is empty.")
+    return data
+
+
 def _decode(image: Image.Image, data: bytes, path: Path) -> Photo:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # an MPO is a JPEG with previews behind it
         raise UserError(f"{path}: holds {frames} pages or frames; save the one to restore as a picture of its own.")
+    _check_samples(image, path)
+    _scale_transparency(image)
     is_16_bit = _is_16_bit(image)  # before EXIF is looked for, which may load the pixels and forget how they are stored
     orientation, exif = _exif(image)
     icc = image.info.get("icc_profile")
@@ -106,6 +131,19 @@ def _decode(image: Image.Image, data: bytes, path: Path) -> Photo:
     return Photo(pixels, alpha, grey, exif, icc)
 
 
+def _check_samples(image: Image.Image, path: Path) -> None:
+    if image.format == "TIFF" and set(image.tag_v2.get(339, (1,))) != {1}:  # type: ignore[attr-defined]  # SampleFormat
+        raise UserError(f"{path}: its samples are no unsigned integers; save it as RGB of 8 or 16 bit.")
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """A PNG of 2 or 4 bits names its transparent grey in these, and Pillow shows 8."""
+    mode = str(image.tile[0][3]) if image.tile else ""  # type: ignore[attr-defined]
+    factor = {"L;2": 85, "L;4": 17}.get(mode)
+    if factor and isinstance(image.info.get("transparency"), int):
+        image.info["transparency"] *= factor
+
+
 def _is_16_bit(image: Image.Image) -> bool:
     if image.format == "TIFF":
         return max(image.tag_v2.get(258, (1,))) == 16  # type: ignore[attr-defined]  # BitsPerSample
@@ -116,14 +154,16 @@ def _decode_16_bit(image: Image.Image, data: bytes, path: Path) -> np.ndarray:
     """(H, W) or (H, W, 2 to 4) uint16: Pillow would give 8 bits of the colour ones."""
     known = True
     if image.format == "TIFF":
-        # PhotometricInterpretation grey or RGB, PlanarConfiguration interleaved: OpenCV misreads the others.
+        # PhotometricInterpretation grey or RGB, PlanarConfiguration interleaved, ExtraSamples not premultiplied: OpenCV
+        # misreads the others.
         tags = image.tag_v2  # type: ignore[attr-defined]
-        known = tags.get(262) in (1, 2) and tags.get(284, 1) == 1
+        known = tags.get(262) in (1, 2) and tags.get(284, 1) == 1 and 1 not in tags.get(338, ())
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if not known or array is None or array.dtype != np.uint16:
         raise UserError(f"{path}: a picture of 16 bits of a kind that cannot be read; save it as a 16-bit PNG.")
     if array.ndim == 2:
-        return array
+        key = image.info.get("transparency")
+        return array if key is None else np.dstack([array, np.where(array == key, 0, 65535).astype(np.uint16)])
     if array.shape[2] == 4:
         array = cv2.cvtColor(array, cv2.COLOR_BGRA2RGBA)
         is_grey = data[:8] == b"\x89PNG\r\n\x1a\n" and data[25] == 4  # IHDR's colour type: grey with alpha
@@ -142,7 +182,7 @@ def _plain_mode(image: Image.Image, icc: bytes | None, path: Path) -> tuple[Imag
     elif image.mode in ("P", "PA"):
         converted = image.convert("RGBA" if transparent else "RGB")
         colours = np.asarray(converted)[:, :, :3]
-        if np.all(colours == colours[:, :, :1]):
+        if icc is None and np.all(colours == colours[:, :, :1]):
             converted = converted.convert("LA" if transparent else "L")
     elif image.mode in ("RGB", "RGBA", "RGBa", "RGBX", "YCbCr"):
         converted = image.convert("RGBA" if transparent or image.mode == "RGBA" else "RGB")
@@ -169,19 +209,40 @@ def _exif(image: Image.Image) -> tuple[int, bytes]:
     try:
         exif = image.getexif()
         orientation = exif.get(ExifTags.Base.Orientation, 1)
-        if image.format == "TIFF":
-            kept = Image.Exif()
-            kept.update({tag: value for tag, value in exif.items() if tag in _DESCRIPTIVE_TIFF_TAGS})
-            for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-                if content := exif.get_ifd(directory):
-                    kept.get_ifd(directory).update(content)
-                    kept[directory] = kept.get_ifd(directory)
-            exif = kept
-        elif ExifTags.Base.Orientation in exif:
-            del exif[ExifTags.Base.Orientation]
-        return (orientation if orientation in range(1, 9) else 1), exif.tobytes() if len(exif) else b""
     except Exception:
         return 1, b""
+    orientation = orientation if orientation in range(1, 9) else 1
+    kept = Image.Exif()
+    for tag, value in exif.items():
+        wanted = tag in _DESCRIPTIVE_TIFF_TAGS if image.format == "TIFF" else tag != ExifTags.Base.Orientation
+        if wanted and tag not in _DIRECTORIES and _can_be_written({tag: value}):
+            kept[tag] = value
+    for directory in _DIRECTORIES:
+        with contextlib.suppress(Exception):
+            content = {tag: value for tag, value in exif.get_ifd(directory).items() if _can_be_written({tag: value})}
+            if orientation >= 5:
+                _swap(content, ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+            if content:
+                kept.get_ifd(directory).update(content)
+                kept[directory] = kept.get_ifd(directory)
+    with contextlib.suppress(Exception):
+        return orientation, kept.tobytes() if len(kept) else b""
+    return orientation, b""
+
+
+def _can_be_written(tags: dict[int, object]) -> bool:
+    exif = Image.Exif()
+    exif.update(tags)
+    try:
+        exif.tobytes()
+    except Exception:  # values that do not fit their type raise whatever they trip over
+        return False
+    return True
+
+
+def _swap(tags: dict[int, object], first: int, second: int) -> None:
+    if first in tags and second in tags:
+        tags[first], tags[second] = tags[second], tags[first]
 
 
 def _upright(array: np.ndarray, orientation: int) -> np.ndarray:

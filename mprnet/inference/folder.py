@@ -27,23 +27,28 @@ class Job:
     comparison: Path | None = None
 
 
-def find_photos(root: Path, recursive: bool, skip: Path) -> list[Path]:
-    """The pictures in a folder (or the one file that ``root`` is), in natural order.
+def find_photos(root: Path, recursive: bool, skip: Path) -> tuple[list[Path], list[UserError]]:
+    """The pictures in a folder (or the one file that ``root`` is), in natural order, and folders that are closed.
 
-    Hidden files are no pictures, and with ``recursive`` the folder ``skip`` (the results') is not entered.
+    Hidden files are no pictures, and with ``recursive`` the folder ``skip`` (the results') is not entered; links to
+    folders are followed, but no folder is entered twice.
 
     Raises:
         UserError: nothing there, or no picture; the sentence says what there is instead.
     """
     if root.is_file():
-        return [root]
+        return [root], []
     if not root.is_dir():
         raise UserError(f"there is no file or folder {root}.")
     photos: list[Path] = []
+    closed: list[UserError] = []
     others = 0
-    for folder, folders, names in os.walk(root):
+    seen = {os.path.realpath(skip)}
+    walk = os.walk(root, followlinks=True, onerror=lambda e: closed.append(UserError(f"{e.filename}: {e.strerror}.")))
+    for folder, folders, names in walk:
         here = Path(folder)
-        folders[:] = [f for f in folders if not f.startswith(".") and (here / f).resolve() != skip.resolve()]
+        seen.add(os.path.realpath(here))
+        folders[:] = [f for f in folders if not f.startswith(".") and os.path.realpath(here / f) not in seen]
         visible = [name for name in names if not name.startswith(".")]
         found = [here / name for name in visible if Path(name).suffix.lower() in SUFFIXES]
         photos += found
@@ -51,8 +56,8 @@ def find_photos(root: Path, recursive: bool, skip: Path) -> list[Path]:
         if not recursive:
             break
     if not photos:
-        raise UserError(_nothing_found(root, recursive, others))
-    return natsorted(photos, key=str)
+        raise closed[0] if closed else UserError(_nothing_found(root, recursive, others))
+    return natsorted(photos, key=str), closed
 
 
 def _nothing_found(root: Path, recursive: bool, others: int) -> str:
@@ -72,7 +77,7 @@ def plan(sources: Sequence[Path], root: Path, result_dir: Path, suffix: str, com
     are on some systems.
 
     Raises:
-        UserError: a result would take the place of a picture to be restored.
+        UserError: a result would take the place of a picture to be restored, or of one beside it.
     """
     base = root if root.is_dir() else root.parent
     taken: set[str] = set()
@@ -97,10 +102,11 @@ def plan(sources: Sequence[Path], root: Path, result_dir: Path, suffix: str, com
         result = results[source]
         names = (result.with_name(f"{result.stem}_compare{'_' * i}{suffix}") for i in range(len(sources) + 1))
         jobs.append(Job(source, result, claim(names) if compare else None))
-    originals = {source.resolve() for source in sources}
+    # Of one picture, its neighbours are originals as well.
+    originals = {os.path.realpath(path) for path in (root.parent.iterdir() if root.is_file() else sources)}
     for job in jobs:
         for path in (job.result, job.comparison):
-            if path is not None and path.resolve() in originals:
+            if path is not None and os.path.realpath(path) in originals:
                 raise UserError(f"the result of {job.source} would overwrite {path}; choose another --result_dir.")
     return jobs
 

@@ -12,6 +12,7 @@ from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
 Image = TypeVar("Image", np.ndarray, Tensor)
 PRECISIONS = ("fp32",)
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 class Restorer:
@@ -34,7 +35,10 @@ class Restorer:
             raise UserError(f"there are stages 1, 2 and 3, but no stage {stage}.")
         self.device = choose_device(device)
         self.stage = stage
-        self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if model.config["in_c"] != 3:
+            raise UserError(f"these weights are for images of {model.config['in_c']} channels; Restorer takes RGB.")
+        model = model.eval().float()
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, image: Image) -> Image:
         """Restore one image or a batch.
@@ -47,27 +51,33 @@ class Restorer:
 
         Raises:
             ValueError: another shape or type, or values outside [0, 1].
-            UserError: the device has not the memory for it.
+            UserError: the device has not the memory for it, or the result is not finite.
         """
         if isinstance(image, Tensor):
             return self._restore(_checked(image)).to(image.device)
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"an image is a NumPy array or a batch a tensor, not a {type(image).__name__}.")
         if image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"an image is an array of shape (H, W, 3), not {image.shape}.")
         if not np.issubdtype(image.dtype, np.floating):
             raise ValueError(f"an image holds floats in [0, 1], not {image.dtype}: divide by its peak, 255 for 8 bits.")
-        batch = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).permute(2, 0, 1)[None]
+        array = np.ascontiguousarray(image, dtype=np.float32)
+        batch = torch.from_numpy(array if array.flags.writeable else array.copy()).permute(2, 0, 1)[None]
         restored = self._restore(_checked(batch))
         return restored[0].permute(1, 2, 0).cpu().contiguous().numpy()
 
-    @torch.inference_mode()
     def _restore(self, batch: Tensor) -> Tensor:
         height, width = batch.shape[-2:]
-        batch = batch.to(self.device, torch.float32)
         memory.check(self.model, len(batch), height, width, self.device)
-        padded = pad_to_multiple(batch, SIZE_MULTIPLE).contiguous(memory_format=torch.channels_last)
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            batch = batch.to(self.device, torch.float32)
+            padded = pad_to_multiple(batch, SIZE_MULTIPLE).contiguous(memory_format=torch.channels_last)
             restored = self.model(padded, stages=self.stage)[0]
-        return restored[:, :, :height, :width].clamp(0, 1)
+        # Outside of inference mode, so that what comes out is an ordinary tensor.
+        restored = restored[:, :, :height, :width].clamp(0, 1)
+        if not torch.isfinite(restored).all():
+            raise UserError("the network's result is not finite: these weights are broken or not meant for it.")
+        return restored
 
 
 def pad_to_multiple(batch: Tensor, multiple: int) -> Tensor:
@@ -97,8 +107,10 @@ def choose_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in _DEVICES or (device.type == "cpu" and device.index):
+            raise RuntimeError
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise UserError(f"there is no device {name} here; choose auto, cpu, cuda or mps.") from error
     return device
 

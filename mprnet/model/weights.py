@@ -1,7 +1,9 @@
 """Reading and writing weights: the published files, plain state dicts, safetensors and our own."""
 
+import io
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,16 @@ import torch
 from torch import Tensor
 
 from mprnet.errors import UserError
-from mprnet.files import replacing
+from mprnet.files import write_whole
 from mprnet.model.network import MPRNet
 
 # Under which name training programs keep the state dict within a checkpoint, in order of preference.
-_CONTAINERS = ("params_ema", "state_dict", "params", "model")
+_CONTAINERS = ("params_ema", "state_dict", "params", "model", "net")
 # What wrappers (DataParallel, torch.compile) put before every key.
 _PREFIXES = ("module.", "_orig_mod.")
 # How files of torch.save begin: a zip archive, or before torch 1.6 a pickle.
 _MAGIC = (b"PK\x03\x04", b"\x80")
+_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _CAB = re.compile(r"stage3_orsnet\.orb1\.body\.(\d+)\.CA\.conv_du\.0\.weight")
 
 
@@ -41,10 +44,14 @@ def load_model(path: str | Path) -> MPRNet:
     path = Path(path)
     tensors, metadata = _read(path)
     config = _configuration(tensors, path)
-    with torch.device("meta"):
-        model = MPRNet(**config)
+    try:
+        with torch.device("meta"):
+            model = MPRNet(**config)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{path} holds no MPRNet that could be built: {config}.") from error
+    weights = _checked(tensors, model, path)
     model.to_empty(device="cpu")
-    model.load_state_dict(_checked(tensors, model, path))
+    model.load_state_dict(weights)
     model.metadata = metadata
     return model.eval()
 
@@ -56,28 +63,36 @@ def save_weights(model: MPRNet, path: str | Path, metadata: Mapping[str, str] | 
     tell: training patch, data, author) is added to ``model.metadata`` and stored beside the tensors.
 
     Raises:
-        UserError: another suffix.
+        UserError: another suffix, or the file cannot be written.
     """
     path = Path(path)
-    described = {**model.metadata, **(metadata or {})}
+    described = {str(key): str(value) for key, value in {**model.metadata, **(metadata or {})}.items()}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    if path.suffix not in (".pth", ".safetensors"):
+    if path.suffix == ".pth":
+        file = io.BytesIO()
+        torch.save({"state_dict": tensors, "metadata": described}, file)
+        write_whole(path, file.getvalue())
+    elif path.suffix == ".safetensors":
+        write_whole(path, safetensors.torch.save(tensors, metadata=described or None))
+    else:
         raise UserError(f"{path}: weights are saved as .pth or .safetensors.")
-    with replacing(path) as unfinished:
-        if path.suffix == ".pth":
-            torch.save({"state_dict": tensors, "metadata": described}, unfinished)
-        else:
-            safetensors.torch.save_file(tensors, unfinished, metadata=described or None)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors in a file, without wrappers' prefixes, and its metadata."""
     if not path.is_file():
         raise UserError(f"there is no file of weights {path}.")
-    if path.suffix == ".safetensors":
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(9)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    if beginning[8:] == b"{":  # the length of a header in JSON, and the header
         content, metadata = _read_safetensors(path)
-    else:
+    elif beginning.startswith(_MAGIC):
         content, metadata = _read_pickle(path)
+    else:
+        raise UserError(f"{path} is no file of weights: neither PyTorch nor safetensors wrote it.")
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     while prefix := next((p for p in _PREFIXES if tensors and all(key.startswith(p) for key in tensors)), None):
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
@@ -95,10 +110,11 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
 
 
 def _read_pickle(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
-    with open(path, "rb") as file:
-        if not file.read(4).startswith(_MAGIC):
-            raise UserError(f"{path} is no file of weights: neither PyTorch nor safetensors wrote it.")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:  # compares checksums, which torch.load does not
+                    raise EOFError
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, str(error)) from error
@@ -109,10 +125,8 @@ def _read_pickle(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
         stored = content.get("metadata")
         if isinstance(stored, Mapping):
             metadata = {str(key): str(value) for key, value in stored.items()}
-        for name in _CONTAINERS:
-            if isinstance(content.get(name), Mapping):
-                content = content[name]
-                break
+        while inner := next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None):
+            content = inner
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a state dict.")
     return content, metadata
@@ -139,16 +153,14 @@ def _configuration(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
     first, down, concat, tail = (
         shape(f"{name}.weight") for name in ("shallow_feat1.0", "stage1_encoder.down12.down.1", "concat23", "tail")
     )
-    if not len(first) == len(down) == len(concat) == len(tail) == 4:
-        raise UserError(f"{path} holds no MPRNet: shallow_feat1.0.weight has the shape {first}.")
+    squeeze = ("shallow_feat1.1", "stage3_orsnet.orb1.body.0", "stage1_encoder.encoder_level2.0")
+    squeezes = [shape(f"{block}.CA.conv_du.0.weight") for block in squeeze]
+    if any(len(s) != 4 for s in (first, down, concat, tail, *squeezes)):
+        raise UserError(f"{path} holds no MPRNet: its tensors are no convolutions (shallow_feat1.0.weight is {first}).")
     n_feat, in_c, kernel_size, _ = first
     cabs = [int(match.group(1)) for key in tensors if (match := _CAB.fullmatch(key))]
     # Blocks work on channels // reduction: the reduction that explains the numbers at two widths.
-    squeezed = {
-        n_feat: shape("shallow_feat1.1.CA.conv_du.0.weight")[0],
-        concat[0]: shape("stage3_orsnet.orb1.body.0.CA.conv_du.0.weight")[0],
-        down[0]: shape("stage1_encoder.encoder_level2.0.CA.conv_du.0.weight")[0],
-    }
+    squeezed = {n_feat: squeezes[0][0], concat[0]: squeezes[1][0], down[0]: squeezes[2][0]}
     fitting = [r for r in range(1, n_feat + 1) if all(c // r == s for c, s in squeezed.items())]
     if not fitting:
         raise UserError(f"{path} holds no MPRNet: its channel attention reduces {squeezed} channels, by no one number.")
@@ -156,7 +168,7 @@ def _configuration(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
         n_feat=n_feat,
         scale_unetfeats=down[0] - n_feat,
         scale_orsnetfeats=concat[0] - n_feat,
-        num_cab=max(cabs) + 1,
+        num_cab=len(cabs),
         in_c=in_c,
         out_c=tail[0],
         kernel_size=kernel_size,
@@ -169,7 +181,7 @@ def _checked(tensors: Mapping[str, Tensor], model: MPRNet, path: Path) -> dict[s
     """``tensors`` as float32, complete and of the right shapes; aliases that a file leaves out are filled in."""
     expected = model.state_dict()
     given = dict(tensors)
-    shared = [key for key, value in expected.items() if value.data_ptr() == _shared_prelu(model).data_ptr()]
+    shared = [key for key, value in expected.items() if key.endswith(".body.1.weight") and value.ndim == 1]
     present = [key for key in shared if key in given]
     if present:
         for key in shared:
@@ -182,18 +194,20 @@ def _checked(tensors: Mapping[str, Tensor], model: MPRNet, path: Path) -> dict[s
             for key, value in expected.items()
             if key in given and given[key].shape != value.shape
         ),
-        *(f"{key} is of type {value.dtype}" for key, value in given.items() if not value.is_floating_point()),
+        *(f"{key} is of type {value.dtype}" for key, value in given.items() if value.dtype not in _TYPES),
+        *(f"{key} is not stored as plain numbers" for key, value in given.items() if not _is_plain(value)),
     ]
     if differences:
         more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise UserError(f"{path} holds weights of another network: {'; '.join(differences[:3])}{more}.")
     if any(not torch.equal(given[key], given[present[0]]) for key in present):
         raise UserError(f"{path} holds different PReLU parameters, where one is shared by all blocks of MPRNet.")
-    broken = [key for key, value in given.items() if not torch.isfinite(value).all()]
+    single = {key: value.float() for key, value in given.items()}
+    broken = [key for key, value in single.items() if not torch.isfinite(value).all()]
     if broken:
         raise UserError(f"{path} holds values that are not finite (in {broken[0]}): the training that wrote it failed.")
-    return {key: value.float() for key, value in given.items()}
+    return single
 
 
-def _shared_prelu(model: MPRNet) -> Tensor:
-    return next(parameter for parameter in model.parameters() if parameter.numel() == 1)
+def _is_plain(value: Tensor) -> bool:
+    return value.layout == torch.strided and value.device.type == "cpu"

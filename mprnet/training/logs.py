@@ -1,6 +1,7 @@
 """What a run says of itself: the settings it had, the machine, figures, curves."""
 
 import csv
+import io
 import json
 import platform
 import subprocess
@@ -13,15 +14,14 @@ import matplotlib.figure
 import torch
 from yacs.config import CfgNode
 
-from mprnet.files import replacing
+from mprnet.files import write_whole
 
 COLUMNS = ("epoch", "lr", "loss", "skipped_steps", "input_psnr", "psnr", "best_psnr")
 
 
 def write_start(folder: Path, settings: CfgNode) -> None:
     """settings.yml, every value there was, and environment.json: versions, device, git revision, command."""
-    with replacing(folder / "settings.yml") as unfinished:
-        unfinished.write_text(settings.dump(), encoding="utf-8")
+    write_whole(folder / "settings.yml", settings.dump().encode())
     environment = {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -31,16 +31,16 @@ def write_start(folder: Path, settings: CfgNode) -> None:
         "git": _git_revision(),
         "command": sys.argv,
     }
-    with replacing(folder / "environment.json") as unfinished:
-        unfinished.write_text(json.dumps(environment, indent=2), encoding="utf-8")
+    write_whole(folder / "environment.json", json.dumps(environment, indent=2).encode())
 
 
 def write_log(folder: Path, history: Sequence[dict[str, Any]]) -> None:
     """log.csv, a line per epoch, and curves.png."""
-    with replacing(folder / "log.csv") as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(history)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(history)
+    write_whole(folder / "log.csv", text.getvalue().encode())
     _draw_curves(folder / "curves.png", history)
 
 
@@ -55,8 +55,9 @@ def _draw_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
     right.set(xlabel="epoch", ylabel="validation PSNR, dB")
     if validated:
         right.legend()
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=110)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    write_whole(path, file.getvalue())
 
 
 def _git_revision() -> str:

@@ -2,6 +2,8 @@
 
 import contextlib
 import difflib
+import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,7 +108,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]!r} stands alone.")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        _put(settings, known, key, yaml.safe_load(text), "the command line")
+        _put(settings, known, key, _parse(text, "the command line"), "the command line")
     for key, (is_right, wanted) in _RANGES.items():
         value = _flatten(settings)[key]
         if not is_right(value):
@@ -121,7 +123,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
 _AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
 _AT_LEAST_0 = (lambda v: v >= 0, "at least 0")
 _PART = (lambda v: 0 <= v < 1, "at least 0 and less than 1")
+_NAME = (lambda v: re.fullmatch(r"[^./\\][^/\\]{0,99}|", v) is not None, "a plain name, without folders")
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "MODEL.MODE": _NAME,
+    "MODEL.SESSION": _NAME,
+    "MODEL.N_FEAT": _AT_LEAST_0,
+    "MODEL.SCALE_UNETFEATS": _AT_LEAST_0,
+    "MODEL.SCALE_ORSNETFEATS": _AT_LEAST_0,
+    "MODEL.NUM_CAB": _AT_LEAST_0,
     "OPTIM.BATCH_SIZE": _AT_LEAST_1,
     "OPTIM.NUM_EPOCHS": _AT_LEAST_1,
     "OPTIM.NUM_ITERATIONS": _AT_LEAST_0,
@@ -143,27 +152,41 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TRAINING.VAL_PS": _AT_LEAST_0,
     "TRAINING.HOLD_OUT": _PART,
     "TRAINING.SAVE_MINUTES": _AT_LEAST_0,
+    "TRAINING.SEED": _AT_LEAST_0,
     "TRAINING.WORKERS": (lambda v: v >= -1, "-1 or more"),
     "TRAINING.ON_BROKEN": (lambda v: v in ("stop", "skip"), "stop or skip"),
     "TRAINING.MAX_BAD_STEPS": _AT_LEAST_1,
     "TRAINING.PRECISION": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
     "SYNTHETIC.PICTURES": _AT_LEAST_1,
+    "SYNTHETIC.PICTURE_SIZE": _AT_LEAST_1,
+    "SYNTHETIC.VAL_SIGMA": (lambda v: 0 <= v <= 255, "from 0 to 255"),
     "SYNTHETIC.SAMPLES_PER_EPOCH": _AT_LEAST_1,
     "SYNTHETIC.SIGMA": (lambda v: len(v) == 2 and 0 <= v[0] <= v[1] <= 255, "two numbers, 0 <= low <= high <= 255"),
     "SYNTHETIC.VAL_PICTURES": _AT_LEAST_1,
 }
 
 
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read the settings {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a YAML file: {error}.") from error
+    content = _parse(text, str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no settings: a YAML mapping such as 'OPTIM: {{BATCH_SIZE: 16}}' is needed.")
-    return _flatten(content)
+    try:
+        return _flatten(content)
+    except RecursionError as error:
+        raise UserError(f"{path} holds settings that contain themselves.") from error
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -202,5 +225,7 @@ def _as_float(value: Any) -> Any:
     """A whole number or text that is a number (YAML 1.1 reads 2e-4 as text) as a float; anything else as it is."""
     if isinstance(value, (int, str)) and not isinstance(value, bool):
         with contextlib.suppress(ValueError):
-            return float(value)
+            value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"a setting is {value}, but must be a finite number.")
     return value

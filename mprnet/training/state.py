@@ -1,5 +1,6 @@
 """What a run keeps on disk, and how it is found again."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 
 from mprnet.errors import UserError
-from mprnet.files import replacing
+from mprnet.files import write_whole
 
 LATEST = "model_latest.pth"
 _BEFORE = "model_latest_before.pth"
@@ -19,12 +20,9 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Raises:
         UserError: it cannot be written (no space, no permission); what was there before is still there.
     """
-    try:
-        with replacing(path) as unfinished:
-            torch.save(content, unfinished)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"{path}: the checkpoint cannot be written ({reason}); the one before is kept.") from error
+    file = io.BytesIO()
+    torch.save(content, file)
+    write_whole(path, file.getvalue())
 
 
 def save_latest(folder: Path, content: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """PSNR on pairs that are not trained on."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from mprnet.files import replacing
+from mprnet.files import write_whole
 from mprnet.inference.restorer import pad_to_multiple
 from mprnet.metrics import psnr
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
@@ -65,5 +66,6 @@ def _cell(image: Tensor) -> np.ndarray:
 
 
 def _write(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as unfinished:
-        Image.fromarray(array).save(unfinished, "PNG")
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    write_whole(path, file.getvalue())

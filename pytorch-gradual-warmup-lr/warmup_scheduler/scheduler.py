@@ -43,10 +43,10 @@ class GradualWarmupScheduler(LRScheduler):
     ) -> None:
         # PyTorch's own constructor is not called: it would count calls of optimizer.step() and warn of the step
         # before the first epoch, which is right here.
-        if multiplier < 1:
+        if not 1 <= multiplier < float("inf"):
             raise ValueError(f"multiplier must be at least 1, not {multiplier}.")
-        if total_epoch < 1:
-            raise ValueError(f"total_epoch must be at least 1, not {total_epoch}.")
+        if total_epoch < 1 or total_epoch != int(total_epoch):
+            raise ValueError(f"total_epoch must be a whole number of at least 1, not {total_epoch}.")
         if after_scheduler is not None and after_scheduler.optimizer is not optimizer:
             raise ValueError("after_scheduler works on another optimizer than the warm-up.")
         self.optimizer = optimizer
@@ -115,6 +115,8 @@ class GradualWarmupScheduler(LRScheduler):
 
     def _advance(self, metrics: float | Tensor | None) -> None:
         inner = self.after_scheduler
+        if isinstance(inner, ReduceLROnPlateau) and metrics is None and self.last_epoch >= self.total_epoch:
+            raise ValueError("ReduceLROnPlateau follows the warm-up: call step(metrics=...).")
         self.last_epoch += 1
         if self.last_epoch <= self.total_epoch:
             self._set([self._warmup(base) for base in self.base_lrs])
@@ -125,8 +127,7 @@ class GradualWarmupScheduler(LRScheduler):
             if not isinstance(inner, ReduceLROnPlateau):
                 return
         if isinstance(inner, ReduceLROnPlateau):
-            if metrics is None:
-                raise ValueError("ReduceLROnPlateau follows the warm-up: call step(metrics=...).")
+            assert metrics is not None
             inner.step(metrics)
         elif inner is not None:
             with warnings.catch_warnings():

@@ -87,6 +87,32 @@ def _exif(orientation: int | None = None) -> bytes:
     return exif.tobytes()
 
 
+def _two_bit_grey(transparent: int) -> bytes:
+    """The greys 0 to 3 in turn, one of them transparent."""
+    values = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 4).astype(np.uint8)
+    padded = np.pad(values, ((0, 0), (0, -WIDTH % 4)))
+    packed = padded[:, 0::4] << 6 | padded[:, 1::4] << 4 | padded[:, 2::4] << 2 | padded[:, 3::4]
+    raw = b"".join(b"\0" + row.tobytes() for row in packed)
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 2, 0, 0, 0, 0)
+    chunks = [
+        (b"IHDR", header),
+        (b"tRNS", struct.pack(">H", transparent)),
+        (b"IDAT", zlib.compress(raw)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
+
+
+def _exif_with_an_unwritable_tag() -> bytes:
+    """Orientation 3 behind a Make that claims to be a signed fraction."""
+    entries = struct.pack("<HHII", 271, 10, 1, 50) + struct.pack("<HHIHH", 274, 3, 1, 3, 0)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0) + b"\0" * 40
+
+
+def _with_exif(jpeg: bytes, exif: bytes) -> bytes:
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
 def _oriented(orientation: int) -> tuple[bytes, Expected]:
     """A JPEG whose stored pixels are such that, turned as EXIF says, they are RGB."""
     undo = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)
@@ -111,6 +137,12 @@ def _palette(colours: np.ndarray, transparency: bytes | None = None) -> bytes:
 def _cmyk() -> tuple[bytes, Expected]:
     cmyk = Image.fromarray(RGB).convert("CMYK")
     return _saved(cmyk, "JPEG", quality=100, subsampling=0), Expected(np.asarray(cmyk.convert("RGB")), 3)
+
+
+def _flip_a_bit(data: bytes) -> bytes:
+    """In the middle, where the pixels are."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 16]) + data[middle + 1 :]
 
 
 def right() -> dict[str, tuple[bytes, Expected]]:
@@ -174,6 +206,17 @@ def right() -> dict[str, tuple[bytes, Expected]]:
         ),
         "turned16.tif": (_tiff(RGB16, photometric="rgb", extratags=[(274, "H", 1, 6, True)]), Expected(turned)),
         "big_endian16.tif": (_tiff(RGB16[:, :, 0], byteorder=">"), Expected(RGB16[:, :, 0])),
+        "clear_grey16.png": (
+            _insert(_cv_png(RGB16[:, :, 0]), _chunk(b"tRNS", RGB16[:1, :1, 0].astype(">u2").tobytes())),
+            Expected(
+                np.dstack([RGB16[:, :, 0], np.where(RGB16[:, :, 0] == RGB16[0, 0, 0], 0, 65535)]).astype(np.uint16)
+            ),
+        ),
+        "clear_grey2.png": (
+            _two_bit_grey(transparent=1),
+            Expected(np.dstack([85 * index, np.where(index == 1, 0, 255)]).astype(np.uint8)),
+        ),
+        "odd_exif.jpg": (_with_exif(jpeg, _exif_with_an_unwritable_tag()), Expected(RGB[::-1, ::-1], 3)),
         "lossless.webp": (_saved(Image.fromarray(RGB), "WEBP", lossless=True), Expected(RGB)),
         "alpha.webp": (
             _saved(Image.fromarray(np.dstack([RGB, ALPHA])), "WEBP", lossless=True, exact=True),
@@ -207,6 +250,12 @@ def wrong() -> dict[str, tuple[bytes, str]]:
         "film.gif": (_saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), "3 pages or frames"),
         "pages.tif": (_saved(frames[0], "TIFF", save_all=True, append_images=frames[1:]), "3 pages or frames"),
         "float.tif": (_tiff(RGB.astype(np.float32), photometric="rgb"), "cannot be read"),
+        "flipped_bit.png": (_flip_a_bit(_png(noise)), "broken or cut short"),
+        "premultiplied16.tif": (
+            _tiff(np.dstack([RGB16, ALPHA16]), photometric="rgb", extrasamples=["assocalpha"]),
+            "save it as a 16-bit PNG",
+        ),
+        "signed.tif": (_tiff(RGB.astype(np.int8), photometric="rgb"), "save it as RGB"),
         "planes16.tif": (
             _tiff(RGB16.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"),
             "save it as a 16-bit PNG",

@@ -68,14 +68,18 @@ def test_a_folder_of_odd_files(identity, tmp_path):
     (source / "notes.txt").write_text("not a picture, and no failure")
     (source / ".hidden.png").write_text("a system's file")
     (source / "dangling.png").symlink_to(tmp_path / "nowhere")
+    (source / "circle.png").symlink_to(source / "circle.png")
     (source / "folder.png").mkdir()
+    os.mkfifo(source / "pipe.png")
+    with open(source / "sparse.png", "wb") as file:
+        file.truncate(2**40)
 
     run = demo("--input_dir", source, "--result_dir", results, "--weights", identity)
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
-    assert f"{len(right)} of {len(right) + len(wrong) + 1} pictures restored" in run.stdout
+    assert f"{len(right)} of {len(right) + len(wrong) + 4} pictures restored" in run.stdout
     errors = [line for line in run.stderr.replace("\r", "\n").splitlines() if "error: " in line]
-    assert len(errors) == len(wrong) + 1
+    assert len(errors) == len(wrong) + 4
     for name, (_, sentence) in wrong.items():
         (line,) = [line for line in errors if f"/{name}:" in line]
         assert sentence in line, line
@@ -136,6 +140,29 @@ def test_recursive_keeps_the_tree_and_skips_the_results(identity, tmp_path):
     assert made == ["a.png", "deep/er/a.png"]
 
 
+def test_closed_folders_are_said_and_links_followed(identity, tmp_path):
+    write_png(tmp_path / "elsewhere" / "b.png", 10)
+    write_png(tmp_path / "in" / "a.png", 10)
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "back").symlink_to(tmp_path / "in")
+    folders = ("--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out")
+    run = demo(*folders, "--weights", identity, "--recursive")
+    assert "2 of 2 pictures" in run.stdout, run.stderr
+    assert (tmp_path / "out" / "link" / "b.png").exists()
+
+
+def test_weights_that_give_no_numbers(tiny, tmp_path):
+    with torch.no_grad():
+        for parameter in tiny.parameters():
+            parameter.mul_(1e12)
+    save_weights(tiny, tmp_path / "huge.pth")
+    write_png(tmp_path / "in" / "a.png")
+    run = demo("--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", tmp_path / "huge.pth")
+    assert run.returncode == 1
+    assert "not finite" in run.stderr
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_one_file_and_a_comparison(identity, tmp_path):
     write_png(tmp_path / "in" / "a.png", 30)
     run = demo("--input_dir", tmp_path / "in" / "a.png", "--result_dir", tmp_path, "--weights", identity, "--compare")
@@ -155,12 +182,17 @@ def test_one_file_and_a_comparison(identity, tmp_path):
         (["--input_dir", "{}/in", "--result_dir", "{}/in"], "would overwrite"),
         (["--input_dir", "{}/in", "--device", "cuda:77"], "no device cuda:77"),
         (["--input_dir", "{}/in", "--weights", "{}/nothing.pth"], "no file of weights"),
-        (["--input_dir", "{}/in", "--result_dir", "{}/in/a.png"], "cannot be written"),
+        (["--input_dir", "{}/in", "--result_dir", "{}/in/a.png"], "nothing can be written there"),
+        (["--input_dir", "{}/" + "n" * 300], "name too long"),
+        (["--input_dir", "{}/in", "--device", "meta"], "no device meta"),
+        (["--input_dir", "{}/one.jpg", "--result_dir", "{}"], "would overwrite"),
     ],
 )
 def test_wrong_arguments_get_a_sentence(identity, tmp_path, arguments, sentence):
     write_png(tmp_path / "in" / "a.png")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "one.jpg").write_bytes(b"")
+    (tmp_path / "one.png").write_bytes(b"another picture")
     for name in ("one", "two"):
         write_png(tmp_path / "nested" / name / "a.png")
     given = [part.format(tmp_path) for part in arguments]

@@ -30,6 +30,24 @@ def test_array_and_tensor_give_what_the_network_gives(tiny):
     torch.testing.assert_close(torch.from_numpy(array), expected[0].permute(1, 2, 0), atol=1e-5, rtol=0)
 
 
+def test_results_are_ordinary_tensors_and_any_float_network_serves(tiny):
+    image = torch.rand(1, 3, 16, 16)
+    expected = Restorer(tiny, "cpu")(image)
+    expected.add_(1).requires_grad_()
+    restored = Restorer(tiny.double(), "cpu")(image.double())
+    torch.testing.assert_close(restored + 1, expected.detach(), atol=1e-5, rtol=0)
+
+
+def test_read_only_and_strided_arrays(tiny):
+    image = np.random.default_rng(0).random((24, 16, 3)).transpose(1, 0, 2)[::-1]
+    image.flags.writeable = False
+    expected = Restorer(tiny, "cpu")(image.copy())
+    assert np.array_equal(Restorer(tiny, "cpu")(image), expected)
+    read_only = image.copy().astype(np.float32)
+    read_only.flags.writeable = False
+    np.testing.assert_allclose(Restorer(tiny, "cpu")(read_only), expected, atol=1e-6)
+
+
 def test_stage_is_what_the_network_gives_at_that_stage(tiny):
     image = torch.rand(1, 3, 16, 16)
     with torch.inference_mode():
@@ -63,6 +81,7 @@ def test_padding_of_short_sides_goes_back_and_forth():
         (np.zeros((0, 8, 3)), "none of them 0"),
         (torch.zeros(3, 8, 8), r"\(N, 3, H, W\)"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "divide by their peak"),
+        ([[0.5]], "not a list"),
     ],
 )
 def test_unfit_images_get_a_sentence(tiny, image, sentence):

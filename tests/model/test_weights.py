@@ -42,6 +42,22 @@ def test_plain_state_dict_old_container_and_half_precision(tiny, tmp_path):
     assert same(load_model(tmp_path / "half.pth"), tiny)
 
 
+def test_other_containers_and_a_misleading_suffix(tiny, tmp_path):
+    torch.save({"net": {"module." + key: value for key, value in tiny.state_dict().items()}}, tmp_path / "net.pth")
+    torch.save({"state_dict": {"model": tiny.state_dict()}}, tmp_path / "nested.pth")
+    save_weights(tiny, tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").rename(tmp_path / "misnamed.pth")
+    for name in ("net", "nested", "misnamed"):
+        assert same(load_model(tmp_path / f"{name}.pth"), tiny)
+
+
+def test_weights_that_cannot_be_written_get_a_sentence(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "w.pth", tmp_path / ("n" * 300 + ".safetensors")):
+        with pytest.raises(UserError, match="cannot be written"):
+            save_weights(tiny, path)
+
+
 def test_safetensors_that_keep_an_alias_once(tiny, tmp_path):
     safetensors.torch.save_model(tiny, str(tmp_path / "w.safetensors"))
     assert same(load_model(tmp_path / "w.safetensors"), tiny)
@@ -109,6 +125,10 @@ def damaged(kind: str, tiny: MPRNet, folder) -> str:
         safetensors.torch.save_file({k: v.clone() for k, v in state.items()}, folder / "s.safetensors")
         (folder / "w.safetensors").write_bytes((folder / "s.safetensors").read_bytes()[:-100])
         return "w.safetensors"
+    elif kind == "flipped bit":
+        data = bytearray(whole.read_bytes())
+        data[data.index(state["tail.weight"].numpy().tobytes()) + 2] ^= 64
+        (folder / "w.pth").write_bytes(bytes(data))
     elif kind == "folder":
         (folder / "w.pth").mkdir()
     else:
@@ -122,6 +142,11 @@ def damaged(kind: str, tiny: MPRNet, folder) -> str:
             "flat": lambda: {**state, "tail.weight": torch.zeros(3)},
             "integers": lambda: {**state, "concat12.weight": state["concat12.weight"].int()},
             "nan": lambda: {**state, "concat12.weight": state["concat12.weight"] * float("nan")},
+            "huge": lambda: {**state, "tail.weight": state["tail.weight"].double() + 1e300},
+            "float8": lambda: {**state, "tail.weight": state["tail.weight"].to(torch.float8_e4m3fn)},
+            "scalar": lambda: {**state, "shallow_feat1.1.CA.conv_du.0.weight": torch.tensor(1.0)},
+            "one channel": lambda: {**state, "tail.weight": torch.zeros(1, 7, 3, 3)},
+            "far block": lambda: {**state, "stage3_orsnet.orb1.body.9999999.CA.conv_du.0.weight": torch.zeros(1)},
             "two prelus": lambda: {**state, "shallow_feat2.1.body.1.weight": torch.ones(1)},
         }
         torch.save(change[kind](), folder / "w.pth")
@@ -145,6 +170,12 @@ def damaged(kind: str, tiny: MPRNet, folder) -> str:
         ("flat", "holds no MPRNet"),
         ("integers", "type torch.int32"),
         ("nan", "not finite"),
+        ("huge", "not finite"),
+        ("float8", "of type torch.float8"),
+        ("scalar", "no convolutions"),
+        ("one channel", "no MPRNet that could be built"),
+        ("far block", "weights of another network"),
+        ("flipped bit", "damaged"),
         ("two prelus", "different PReLU"),
     ],
 )
@@ -172,4 +203,4 @@ def test_spandrel_opens_what_we_save(tiny, tmp_path):
     image = torch.rand(1, 3, 32, 32)
     with torch.inference_mode():
         output = theirs(image)
-        torch.testing.assert_close(output[0] if isinstance(output, list) else output, model(image)[0])
+        torch.testing.assert_close(output[0] if isinstance(output, (list, tuple)) else output, model(image)[0])

@@ -38,8 +38,15 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
         ("SYNTHETIC: {SIGMA: [a, b]}", [], "takes a list"),
         ("OPTIM: {}", ["OPTIM.BATCH_SIZE"], "stands alone"),
         ("OPTIM: {}", ["BATCH_SIZE", "3"], "nearest one is OPTIM.BATCH_SIZE"),
+        ("OPTIM: {}", ["OPTIM.LR_INITIAL", "[1,"], "the command line is not YAML"),
+        ("OPTIM: {LR_INITIAL: .inf}", [], "finite"),
+        ("SYNTHETIC: {VAL_SIGMA: .nan}", [], "finite"),
+        ("TRAINING: {SEED: -1}", [], "at least 0"),
+        ("MODEL: {N_FEAT: -4}", [], "at least 0"),
+        ("MODEL: {SESSION: ../escape}", [], "a plain name"),
+        ("OPTIM: &a {X: *a}", [], "contain themselves"),
         ("just text", [], "holds no settings"),
-        ("a: [", [], "not a YAML file"),
+        ("a: [", [], "is not YAML"),
     ],
 )
 def test_wrong_settings_get_a_sentence(tmp_path, text, overrides, sentence):

@@ -1,6 +1,8 @@
 """Training pairs of generated pictures: a degraded crop and its clean original."""
 
-import os
+import contextlib
+import io
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -14,6 +16,8 @@ from tqdm import tqdm
 
 from mprnet.data.augment import random_crop, symmetry
 from mprnet.data.synthetic.dead_leaves import dead_leaves
+from mprnet.errors import UserError
+from mprnet.files import write_whole
 
 # (generator, clean uint8 (H, W, 3)) -> degraded uint8 of the same shape.
 Degradation = Callable[[np.random.Generator, np.ndarray], np.ndarray]
@@ -28,19 +32,26 @@ def picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -
         (count, size, size, 3) uint8, a read-only view of the file: pages are loaded as they are touched.
     """
     path = folder / f"dead_leaves_v{GENERATOR_VERSION}_seed{seed}_{count}x{size}.npy"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        bank = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
-        draw = partial(dead_leaves, seed, size=size)
-        with ProcessPoolExecutor(max(1, workers)) as pool:
-            pictures = pool.map(draw, range(count), chunksize=4)
-            for index, picture in enumerate(tqdm(pictures, "drawing pictures", count, unit="picture")):
-                bank[index] = picture
-        bank.flush()
-        del bank
-        os.replace(unfinished, path)
-    return np.load(path, mmap_mode="r")
+    shape = (count, size, size, 3)
+    if path.exists():
+        with contextlib.suppress(ValueError, EOFError):  # a damaged bank is drawn again
+            bank = np.load(path, mmap_mode="r")
+            if bank.shape == shape:
+                return bank
+    bank = np.empty(shape, np.uint8)
+    draw = partial(dead_leaves, seed, size=size)
+    with ProcessPoolExecutor(max(1, workers), initializer=_leave_interrupts_to_the_parent) as pool:
+        pictures = pool.map(draw, range(count), chunksize=4)
+        for index, picture in enumerate(tqdm(pictures, "drawing pictures", count, unit="picture")):
+            bank[index] = picture
+    file = io.BytesIO()
+    np.save(file, bank)
+    write_whole(path, file.getvalue())
+    return bank
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
@@ -57,7 +68,7 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
 
     def __init__(self, pictures: np.ndarray, degrade: Degradation, length: int, patch: int, seed: int) -> None:
         if patch > pictures.shape[1]:
-            raise ValueError(f"a patch of {patch} does not fit into pictures of {pictures.shape[1]} pixels.")
+            raise UserError(f"a patch of {patch} does not fit into pictures of {pictures.shape[1]} pixels.")
         self.pictures = pictures
         self.degrade = degrade
         self.length = length
