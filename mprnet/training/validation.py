@@ -46,7 +46,8 @@ def validate(
         if save_images:
             _write(folder / "validation" / f"{name}.png", _eight_bit(restored))
     if rows:
-        _write(folder / "validation.png", np.concatenate(rows))
+        width = max(row.shape[1] for row in rows)
+        _write(folder / "validation.png", np.concatenate([_extended(row, row.shape[0], width) for row in rows]))
     before, after, count = world.sum(*totals.tolist())
     return before / count, after / count
 
@@ -56,13 +57,18 @@ def _eight_bit(image: Tensor) -> np.ndarray:
 
 
 def _cell(image: Tensor) -> np.ndarray:
-    """The middle of an image on a square of the sheet, white around it."""
+    """The middle of an image, at most a square of the sheet, with a white margin at the right and below."""
     array = _eight_bit(image)
     height, width = (min(side, _SHEET_SIDE) for side in array.shape[:2])
     top, left = (array.shape[0] - height) // 2, (array.shape[1] - width) // 2
-    cell = np.full((_SHEET_SIDE + 4, _SHEET_SIDE + 4, 3), 255, np.uint8)
-    cell[:height, :width] = array[top : top + height, left : left + width]
-    return cell
+    return _extended(array[top : top + height, left : left + width], height + 4, width + 4)
+
+
+def _extended(array: np.ndarray, height: int, width: int) -> np.ndarray:
+    """On a white ground of that size."""
+    ground = np.full((height, width, 3), 255, np.uint8)
+    ground[: array.shape[0], : array.shape[1]] = array
+    return ground
 
 
 def _write(path: Path, array: np.ndarray) -> None:

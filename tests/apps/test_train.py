@@ -229,7 +229,7 @@ def test_a_poisoned_batch_is_skipped_and_said(house, tmp_path):
         (None, ["TRAINING.RESUME", "True"], "there is no model_latest.pth"),
         (None, ["TRAINING.INIT_WEIGHTS", "{}/other.pth"], "n_feat 4"),
         (None, ["TRAINING.INIT_WEIGHTS", "{}/nowhere.pth"], "no file of weights"),
-        (None, ["TRAINING.SAVE_DIR", "/dev/null/x"], "cannot be written"),
+        (None, ["TRAINING.SAVE_DIR", "/dev/null/x"], "nothing can be written there"),
     ],
 )
 def test_bad_input_gets_a_sentence(house, tiny, tmp_path, change, arguments, sentence):
