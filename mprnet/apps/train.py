@@ -23,7 +23,8 @@ from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
 from mprnet.training import settings as training_settings
 from mprnet.training.distributed import World, join_world, leave_world
-from mprnet.training.loop import Stopped, Trainer, free_workers
+from mprnet.training.loading import free_workers
+from mprnet.training.loop import Stopped, Trainer
 from mprnet.training.state import LATEST
 
 GetTraining = Callable[[str | Path, Mapping[str, Any]], PairedPictures]

@@ -1,6 +1,5 @@
 """Pictures as cameras and browsers write them, read so that what goes out again can be what came in."""
 
-import contextlib
 import io
 import re
 import stat
@@ -10,18 +9,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
+from mprnet.data.exif import read_exif, upright
 from mprnet.errors import UserError
 
 # Of any file that is read; the limit in pixels is Pillow's.
 _LARGEST_FILE = 2 * 2**30
 _TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif"})
-
-# Tags of a TIFF's first directory that describe the picture rather than how this very file stores it.
-_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-_DESCRIPTIVE_TIFF_TAGS = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432})
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ def _decode(image: Image.Image, data: bytes, path: Path) -> Photo:
     _check_samples(image, path)
     _scale_transparency(image)
     is_16_bit = _is_16_bit(image)  # before EXIF is looked for, which may load the pixels and forget how they are stored
-    orientation, exif = _exif(image)
+    orientation, exif = read_exif(image)
     icc = image.info.get("icc_profile")
     if is_16_bit:
         image.load()  # finds broken files, which OpenCV passes over in silence
@@ -123,7 +119,7 @@ def _decode(image: Image.Image, data: bytes, path: Path) -> Photo:
         image, icc = _plain_mode(image, icc, path)
         array = np.asarray(image)
     if image.format != "TIFF":  # there, reading has applied it
-        array = _upright(array, orientation)
+        array = upright(array, orientation)
     channels = array[:, :, None] if array.ndim == 2 else array
     grey = channels.shape[2] <= 2
     pixels = np.repeat(channels[:, :, :1], 3, axis=2) if grey else np.ascontiguousarray(channels[:, :, :3])
@@ -202,58 +198,6 @@ def _cmyk_to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
         except ImageCms.PyCMSError:
             pass  # a broken profile: as if there were none
     return image.convert("RGB")
-
-
-def _exif(image: Image.Image) -> tuple[int, bytes]:
-    """Orientation (1 to 8) and the EXIF data without it; a picture with broken EXIF data is still a picture."""
-    try:
-        exif = image.getexif()
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
-    except Exception:
-        return 1, b""
-    orientation = orientation if orientation in range(1, 9) else 1
-    kept = Image.Exif()
-    for tag, value in exif.items():
-        wanted = tag in _DESCRIPTIVE_TIFF_TAGS if image.format == "TIFF" else tag != ExifTags.Base.Orientation
-        if wanted and tag not in _DIRECTORIES and _can_be_written({tag: value}):
-            kept[tag] = value
-    for directory in _DIRECTORIES:
-        with contextlib.suppress(Exception):
-            content = {tag: value for tag, value in exif.get_ifd(directory).items() if _can_be_written({tag: value})}
-            if orientation >= 5:
-                _swap(content, ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
-            if content:
-                kept.get_ifd(directory).update(content)
-                kept[directory] = kept.get_ifd(directory)
-    with contextlib.suppress(Exception):
-        return orientation, kept.tobytes() if len(kept) else b""
-    return orientation, b""
-
-
-def _can_be_written(tags: dict[int, object]) -> bool:
-    exif = Image.Exif()
-    exif.update(tags)
-    try:
-        exif.tobytes()
-    except Exception:  # values that do not fit their type raise whatever they trip over
-        return False
-    return True
-
-
-def _swap(tags: dict[int, object], first: int, second: int) -> None:
-    if first in tags and second in tags:
-        tags[first], tags[second] = tags[second], tags[first]
-
-
-def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation."""
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    return array
 
 
 def _one_line(error: Exception) -> str:

@@ -2,14 +2,13 @@
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -17,6 +16,7 @@ from mprnet.errors import UserError
 from mprnet.model.network import MPRNet
 from mprnet.training import logs
 from mprnet.training.distributed import World
+from mprnet.training.loading import batches, make_loader
 from mprnet.training.order import StepOrder
 from mprnet.training.schedule import make_schedule
 from mprnet.training.state import LATEST, load_latest, save_checkpoint, save_latest
@@ -59,13 +59,7 @@ class Trainer:
         self.validation = validation
         optim = settings.OPTIM
         self.order = StepOrder(len(names), optim.BATCH_SIZE, settings.TRAINING.SEED, world.rank, world.size)
-        self.loader = DataLoader(
-            training,
-            batch_sampler=self.order,
-            num_workers=workers,
-            pin_memory=world.device.type == "cuda",
-            worker_init_fn=_leave_signals_to_the_trainer,
-        )
+        self.loader = make_loader(training, self.order, workers, pin_memory=world.device.type == "cuda")
         self.epochs = -(-optim.NUM_ITERATIONS // self.order.steps) if optim.NUM_ITERATIONS else optim.NUM_EPOCHS
         self.stepper = Stepper(model, settings, world)
         self.schedule = make_schedule(self.stepper.optimizer, optim, self.epochs)
@@ -102,7 +96,7 @@ class Trainer:
         self.order.epoch, self.order.start = epoch, self.steps_done
         self.stepper.model.train()
         bar = tqdm(
-            self._batches(),
+            batches(self.loader),
             f"epoch {epoch}/{self.epochs}",
             initial=self.steps_done,
             total=self.order.steps,
@@ -118,14 +112,6 @@ class Trainer:
             self.steps_done += 1
             bar.set_postfix(self._postfix())
             self._save_in_between()
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        try:
-            yield from self.loader
-        except UserError as error:
-            # From a worker it arrives with that process's traceback before it.
-            sentence = str(error).strip().splitlines()[-1]
-            raise UserError(sentence.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")) from error
 
     def _count(self, loss: float, samples: int, finite: bool, indices: Tensor) -> None:
         if finite:
@@ -251,13 +237,3 @@ def _line(row: dict[str, Any]) -> str:
     if "psnr" in row:
         line += f", validation {row['psnr']:.3f} dB (input {row['input_psnr']:.3f}, best {row['best_psnr']:.3f})"
     return line
-
-
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def free_workers() -> int:
-    """How many processes a machine can spare for reading pictures: one per core but the two that train, at most 12."""
-    cores = torch.multiprocessing.cpu_count()
-    return max(0, min(12, cores - 2))

@@ -1,0 +1,49 @@
+"""How samples come to the training process: by workers, with their errors in one sentence."""
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mprnet.errors import UserError
+from mprnet.training.order import StepOrder
+
+Batch = tuple[Tensor, Tensor, Tensor]  # degraded and target, (N, 3, H, W), and the samples' indices
+
+
+def make_loader(
+    data: Dataset[tuple[Tensor, Tensor, int]], order: StepOrder, workers: int, pin_memory: bool
+) -> "DataLoader[Any]":
+    """Batches of ``data`` in ``order``, read by ``workers`` processes (0: by this one)."""
+    return DataLoader(
+        data,
+        batch_sampler=order,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_signals_to_the_trainer,
+    )
+
+
+def batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
+    """The loader's batches.
+
+    Raises:
+        UserError: a sample cannot be read; from a worker too it is the sentence alone, without its traceback.
+    """
+    try:
+        yield from loader
+    except UserError as error:
+        sentence = str(error).strip().splitlines()[-1]
+        raise UserError(sentence.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")) from error
+
+
+def free_workers() -> int:
+    """How many processes a machine can spare for reading pictures: one per core but the two that train, at most 12."""
+    return max(0, min(12, torch.multiprocessing.cpu_count() - 2))
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
