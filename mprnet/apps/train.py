@@ -59,7 +59,10 @@ def _train(
     parser.add_argument("--config", type=Path, default=folder / "training.yml", help="default: %(default)s")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings, such as OPTIM.BATCH_SIZE 8")
     arguments = parser.parse_args()
-    settings = training_settings.load(arguments.config, arguments.overrides)
+    config: Path = arguments.config
+    if not config.exists() and (folder / config).exists():
+        config = folder / config  # a name of the task's own, from wherever one is
+    settings = training_settings.load(config, arguments.overrides)
     torch.manual_seed(settings.TRAINING.SEED)
     world = join_world(settings.GPU)
     try:

@@ -119,6 +119,11 @@ def test_the_released_recipe_and_every_option_run(house, tmp_path):
     assert len(list((run / "validation").iterdir())) == 3
 
 
+def test_a_tasks_own_settings_are_found_from_anywhere():
+    output = train("Denoising", "OPTIM.NUM_EPOCHS", 0, config="training_lite.yml", check=False)
+    assert "OPTIM.NUM_EPOCHS is 0" in output
+
+
 def test_the_originals_settings_file_works(house, tmp_path):
     """Its keys, as it writes them (2e-4 is text to YAML)."""
     (house / "Deblurring" / "original.yml").write_text(
