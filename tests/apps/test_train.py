@@ -24,6 +24,10 @@ SHORT = [*TINY, "OPTIM.BATCH_SIZE", "4", "OPTIM.NUM_EPOCHS", "4", "OPTIM.WARMUP_
 SHORT += ["TRAINING.TRAIN_PS", "32", "TRAINING.VAL_PS", "32", "TRAINING.VAL_AFTER_EVERY", "2"]
 
 
+# So that a run can be compared with another bit for bit: sums depend on the number of threads.
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
 def command(task: str, *arguments: object, config: str = "training.yml") -> list[str]:
     script = ROOT / task / "train.py"
     return [sys.executable, str(script), "--config", str(config), *map(str, arguments)]
@@ -31,13 +35,12 @@ def command(task: str, *arguments: object, config: str = "training.yml") -> list
 
 def train(task: str, *arguments: object, config: str = "training.yml", check: bool = True) -> str:
     """Run train.py and return what it printed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         command(task, *arguments, config=config),
         capture_output=True,
         text=True,
         timeout=600,
-        env=environment,
+        env=ONE_THREAD,
         check=False,
     )
     assert "Traceback" not in run.stderr, run.stderr
@@ -154,7 +157,10 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(house, uninterrupted
         resume = (run / "model_latest.pth").exists()
         arguments = [*options, "TRAINING.RESUME", resume, "TRAINING.WORKERS", attempt % 3]
         process = subprocess.Popen(
-            command("Deblurring", *arguments, config=config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command("Deblurring", *arguments, config=config),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=ONE_THREAD,
         )
         time.sleep(seconds)
         process.kill()
@@ -171,7 +177,11 @@ def test_sigterm_saves_and_a_damaged_latest_falls_back(house, uninterrupted, tmp
     options = [*SHORT, "TRAINING.SAVE_DIR", tmp_path]
     config = house / "Deblurring" / "training.yml"
     process = subprocess.Popen(
-        command("Deblurring", *options, config=config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command("Deblurring", *options, config=config),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ONE_THREAD,
     )
     while not (run / "settings.yml").exists():
         time.sleep(0.1)
@@ -200,9 +210,8 @@ def test_two_processes_reach_one_processs_weights(house, tmp_path):
     ):
         arguments = [*SHORT, "OPTIM.NUM_EPOCHS", 3, "TRAINING.SAVE_DIR", tmp_path / name]
         interpreter, *rest = command("Deblurring", *arguments, config=config)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         run = subprocess.run(
-            [interpreter, *start, *rest], capture_output=True, text=True, timeout=300, env=environment, check=False
+            [interpreter, *start, *rest], capture_output=True, text=True, timeout=300, env=ONE_THREAD, check=False
         )
         assert run.returncode == 0, run.stderr
     one, two = (
