@@ -1,0 +1,125 @@
+"""Time and peak memory of one training step, ours beside the published network's plain step.
+
+    pip install -e ".[bench]"
+    python benchmarks/training.py --task Deraining --batch 4 --patch 128
+
+The plain step is the network of the package spandrel_extra_arches in fp32 with the same loss and Adam; ours is the
+trainer's step under the settings named in VARIANTS. Each runs in a process of its own, so that its peak memory is its
+own, in turns, so that all meet the machine in the same state. Memory is the growth over the process's size before the
+network is made (on CUDA: the allocator's peak).
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from mprnet import MPRNet
+from mprnet.training.distributed import World
+from mprnet.training.losses import restoration_loss
+from mprnet.training.settings import defaults
+from mprnet.training.step import Stepper
+
+# Constructor arguments of the paper's three networks.
+WIDTHS = {"Deblurring": (96, 48, 32, 8), "Denoising": (80, 48, 32, 8), "Deraining": (40, 20, 16, 8)}
+VARIANTS: dict[str, dict[str, object]] = {
+    "ours fp32": {},
+    "ours bf16": {"PRECISION": "bf16"},
+    "ours bf16, checkpointing": {"PRECISION": "bf16", "CHECKPOINTING": True},
+    "ours bf16, compiled": {"PRECISION": "bf16", "COMPILE": True},
+}
+PLAIN = "published plain"
+
+
+def plain_step(task: str, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], object]:
+    """The published network's step."""
+    import spandrel
+    import spandrel_extra_arches
+
+    spandrel_extra_arches.install(ignore_duplicates=True)
+    state = MPRNet(*WIDTHS[task]).state_dict()
+    network = spandrel.ModelLoader(device).load_from_state_dict(state).model.train().requires_grad_()
+    optimizer = torch.optim.Adam(network.parameters(), 2e-4)
+
+    def step(degraded: torch.Tensor, target: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        loss = restoration_loss(network(degraded), target, 0.05)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def our_step(task: str, variant: str, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], object]:
+    """The trainer's step."""
+    settings = defaults()
+    for key, value in VARIANTS[variant].items():
+        settings.TRAINING[key] = value
+    stepper = Stepper(MPRNet(*WIDTHS[task]).train(), settings, World(0, 1, device))
+
+    def step(degraded: torch.Tensor, target: torch.Tensor) -> None:
+        stepper.update(degraded, target, (len(target), len(target)), [0, 1, 0, 0])
+
+    return step
+
+
+def measure(task: str, variant: str, batch: int, patch: int, steps: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of a step after two to warm up, and peak bytes."""
+    torch.manual_seed(0)
+    torch.backends.cudnn.allow_tf32 = False
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = plain_step(task, device) if variant == PLAIN else our_step(task, variant, device)
+    degraded, target = torch.rand(2, batch, 3, patch, patch, device=device)
+    times = []
+    for _ in range(steps + 2):
+        start = time.perf_counter()
+        step(degraded, target)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+    else:
+        peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return {"seconds": statistics.median(times[2:]), "bytes": peak}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time and memory of a training step.")
+    parser.add_argument("--task", choices=WIDTHS, default="Deraining")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--patch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each variant")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", choices=[PLAIN, *VARIANTS], help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    if a.only:
+        print(json.dumps(measure(a.task, a.only, a.batch, a.patch, a.steps, torch.device(a.device))))
+        return
+    names = [PLAIN, *VARIANTS]
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for _ in range(a.rounds):
+        for name in names:
+            run = subprocess.run(
+                [sys.executable, *sys.argv, "--only", name], stdout=subprocess.PIPE, text=True, check=True
+            )
+            results[name].append(json.loads(run.stdout.splitlines()[-1]))
+    print(f"{a.task}, {a.batch} x {a.patch}x{a.patch} on {a.device}, {torch.get_num_threads()} threads")
+    plain = {key: min(r[key] for r in results[PLAIN]) for key in ("seconds", "bytes")}
+    for name in names:
+        best = {key: min(r[key] for r in results[name]) for key in ("seconds", "bytes")}
+        print(
+            f"{name:26} {best['seconds']:8.3f} s  {plain['seconds'] / best['seconds']:5.2f} times as fast  "
+            f"{best['bytes'] / 2**30:6.2f} GiB  {best['bytes'] / plain['bytes']:5.2f} of the memory"
+        )
+
+
+if __name__ == "__main__":
+    main()
