@@ -85,7 +85,7 @@ def _train(
     except Stopped as stopped:
         if world.is_main:
             print(stopped)
-        return 128 + 15
+        return 128 + (trainer.signal or 15)
     finally:
         leave_world()
     if world.is_main:

@@ -8,12 +8,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mprnet.data.augment import random_crop, saturate, symmetry
 from mprnet.data.pairs import Pair, match_pairs, orphans_sentence, pictures
+from mprnet.data.tensors import to_tensor
 from mprnet.errors import UserError
 
 
@@ -82,11 +82,11 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor, int]]):
         images = [pad_to(image, self.patch) for image in self._read(index)]
         rows, columns = random_crop(rng, images[0].shape[0], images[0].shape[1], self.patch)
         which = int(rng.integers(8))
-        crops = [symmetry(image[rows, columns], which).astype(np.float32) / 255 for image in images]
+        crops = [symmetry(image[rows, columns], which) for image in images]
         if self.saturation != (1.0, 1.0) and rng.random() < 1 / 3:
             factor = rng.uniform(self.saturation[0], self.saturation[1])
-            crops = [saturate(crop, factor) for crop in crops]
-        degraded, target = (_to_tensor(crop) for crop in crops)
+            crops = [saturate(crop.astype(np.float32) / 255, factor) for crop in crops]
+        degraded, target = (to_tensor(crop) for crop in crops)
         return degraded, target, index
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +118,7 @@ class WholePairs(Sequence[tuple[Tensor, Tensor, str]]):
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's slices are not needed
         pair = self.pairs[index]
-        degraded, target = (_to_tensor(_centre(i, self.patch).astype(np.float32) / 255) for i in read_pair(pair))
+        degraded, target = (to_tensor(_centre(image, self.patch)) for image in read_pair(pair))
         return degraded, target, pair.name
 
 
@@ -133,7 +133,7 @@ class SinglePictures(Sequence[tuple[Tensor, str]]):
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's slices are not needed
         path = self.paths[index]
-        return _to_tensor(read_rgb(path).astype(np.float32) / 255), path.stem
+        return to_tensor(read_rgb(path)), path.stem
 
 
 def find_pairs(folder: Path, by_order: bool = False) -> list[Pair]:
@@ -235,7 +235,3 @@ def _centre(image: np.ndarray, size: int) -> np.ndarray:
     height, width = (min(size, side) for side in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
-
-
-def _to_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

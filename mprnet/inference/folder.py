@@ -47,8 +47,12 @@ def find_photos(root: Path, recursive: bool, skip: Path) -> tuple[list[Path], li
     walk = os.walk(root, followlinks=True, onerror=lambda e: closed.append(UserError(f"{e.filename}: {e.strerror}.")))
     for folder, folders, names in walk:
         here = Path(folder)
-        seen.add(os.path.realpath(here))
-        folders[:] = [f for f in folders if not f.startswith(".") and os.path.realpath(here / f) not in seen]
+        real = os.path.realpath(here)
+        if real in seen and here != root:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = natsorted(f for f in folders if not f.startswith("."))
         visible = [name for name in names if not name.startswith(".")]
         found = [here / name for name in visible if Path(name).suffix.lower() in SUFFIXES]
         photos += found

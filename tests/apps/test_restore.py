@@ -145,6 +145,7 @@ def test_closed_folders_are_said_and_links_followed(identity, tmp_path):
     write_png(tmp_path / "in" / "a.png", 10)
     (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "in" / "back").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "other_link").symlink_to(tmp_path / "elsewhere")
     folders = ("--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out")
     run = demo(*folders, "--weights", identity, "--recursive")
     assert "2 of 2 pictures" in run.stdout, run.stderr

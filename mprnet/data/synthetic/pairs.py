@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from mprnet.data.augment import random_crop, symmetry
 from mprnet.data.synthetic.dead_leaves import dead_leaves
+from mprnet.data.tensors import to_tensor
 from mprnet.errors import UserError
 from mprnet.files import write_whole
 
@@ -85,8 +85,4 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
         picture = self.pictures[rng.integers(len(self.pictures))]
         rows, columns = random_crop(rng, picture.shape[0], picture.shape[1], self.patch)
         clean = symmetry(picture[rows, columns], int(rng.integers(8)))
-        return _to_tensor(self.degrade(rng, clean)), _to_tensor(clean), index
-
-
-def _to_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
+        return to_tensor(self.degrade(rng, clean)), to_tensor(clean), index

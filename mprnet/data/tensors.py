@@ -1,0 +1,11 @@
+"""From arrays of images to what networks take."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """(H, W, 3), uint8 or float32 in [0, 1], to (3, H, W) float32 in [0, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
