@@ -53,7 +53,7 @@ def _parse(project: Path) -> argparse.Namespace:
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="default: the published ones if they are there, else the bundled"
     )
-    parser.add_argument("--stage", type=int, choices=(1, 2, 3), default=3, help="stop after this stage; default: 3")
+    parser.add_argument("--stage", type=int, choices=(1, 2, 3), help="stop after this stage; default: the last")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps, ...")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the results; default: png")
     parser.add_argument("--compare", action="store_true", help="write NAME_compare too: input beside result")

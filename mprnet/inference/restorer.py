@@ -22,17 +22,18 @@ class Restorer:
         model: the network; it is moved to the device and put into evaluation mode.
         device: ``auto`` takes CUDA, else MPS, else the CPU; or a device as PyTorch names it.
         precision: ``fp32``, without TF32.
-        stage: whose image to return; the stages after it are not run.
+        stage: whose image to return; the stages after it are not run. None: the last.
 
     Raises:
         UserError: a device that is not there, an unknown precision or stage.
     """
 
-    def __init__(self, model: MPRNet, device: str = "auto", precision: str = "fp32", stage: int = 3) -> None:
+    def __init__(self, model: MPRNet, device: str = "auto", precision: str = "fp32", stage: int | None = None) -> None:
         if precision not in PRECISIONS:
             raise UserError(f"the precision {precision} is not known; choose one of {', '.join(PRECISIONS)}.")
-        if stage not in (1, 2, 3):
-            raise UserError(f"there are stages 1, 2 and 3, but no stage {stage}.")
+        last = len(model.subnetworks)
+        if stage is not None and stage not in range(1, last + 1):
+            raise UserError(f"these weights have the stages 1 to {last}, but no stage {stage}.")
         self.device = choose_device(device)
         self.stage = stage
         if model.config["in_c"] != 3:

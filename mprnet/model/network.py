@@ -1,15 +1,22 @@
 """MPRNet as a whole: three stages, each on larger parts of the image than the one before (paper, Figure 2)."""
 
+from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mprnet.model.layers import ChannelAttentionBlock, SupervisedAttentionModule, conv
-from mprnet.model.stages import Decoder, Encoder, OriginalResolutionSubnetwork
+from mprnet.model.stages import Decoder, Encoder, OriginalResolutionSubnetwork, Pyramid
 
 # Height and width are halved once by the patches and twice by the encoders.
 SIZE_MULTIPLE = 8
+# What a stage can consist of: encoder and decoder, or ORSNet.
+SUBNETWORKS = ("unet", "orsnet")
+# Along which dimension a stage's patches are joined to the next stage's: quarters to halves, halves to the whole.
+_JOINTS = (3, 2)
 
 
 def split(x: Tensor, dim: int) -> Tensor:
@@ -18,10 +25,12 @@ def split(x: Tensor, dim: int) -> Tensor:
     return torch.cat([x.narrow(dim, 0, half), x.narrow(dim, half, half)], dim=0)
 
 
-def join(x: Tensor, dim: int) -> Tensor:
-    """Undo ``split``."""
-    batch = x.shape[0] // 2
-    return torch.cat([x.narrow(0, 0, batch), x.narrow(0, batch, batch)], dim=dim)
+def join(x: Tensor, *dims: int) -> Tensor:
+    """Undo ``split`` along each of ``dims``, one after the other: (2N, ...) to (N, ...)."""
+    for dim in dims:
+        batch = x.shape[0] // 2
+        x = torch.cat([x.narrow(0, 0, batch), x.narrow(0, batch, batch)], dim=dim)
+    return x
 
 
 class MPRNet(nn.Module):
@@ -29,6 +38,10 @@ class MPRNet(nn.Module):
 
     Stage 1 sees four quarters of the image, stage 2 two halves (top and bottom), stage 3 the whole; each predicts a
     residual to the degraded image. Quarters and halves travel through the network as one batch.
+
+    The last three arguments make the forms that the paper compares in Table 6. Of two stages the first sees halves, a
+    single one sees the whole; what the paper leaves open is settled so: without SAM a stage's image is a 3x3
+    convolution of its features plus the input, and the features themselves go on to the next stage.
 
     Args:
         n_feat: channels of the features at level 1 of the U-Nets.
@@ -39,6 +52,12 @@ class MPRNet(nn.Module):
         kernel_size: of all convolutions but the 1x1 ones.
         reduction: channel attention works on 1 / ``reduction`` of the channels.
         bias: whether convolutions have one (the resampling ones never do).
+        subnetworks: each stage's, ``unet`` or ``orsnet``; one to three.
+        sam: supervised attention between stages.
+        csff: cross-stage feature fusion; every stage but the last is a ``unet`` then.
+
+    Raises:
+        ValueError: ``in_c`` and ``out_c`` differ, or ``subnetworks`` are not as described.
     """
 
     def __init__(
@@ -52,11 +71,15 @@ class MPRNet(nn.Module):
         kernel_size: int = 3,
         reduction: int = 4,
         bias: bool = False,
+        subnetworks: Sequence[str] = ("unet", "unet", "orsnet"),
+        sam: bool = True,
+        csff: bool = True,
     ) -> None:
         super().__init__()
         if in_c != out_c:
             raise ValueError(f"MPRNet adds its residual to the image, so out_c ({out_c}) must equal in_c ({in_c}).")
-        self.config = dict(
+        _check_form(subnetworks, csff)
+        self.config: dict[str, Any] = dict(
             n_feat=n_feat,
             scale_unetfeats=scale_unetfeats,
             scale_orsnetfeats=scale_orsnetfeats,
@@ -66,76 +89,102 @@ class MPRNet(nn.Module):
             kernel_size=kernel_size,
             reduction=reduction,
             bias=bias,
+            subnetworks=list(subnetworks),
+            sam=sam,
+            csff=csff,
         )
         # What a file of weights says beside its tensors; mprnet/model/weights.py fills and stores it.
         self.metadata: dict[str, str] = {}
-        widths = [n_feat, n_feat + scale_unetfeats, n_feat + 2 * scale_unetfeats]
-        ors_width = n_feat + scale_orsnetfeats
+        self.subnetworks = tuple(subnetworks)
+        self.joints = _JOINTS[len(_JOINTS) + 1 - len(subnetworks) :]
+        levels = [n_feat, n_feat + scale_unetfeats, n_feat + 2 * scale_unetfeats]
+        widths = [n_feat if kind == "unet" else n_feat + scale_orsnetfeats for kind in subnetworks]
         # One PReLU with one parameter serves every block of the network, as in the published weights.
         block = partial(
             ChannelAttentionBlock, kernel_size=kernel_size, reduction=reduction, bias=bias, activation=nn.PReLU()
         )
+        # The order in which parts are made is that of the keys in published files.
+        for n in range(1, len(widths) + 1):
+            shallow = widths[0] if n == 1 else n_feat
+            self.add_module(f"shallow_feat{n}", nn.Sequential(conv(in_c, shallow, kernel_size, bias), block(shallow)))
+        for n, (kind, width) in enumerate(zip(subnetworks, widths, strict=True), start=1):
+            fuses = csff and n > 1
+            if kind == "unet":
+                self.add_module(f"stage{n}_encoder", Encoder(levels, block, bias, fuses))
+                self.add_module(f"stage{n}_decoder", Decoder(levels, block))
+            else:
+                orsnet = OriginalResolutionSubnetwork(levels, width, block, kernel_size, num_cab, bias, fuses)
+                self.add_module(f"stage{n}_orsnet", orsnet)
+        for n, width in enumerate(widths[:-1], start=1):
+            if sam:
+                self.add_module(f"sam{n}{n + 1}", SupervisedAttentionModule(width, in_c, 1, bias))
+            else:
+                self.add_module(f"tail{n}", conv(width, out_c, kernel_size, bias))
+        for n, (before, width) in enumerate(pairwise(widths), start=1):
+            self.add_module(f"concat{n}{n + 1}", conv(n_feat + before, width, kernel_size, bias))
+        self.tail = conv(widths[-1], out_c, kernel_size, bias)
 
-        def shallow_features() -> nn.Sequential:
-            return nn.Sequential(conv(in_c, n_feat, kernel_size, bias), block(n_feat))
-
-        self.shallow_feat1 = shallow_features()
-        self.shallow_feat2 = shallow_features()
-        self.shallow_feat3 = shallow_features()
-        self.stage1_encoder = Encoder(widths, block, bias, cross_stage=False)
-        self.stage1_decoder = Decoder(widths, block)
-        self.stage2_encoder = Encoder(widths, block, bias, cross_stage=True)
-        self.stage2_decoder = Decoder(widths, block)
-        self.stage3_orsnet = OriginalResolutionSubnetwork(widths, ors_width, block, kernel_size, num_cab, bias)
-        self.sam12 = SupervisedAttentionModule(n_feat, in_c, 1, bias)
-        self.sam23 = SupervisedAttentionModule(n_feat, in_c, 1, bias)
-        self.concat12 = conv(2 * n_feat, n_feat, kernel_size, bias)
-        self.concat23 = conv(2 * n_feat, ors_width, kernel_size, bias)
-        self.tail = conv(ors_width, out_c, kernel_size, bias)
-
-    def forward(self, image: Tensor, stages: int = 3) -> list[Tensor]:
+    def forward(self, image: Tensor, stages: int | None = None) -> list[Tensor]:
         """Restore a batch of images.
 
         Args:
             image: (N, 3, H, W), values in [0, 1], H and W multiples of 8.
-            stages: run only the first 1 or 2 stages; the later ones then cost nothing.
+            stages: run only so many stages, from the first; the later ones then cost nothing. None: all.
 
         Returns:
             The images of the computed stages, the last stage first: [stage 3, stage 2, stage 1]. Each has the shape of
             ``image``; values may lie outside [0, 1].
 
         Raises:
-            ValueError: ``image`` has another shape, or ``stages`` is not 1, 2 or 3.
+            ValueError: ``image`` has another shape, or the network has not so many ``stages``.
         """
+        last = len(self.subnetworks)
+        stages = last if stages is None else stages
         self._check(image, stages)
-        halves = split(image, dim=2)
-        quarters = split(halves, dim=3)
+        views = [image]  # what each stage sees: quarters, halves, the whole
+        for dim in reversed(self.joints):
+            views.insert(0, split(views[0], dim))
 
-        # Stage 1: encode the quarters, join left and right, decode the halves.
-        encoded = self.stage1_encoder(self.shallow_feat1(quarters))
-        encoded = [join(level, dim=3) for level in encoded]
-        decoded = self.stage1_decoder(encoded)
-        restored = self.sam12.restore(decoded[0], halves)
-        image1 = join(restored, dim=2)
-        if stages == 1:
-            return [image1]
+        images: list[Tensor] = []
+        handed_on: Tensor | None = None
+        pyramids: tuple[Pyramid, Pyramid] | None = None
+        for n, view in enumerate(views[:stages], start=1):
+            features = getattr(self, f"shallow_feat{n}")(view)
+            if handed_on is not None:
+                features = getattr(self, f"concat{n - 1}{n}")(torch.cat([features, handed_on], dim=1))
+            features, pyramids = self._subnetwork(n, features, pyramids)
+            # The features cover the next stage's patches by now, and so does the image.
+            restored = self._restore(n, features, views[min(n, last - 1)])
+            images.insert(0, join(restored, *self.joints[n:]))
+            if n < stages:
+                handed_on = getattr(self, f"sam{n}{n + 1}")(features, restored) if self.config["sam"] else features
+        return images
 
-        # Stage 2: encode the halves, fusing in stage 1 at every level; join top and bottom, decode the whole.
-        guided = self.sam12(decoded[0], restored)
-        features = self.concat12(torch.cat([self.shallow_feat2(halves), guided], dim=1))
-        encoded = self.stage2_encoder(features, encoded, decoded)
-        encoded = [join(level, dim=2) for level in encoded]
-        decoded = self.stage2_decoder(encoded)
-        image2 = self.sam23.restore(decoded[0], image)
-        if stages == 2:
-            return [image2, image1]
+    def _subnetwork(
+        self, n: int, features: Tensor, pyramids: tuple[Pyramid, Pyramid] | None
+    ) -> tuple[Tensor, tuple[Pyramid, Pyramid] | None]:
+        """Stage ``n``'s features, joined to the patches of the next stage, and likewise its pyramids.
 
-        # Stage 3: the whole image at its original resolution, fusing in stage 2.
-        guided = self.sam23(decoded[0], image2)
-        features = self.concat23(torch.cat([self.shallow_feat3(image), guided], dim=1))
-        features = self.stage3_orsnet(features, encoded, decoded)
-        image3 = self.tail(features) + image
-        return [image3, image2, image1]
+        ``pyramids`` are the previous stage's, of its encoder and its decoder, over this stage's patches: for CSFF.
+        """
+        encoded, decoded = pyramids if pyramids and self.config["csff"] else (None, None)
+        joint = self.joints[n - 1 : n]
+        if self.subnetworks[n - 1] == "orsnet":
+            features = getattr(self, f"stage{n}_orsnet")(features, encoded, decoded)
+            return join(features, *joint), None
+        # A U-Net encodes its own patches, and decodes the next stage's.
+        encoded = getattr(self, f"stage{n}_encoder")(features, encoded, decoded)
+        encoded = [join(level, *joint) for level in encoded]
+        decoded = getattr(self, f"stage{n}_decoder")(encoded)
+        return decoded[0], (encoded, decoded)
+
+    def _restore(self, n: int, features: Tensor, view: Tensor) -> Tensor:
+        """Stage ``n``'s image: its residual added to ``view``, the degraded image in the same patches."""
+        if n == len(self.subnetworks):
+            return self.tail(features) + view
+        if self.config["sam"]:
+            return getattr(self, f"sam{n}{n + 1}").restore(features, view)
+        return getattr(self, f"tail{n}")(features) + view
 
     def _check(self, image: Tensor, stages: int) -> None:
         channels = self.config["in_c"]
@@ -147,5 +196,14 @@ class MPRNet(nn.Module):
                 f"MPRNet takes heights and widths that are multiples of {SIZE_MULTIPLE}, not {height}x{width}: "
                 "pad the image, or let mprnet.Restorer do it."
             )
-        if stages not in (1, 2, 3):
-            raise ValueError(f"stages must be 1, 2 or 3, not {stages}.")
+        if stages not in range(1, len(self.subnetworks) + 1):
+            raise ValueError(f"this network has stages 1 to {len(self.subnetworks)}, not {stages}.")
+
+
+def _check_form(subnetworks: Sequence[str], csff: bool) -> None:
+    if not 1 <= len(subnetworks) <= 3 or any(kind not in SUBNETWORKS for kind in subnetworks):
+        raise ValueError(f"subnetworks are one to three of {', '.join(SUBNETWORKS)}, not {list(subnetworks)}.")
+    if csff and "orsnet" in subnetworks[:-1]:
+        raise ValueError(
+            f"csff takes features from encoder and decoder, which {list(subnetworks)} lack before the end."
+        )

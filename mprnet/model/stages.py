@@ -89,19 +89,29 @@ class OriginalResolutionBlock(nn.Module):
 
 
 class OriginalResolutionSubnetwork(nn.Module):
-    """ORSNet: three ORBs that never leave full resolution, each followed by CSFF from the last U-Net stage.
+    """ORSNet: three ORBs that never leave full resolution.
 
-    ORB k takes in level k of that stage's pyramids, brought up to full resolution.
+    With ``cross_stage`` each is followed by CSFF: ORB k takes in level k of the previous stage's pyramids, brought up
+    to full resolution.
     """
 
     def __init__(
-        self, widths: list[int], channels: int, block: MakeBlock, kernel_size: int, num_cab: int, bias: bool
+        self,
+        widths: list[int],
+        channels: int,
+        block: MakeBlock,
+        kernel_size: int,
+        num_cab: int,
+        bias: bool,
+        cross_stage: bool,
     ) -> None:
         super().__init__()
-        c1, c2, c3 = widths
         self.orb1 = OriginalResolutionBlock(channels, block, kernel_size, num_cab, bias)
         self.orb2 = OriginalResolutionBlock(channels, block, kernel_size, num_cab, bias)
         self.orb3 = OriginalResolutionBlock(channels, block, kernel_size, num_cab, bias)
+        if not cross_stage:
+            return
+        c1, c2, c3 = widths
         self.up_enc1 = Upsample(c2, c1)
         self.up_dec1 = Upsample(c2, c1)
         self.up_enc2 = nn.Sequential(Upsample(c3, c2), Upsample(c2, c1))
@@ -113,11 +123,16 @@ class OriginalResolutionSubnetwork(nn.Module):
         self.conv_dec2 = conv(c1, channels, 1, bias)
         self.conv_dec3 = conv(c1, channels, 1, bias)
 
-    def forward(self, features: Tensor, encoded: Pyramid, decoded: Pyramid) -> Tensor:
-        """Features (N, channels, H, W) and the previous stage's pyramids over the whole image, to the same shape."""
+    def forward(self, features: Tensor, encoded: Pyramid | None = None, decoded: Pyramid | None = None) -> Tensor:
+        """Features (N, channels, H, W), and for CSFF the previous stage's pyramids over the same patches, to the same
+        shape."""
         x = self.orb1(features)
-        x = x + self.conv_enc1(encoded[0]) + self.conv_dec1(decoded[0])
+        if encoded and decoded:
+            x = x + self.conv_enc1(encoded[0]) + self.conv_dec1(decoded[0])
         x = self.orb2(x)
-        x = x + self.conv_enc2(self.up_enc1(encoded[1])) + self.conv_dec2(self.up_dec1(decoded[1]))
+        if encoded and decoded:
+            x = x + self.conv_enc2(self.up_enc1(encoded[1])) + self.conv_dec2(self.up_dec1(decoded[1]))
         x = self.orb3(x)
-        return x + self.conv_enc3(self.up_enc2(encoded[2])) + self.conv_dec3(self.up_dec2(decoded[2]))
+        if encoded and decoded:
+            x = x + self.conv_enc3(self.up_enc2(encoded[2])) + self.conv_dec3(self.up_dec2(decoded[2]))
+        return x

@@ -24,7 +24,8 @@ _PREFIXES = ("module.", "_orig_mod.")
 # How files of torch.save begin: a zip archive, or before torch 1.6 a pickle.
 _MAGIC = (b"PK\x03\x04", b"\x80")
 _TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_CAB = re.compile(r"stage3_orsnet\.orb1\.body\.(\d+)\.CA\.conv_du\.0\.weight")
+_CAB = re.compile(r"stage\d_orsnet\.orb1\.body\.(\d+)\.CA\.conv_du\.0\.weight")
+_STAGE = re.compile(r"stage(\d)_(encoder|orsnet)\.")
 
 
 def load_model(path: str | Path) -> MPRNet:
@@ -150,31 +151,47 @@ def _configuration(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
             raise UserError(f"{path} holds no MPRNet: the tensor {key} is missing; it holds {some}, ...")
         return list(tensors[key].shape)
 
-    first, down, concat, tail = (
-        shape(f"{name}.weight") for name in ("shallow_feat1.0", "stage1_encoder.down12.down.1", "concat23", "tail")
-    )
-    squeeze = ("shallow_feat1.1", "stage3_orsnet.orb1.body.0", "stage1_encoder.encoder_level2.0")
-    squeezes = [shape(f"{block}.CA.conv_du.0.weight") for block in squeeze]
-    if any(len(s) != 4 for s in (first, down, concat, tail, *squeezes)):
+    first, tail = shape("shallow_feat1.0.weight"), shape("tail.weight")
+    subnetworks = _subnetworks(tensors, path)
+    unet = subnetworks.index("unet") + 1 if "unet" in subnetworks else 0
+    orsnet = subnetworks.index("orsnet") + 1 if "orsnet" in subnetworks else 0
+    # The shallow features of a first stage are as wide as its subnetwork, the others' have n_feat channels.
+    n_feat = shape("shallow_feat2.0.weight")[0] if subnetworks[0] == "orsnet" and subnetworks[1:] else first[0]
+    level2 = shape(f"stage{unet}_encoder.down12.down.1.weight") if unet else [n_feat, 0, 1, 1]
+    ors = shape(f"stage{orsnet}_orsnet.orb1.body.0.body.0.weight") if orsnet else [n_feat, 0, 1, 1]
+    blocks = ["shallow_feat1.1"]
+    blocks += [f"stage{unet}_encoder.encoder_level2.0"] if unet else []
+    blocks += [f"stage{orsnet}_orsnet.orb1.body.0"] if orsnet else []
+    squeezes = [shape(f"{block}.CA.conv_du.0.weight") for block in blocks]
+    if any(len(s) != 4 for s in (first, tail, level2, ors, *squeezes)):
         raise UserError(f"{path} holds no MPRNet: its tensors are no convolutions (shallow_feat1.0.weight is {first}).")
-    n_feat, in_c, kernel_size, _ = first
-    cabs = [int(match.group(1)) for key in tensors if (match := _CAB.fullmatch(key))]
-    # Blocks work on channels // reduction: the reduction that explains the numbers at two widths.
-    squeezed = {n_feat: squeezes[0][0], concat[0]: squeezes[1][0], down[0]: squeezes[2][0]}
-    fitting = [r for r in range(1, n_feat + 1) if all(c // r == s for c, s in squeezed.items())]
+    # Blocks work on channels // reduction: the reduction that explains the numbers at all widths.
+    squeezed = {channels: reduced for reduced, channels, _, _ in squeezes}
+    fitting = [r for r in range(1, first[0] + 1) if all(c // r == s for c, s in squeezed.items())]
     if not fitting:
         raise UserError(f"{path} holds no MPRNet: its channel attention reduces {squeezed} channels, by no one number.")
     return dict(
         n_feat=n_feat,
-        scale_unetfeats=down[0] - n_feat,
-        scale_orsnetfeats=concat[0] - n_feat,
-        num_cab=len(cabs),
-        in_c=in_c,
+        scale_unetfeats=level2[0] - n_feat,
+        scale_orsnetfeats=ors[0] - n_feat,
+        num_cab=sum(_CAB.fullmatch(key) is not None for key in tensors) // max(1, subnetworks.count("orsnet")),
+        in_c=first[1],
         out_c=tail[0],
-        kernel_size=kernel_size,
+        kernel_size=first[2],
         reduction=fitting[0],
         bias="shallow_feat1.0.bias" in tensors,
+        subnetworks=subnetworks,
+        sam=any(key.startswith("sam") for key in tensors),
+        csff=any(key.endswith(("csff_enc1.weight", "conv_enc1.weight")) for key in tensors),
     )
+
+
+def _subnetworks(tensors: Mapping[str, Tensor], path: Path) -> list[str]:
+    """Which subnetwork each stage is made of."""
+    found = {int(match.group(1)): match.group(2) for match in map(_STAGE.match, tensors) if match}
+    if sorted(found) != list(range(1, len(found) + 1)) or not 1 <= len(found) <= 3:
+        raise UserError(f"{path} holds no MPRNet: it has tensors of the stages {sorted(found) or 'none'}.")
+    return [{"encoder": "unet"}.get(part, part) for _, part in sorted(found.items())]
 
 
 def _checked(tensors: Mapping[str, Tensor], model: MPRNet, path: Path) -> dict[str, Tensor]:

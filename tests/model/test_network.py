@@ -122,7 +122,8 @@ def test_quarters_and_halves_do_not_see_one_another(tiny):
         ((1, 3, 0, 8), 3, "multiples of 8"),
         ((3, 32, 32), 3, r"\(N, 3, H, W\), not \(3, 32, 32\)"),
         ((1, 4, 32, 32), 3, r"not \(1, 4, 32, 32\)"),
-        ((1, 3, 32, 32), 4, "1, 2 or 3, not 4"),
+        ((1, 3, 32, 32), 4, "stages 1 to 3, not 4"),
+        ((1, 3, 32, 32), 0, "stages 1 to 3, not 0"),
     ],
 )
 def test_wrong_input_gets_a_sentence(tiny, shape, stages, sentence):
@@ -158,3 +159,78 @@ def test_exports_with_free_batch_height_and_width(tiny):
         image = torch.rand(shape)
         for a, b in zip(module(image), tiny(image), strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+FORMS = [
+    (["unet"], False, False),
+    (["orsnet"], False, False),
+    (["unet", "unet"], False, False),
+    (["orsnet", "orsnet"], False, False),
+    (["unet", "orsnet"], False, False),
+    (["unet", "unet", "orsnet"], False, False),
+    (["unet", "unet", "orsnet"], False, True),
+    (["unet", "unet", "orsnet"], True, False),
+    (["unet", "unet", "orsnet"], True, True),
+]
+
+
+def form(subnetworks: list[str], sam: bool, csff: bool) -> MPRNet:
+    torch.manual_seed(1)
+    return MPRNet(4, 2, 3, num_cab=2, reduction=2, subnetworks=subnetworks, sam=sam, csff=csff).eval()
+
+
+def subnetwork(net: MPRNet, n: int, x: torch.Tensor) -> torch.Tensor:
+    """The features of a stage by itself, without CSFF."""
+    if net.subnetworks[n - 1] == "orsnet":
+        return getattr(net, f"stage{n}_orsnet")(x)
+    return getattr(net, f"stage{n}_decoder")(getattr(net, f"stage{n}_encoder")(x))[0]
+
+
+@pytest.mark.parametrize("subnetworks", [["unet"], ["orsnet"]])
+@torch.inference_mode()
+def test_one_stage_sees_the_whole_image(subnetworks):
+    net, image = form(subnetworks, False, False), torch.rand(2, 3, 16, 24)
+    (restored,) = net(image)
+    torch.testing.assert_close(restored, image + net.tail(subnetwork(net, 1, net.shallow_feat1(image))))
+
+
+@torch.inference_mode()
+def test_of_two_stages_the_first_sees_halves():
+    """Half by half, as ORSNet has no part over the whole; the features themselves are handed on."""
+    net, image = form(["orsnet", "orsnet"], False, False), torch.rand(1, 3, 32, 16)
+    features = [subnetwork(net, 1, net.shallow_feat1(half)) for half in image.split(16, dim=2)]
+    together = torch.cat(features, dim=2)
+    image1 = image + net.tail1(together)
+    second = net.concat12(torch.cat([net.shallow_feat2(image), together], dim=1))
+    image2 = image + net.tail(subnetwork(net, 2, second))
+    for ours, expected in zip(net(image), (image2, image1), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+@torch.inference_mode()
+def test_a_unet_encodes_its_patches_and_decodes_the_next_stages():
+    net, image = form(["unet", "orsnet"], False, False), torch.rand(1, 3, 32, 16)
+    pyramids = [net.stage1_encoder(net.shallow_feat1(half)) for half in image.split(16, dim=2)]
+    decoded = net.stage1_decoder([torch.cat(level, dim=2) for level in zip(*pyramids, strict=True)])[0]
+    torch.testing.assert_close(net(image, stages=1)[0], image + net.tail1(decoded))
+
+
+@pytest.mark.parametrize(("subnetworks", "sam", "csff"), FORMS)
+def test_every_form_of_the_ablation_learns_in_all_its_parts(subnetworks, sam, csff):
+    net = form(subnetworks, sam, csff).train()
+    images = net(torch.rand(1, 3, 16, 16))
+    assert len(images) == len(subnetworks)
+    sum(image.square().mean() for image in images).backward()
+    assert all(p.grad is not None for p in net.parameters())
+    names = dict(net.named_modules())
+    assert any(name.startswith("sam") for name in names) == sam
+    assert any("csff" in name for name in names) == csff
+
+
+@pytest.mark.parametrize(
+    ("subnetworks", "csff", "sentence"),
+    [([], False, "one to three"), (["cnn"], False, "one to three"), (["orsnet", "unet"], True, "csff")],
+)
+def test_forms_that_are_none_get_a_sentence(subnetworks, csff, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        form(subnetworks, False, csff)

@@ -25,6 +25,25 @@ def test_what_is_saved_comes_back(tiny, tmp_path, suffix):
     assert not loaded.training
 
 
+@pytest.mark.parametrize("sam", [True, False])
+@pytest.mark.parametrize("csff", [True, False])
+@pytest.mark.parametrize("subnetworks", [["unet", "unet", "orsnet"], ["unet", "orsnet"], ["unet", "unet"], ["unet"]])
+def test_the_forms_of_the_ablation_come_back(tmp_path, subnetworks, sam, csff):
+    model = MPRNet(8, 4, 3, 2, subnetworks=subnetworks, sam=sam, csff=csff)
+    save_weights(model, tmp_path / "w.safetensors")
+    loaded, image = load_model(tmp_path / "w.safetensors"), torch.rand(1, 3, 16, 16)
+    assert loaded.subnetworks == tuple(subnetworks)
+    assert all(torch.equal(a, b) for a, b in zip(loaded(image), model.eval()(image), strict=True))
+
+
+def test_orsnets_alone_come_back(tmp_path):
+    for subnetworks in (["orsnet"], ["orsnet", "orsnet"]):
+        model = MPRNet(8, 4, 3, 2, subnetworks=subnetworks, sam=False, csff=False)
+        save_weights(model, tmp_path / "w.safetensors")
+        loaded, image = load_model(tmp_path / "w.safetensors"), torch.rand(1, 3, 16, 16)
+        assert all(torch.equal(a, b) for a, b in zip(loaded(image), model.eval()(image), strict=True))
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
 def test_published_layout_with_any_wrapper(tiny, tmp_path, prefix):
     state = {prefix + key: value for key, value in tiny.state_dict().items()}
