@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
 from mprnet.apps import command
-from mprnet.data.paired import PairedPictures, WholePairs, split_by_scene
+from mprnet.apps.check import check_training
+from mprnet.data.paired import PairedPictures, WholePairs, located, split_by_scene
 from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
 from mprnet.errors import UserError
@@ -57,12 +58,15 @@ def _train(
 ) -> int:
     parser = argparse.ArgumentParser(description="Train MPRNet with the settings of a YAML file.")
     parser.add_argument("--config", type=Path, default=folder / "training.yml", help="default: %(default)s")
+    parser.add_argument("--check", action="store_true", help="read all pairs, say what is wrong with them, and stop")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings, such as OPTIM.BATCH_SIZE 8")
     arguments = parser.parse_args()
     config: Path = arguments.config
     if not config.exists() and (folder / config).exists():
         config = folder / config  # a name of the task's own, from wherever one is
     settings = training_settings.load(config, arguments.overrides)
+    if arguments.check:
+        return check_training(settings)
     torch.manual_seed(settings.TRAINING.SEED)
     world = join_world(settings.GPU)
     try:
@@ -95,15 +99,25 @@ def _train(
 
 def _model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
     names = ("N_FEAT", "SCALE_UNETFEATS", "SCALE_ORSNETFEATS", "NUM_CAB")
-    model = network(**{name.lower(): settings.MODEL[name] for name in names if settings.MODEL[name]})
+    widths = {name.lower(): settings.MODEL[name] for name in names if settings.MODEL[name]}
+    form = {name.lower(): settings.MODEL[name] for name in ("SUBNETWORKS", "SAM", "CSFF")}
+    try:
+        model = network(**widths, **form)
+    except ValueError as error:
+        raise UserError(f"MODEL describes no network: {error}") from error
     if settings.TRAINING.INIT_WEIGHTS and not settings.TRAINING.RESUME:
-        given = load_model(settings.TRAINING.INIT_WEIGHTS)
-        if given.config != model.config:
+        given = load_model(settings.TRAINING.INIT_WEIGHTS).state_dict()
+        differences = [
+            f"{key} of {list(given[key].shape) if key in given else 'none'} instead of {list(value.shape)}"
+            for key, value in model.state_dict().items()
+            if key not in given or given[key].shape != value.shape
+        ]
+        if differences or len(given) != len(model.state_dict()):
             raise UserError(
-                f"{settings.TRAINING.INIT_WEIGHTS} holds a network of n_feat {given.config['n_feat']} "
-                f"({given.config}), and the settings describe {model.config}."
+                f"{settings.TRAINING.INIT_WEIGHTS} holds another network than MODEL describes "
+                f"({differences[0] if differences else 'one of more parts'}): set MODEL's keys to that network's."
             )
-        model.load_state_dict(given.state_dict())
+        model.load_state_dict(given)
     return model
 
 
@@ -128,7 +142,7 @@ def _data(settings: CfgNode, get_training_data: GetTraining, get_validation_data
         "skip_broken": t.ON_BROKEN == "skip",
         "by_order": t.PAIR_BY_ORDER,
     }
-    training = get_training_data(_located(t.TRAIN_DIR, t.ELSE_IN), options)
+    training = get_training_data(located(t.TRAIN_DIR, t.ELSE_IN), options)
     if t.HOLD_OUT:
         training.pairs, held = split_by_scene(training.pairs, t.HOLD_OUT, t.SCENE, t.SEED)
         validation = WholePairs(held, t.VAL_PS)
@@ -136,19 +150,9 @@ def _data(settings: CfgNode, get_training_data: GetTraining, get_validation_data
         if not t.VAL_DIR:
             raise UserError("there is nothing to validate on: set TRAINING.VAL_DIR, or TRAINING.HOLD_OUT 0.05.")
         validation = get_validation_data(
-            _located(t.VAL_DIR, t.ELSE_IN), {"patch_size": t.VAL_PS, "by_order": t.PAIR_BY_ORDER}
+            located(t.VAL_DIR, t.ELSE_IN), {"patch_size": t.VAL_PS, "by_order": t.PAIR_BY_ORDER}
         )
     return _Data(training, [pair.name for pair in training.pairs], validation, f"pairs of {t.TRAIN_DIR}")
-
-
-def _located(path: str, elsewhere: str) -> Path:
-    """``path``; if it is not there, and a folder of the same name is below ``elsewhere``, that."""
-    wanted = Path(path)
-    if not wanted.exists() and elsewhere:
-        other = Path(elsewhere) / wanted.name
-        nested = Path(elsewhere) / wanted.parent.name / wanted.name
-        return next((place for place in (nested, other) if place.exists()), wanted)
-    return wanted
 
 
 def _synthetic_data(settings: CfgNode) -> _Data:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mprnet.data.augment import random_crop, saturate, symmetry
-from mprnet.data.pairs import Pair, match_pairs, orphans_sentence, pictures
+from mprnet.data.pairs import Pair, match_pairs, orphans_sentence, pictures, side_folders
 from mprnet.data.tensors import to_tensor
 from mprnet.errors import UserError
 
@@ -142,16 +142,20 @@ def find_pairs(folder: Path, by_order: bool = False) -> list[Pair]:
     Raises:
         UserError: the folders are not there (the sentence shows the tree that is expected), or as ``match_pairs``.
     """
-    for name in ("input", "target"):
-        if not (folder / name).is_dir():
-            raise UserError(
-                f"there is no folder {folder / name}: pairs are expected as {folder}/input/NAME.png (degraded) and "
-                f"{folder}/target/NAME.png."
-            )
-    matching = match_pairs(folder / "input", folder / "target", by_order)
+    matching = match_pairs(*side_folders(folder), by_order)
     if matching.orphans:
         print(f"note: {orphans_sentence(matching.orphans)}", file=sys.stderr)
     return matching.pairs
+
+
+def located(path: str | Path, elsewhere: str | Path) -> Path:
+    """``path``; if it is not there, and ``elsewhere`` holds a folder of its last one or two names, that."""
+    wanted = Path(path)
+    if not wanted.exists() and elsewhere:
+        other = Path(elsewhere) / wanted.name
+        nested = Path(elsewhere) / wanted.parent.name / wanted.name
+        return next((place for place in (nested, other) if place.exists()), wanted)
+    return wanted
 
 
 def get_training_data(rgb_dir: str | Path, img_options: Mapping[str, Any]) -> PairedPictures:
@@ -195,7 +199,7 @@ def split_by_scene(pairs: Sequence[Pair], part: float, scene: str, seed: int) ->
     """Hold out whole scenes, about ``part`` of the pairs: (to train on, held out).
 
     Args:
-        scene: regular expression; what it matches at the start of a pair's name is its scene.
+        scene: regular expression; what it matches at the start of a pair's name, or its first group, is the scene.
 
     Raises:
         UserError: it does not match some name, or there is but one scene.
@@ -205,7 +209,7 @@ def split_by_scene(pairs: Sequence[Pair], part: float, scene: str, seed: int) ->
         match = re.match(scene, pair.name)
         if match is None:
             raise UserError(f"TRAINING.SCENE {scene!r} does not match the name {pair.name}.")
-        groups.setdefault(match.group(), []).append(pair)
+        groups.setdefault(match.group(1 if match.lastindex else 0), []).append(pair)
     if len(groups) < 2:
         raise UserError(
             f"TRAINING.HOLD_OUT needs two scenes at least, and TRAINING.SCENE {scene!r} finds {len(groups)}."

@@ -48,6 +48,22 @@ def pictures(folder: Path) -> list[Path]:
     return natsorted(found, key=lambda path: path.name)
 
 
+def side_folders(folder: Path) -> tuple[Path, Path]:
+    """``folder``/input and ``folder``/target.
+
+    Raises:
+        UserError: one of them is not there (the sentence shows what is expected).
+    """
+    sides = folder / "input", folder / "target"
+    for side in sides:
+        if not side.is_dir():
+            raise UserError(
+                f"there is no folder {side}: pairs are expected as {folder}/input/NAME.png (degraded) and "
+                f"{folder}/target/NAME.png."
+            )
+    return sides
+
+
 def match_pairs(inputs: Path, targets: Path, by_order: bool = False) -> Matching:
     """Match the pictures of two folders.
 

@@ -1,0 +1,129 @@
+"""Whether a folder of pairs is what it should be, found by reading all of it."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from mprnet.data.paired import read_rgb
+from mprnet.data.pairs import Pair, match_pairs, orphans_sentence, side_folders
+from mprnet.errors import UserError
+
+# A displacement counts if it is larger than what blur does to a centre of mass, and if undoing it lowers the mean
+# squared error to this part: noise and repetition have peaks of correlation too.
+_LEAST_SHIFT, _LOWER, _SMOOTH = 1.5, 0.7, 1.5
+
+
+@dataclass(frozen=True)
+class Look:
+    """What reading one pair showed.
+
+    Attributes:
+        problem: why it cannot be trained on, one sentence; empty if it can.
+        size: (width, height) in pixels; (0, 0) if it cannot be read.
+        digest: of the input's pixels, the same for the same picture in whatever file.
+    """
+
+    pair: Pair
+    problem: str = ""
+    size: tuple[int, int] = (0, 0)
+    digest: bytes = b""
+
+
+@dataclass
+class Findings:
+    """What there is to say of a folder of pairs.
+
+    Attributes:
+        problems: sentences; each calls for something to be done.
+        sizes: how many pairs there are of each (width, height).
+        digests: of the readable inputs' pixels, each with a name that has it.
+    """
+
+    folder: Path
+    pairs: int = 0
+    problems: list[str] = field(default_factory=list)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    digests: dict[bytes, str] = field(default_factory=dict)
+
+
+def check_pairs(folder: Path, by_order: bool = False) -> Findings:
+    """Read all pairs of ``folder``/input and ``folder``/target, with a progress bar.
+
+    Finds pictures without partner, unreadable, of two sizes, displaced against each other, the same on both sides, and
+    inputs that are there twice.
+
+    Raises:
+        UserError: the folders are not there, or hold nothing that matches.
+    """
+    matching = match_pairs(*side_folders(folder), by_order)
+    findings = Findings(folder, len(matching.pairs))
+    if matching.orphans:
+        findings.problems.append(orphans_sentence(matching.orphans))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        looks = pool.map(look_at, matching.pairs)
+        _collect(findings, tqdm(looks, folder.name, total=len(matching.pairs), unit="pair", leave=False))
+    return findings
+
+
+def look_at(pair: Pair) -> Look:
+    """Read one pair."""
+    try:
+        degraded, target = read_rgb(pair.input), read_rgb(pair.target)
+    except UserError as error:
+        return Look(pair, str(error))
+    size = (degraded.shape[1], degraded.shape[0])
+    digest = hashlib.blake2b(degraded.tobytes() + str(degraded.shape).encode(), digest_size=16).digest()
+    problem = ""
+    if degraded.shape != target.shape:
+        other = f"{target.shape[1]}x{target.shape[0]}"
+        problem = f"{pair.input} and {pair.target} are of different sizes, {size[0]}x{size[1]} and {other}."
+    elif np.array_equal(degraded, target):
+        problem = f"{pair.input} and {pair.target} hold the same picture."
+    elif any(shift := displacement(degraded, target)):
+        right, down = shift
+        problem = f"{pair.target} lies {right:+d} pixels to the right of {pair.input}, and {down:+d} below it."
+    return Look(pair, problem, size, digest)
+
+
+def displacement(degraded: np.ndarray, target: np.ndarray) -> tuple[int, int]:
+    """By how many pixels (right, down) the target's content lies off the degraded picture's, by phase correlation.
+
+    Args:
+        degraded, target: (H, W, 3) uint8, of one size.
+
+    Returns:
+        (0, 0) for less than two pixels, and where moving the target back does not make the two more alike.
+    """
+    height, width = degraded.shape[:2]
+    if min(height, width) < 16:
+        return 0, 0
+    first, second = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (degraded, target))
+    (x, y), _ = cv2.phaseCorrelate(first, second, cv2.createHanningWindow((width, height), cv2.CV_32F))
+    dx, dy = round(x), round(y)
+    if np.hypot(x, y) < _LEAST_SHIFT or abs(dx) > width // 2 or abs(dy) > height // 2:
+        return 0, 0
+    rows, columns = slice(max(0, dy), height + min(0, dy)), slice(max(0, dx), width + min(0, dx))
+    back_rows, back_columns = slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx))
+    first, second = (cv2.GaussianBlur(image, (0, 0), _SMOOTH) for image in (first, second))  # so that noise counts less
+    before = np.mean(np.square(first - second))
+    after = np.mean(np.square(first[back_rows, back_columns] - second[rows, columns]))
+    return (dx, dy) if after < _LOWER * before else (0, 0)
+
+
+def _collect(findings: Findings, looks: Iterable[Look]) -> None:
+    for look in looks:
+        if look.problem:
+            findings.problems.append(look.problem)
+        if look.digest:
+            findings.sizes[look.size] += 1
+            earlier = findings.digests.setdefault(look.digest, look.pair.name)
+            if earlier != look.pair.name:
+                findings.problems.append(f"{look.pair.input} holds the same picture as the input {earlier}.")

@@ -1,0 +1,75 @@
+import cv2
+import numpy as np
+import pytest
+
+from mprnet import UserError
+from mprnet.data.checking import check_pairs, displacement
+from mprnet.data.synthetic.dead_leaves import dead_leaves
+from mprnet.data.synthetic.noise import gaussian_noise
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (5, 0), (0, -3), (-4, 7), (20, 12)])
+@pytest.mark.parametrize("sigma", [0, 25])
+def test_displacement_is_found_under_noise(shift, sigma):
+    big = dead_leaves(2, 0, 160)
+    dx, dy = shift
+    degraded = gaussian_noise(np.random.default_rng(0), big[24:136, 24:136], sigma)
+    target = big[24 - dy : 136 - dy, 24 - dx : 136 - dx]
+    assert displacement(degraded, target) == shift
+
+
+def test_blur_and_noise_are_no_displacement():
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        clean = dead_leaves(3, index, 96)
+        flat = np.full_like(clean, 90)
+        assert displacement(cv2.GaussianBlur(clean, (0, 0), 3), clean) == (0, 0)
+        assert displacement(cv2.blur(clean, (9, 1)), clean) == (0, 0)
+        assert displacement(gaussian_noise(rng, flat, 30), flat) == (0, 0)
+        assert displacement(clean[:8], clean[:8]) == (0, 0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index in range(5):
+        clean = dead_leaves(1, index, 64)
+        noisy = gaussian_noise(np.random.default_rng(index), clean, 25)
+        for side, image in (("input", noisy), ("target", clean)):
+            (tmp_path / side).mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / side / f"{index}.png"), image[:, :, ::-1])
+    return tmp_path
+
+
+def test_a_good_folder_has_no_problems(folder):
+    findings = check_pairs(folder)
+    assert (findings.pairs, findings.problems, dict(findings.sizes)) == (5, [], {(64, 64): 5})
+    assert len(findings.digests) == 5
+
+
+def test_each_problem_is_named_and_none_hides_another(folder):
+    def read(name):
+        return cv2.imread(str(folder / name))
+
+    (folder / "input" / "0.png").write_text("no picture")
+    cv2.imwrite(str(folder / "target" / "1.png"), np.zeros((32, 64, 3), np.uint8))
+    cv2.imwrite(str(folder / "target" / "2.png"), np.roll(read("target/2.png"), (0, 6), (0, 1)))
+    cv2.imwrite(str(folder / "input" / "3.png"), read("target/3.png"))
+    (folder / "input" / "lonely.png").write_bytes((folder / "input" / "4.png").read_bytes())
+    cv2.imwrite(str(folder / "input" / "6.tif"), read("input/4.png"))
+    (folder / "target" / "6.png").write_bytes((folder / "target" / "4.png").read_bytes())
+    problems = "\n".join(check_pairs(folder).problems)
+    for sentence in (
+        "lonely.png",
+        "0.png: not a picture, or broken",
+        "different sizes, 64x64 and 64x32",
+        "2.png lies +6 pixels to the right of",
+        "3.png hold the same picture",
+        "6.tif holds the same picture as the input 4",
+    ):
+        assert sentence in problems
+    assert problems.count("\n") == 5
+
+
+def test_missing_folders_show_what_is_expected(tmp_path):
+    with pytest.raises(UserError, match="pairs are expected as"):
+        check_pairs(tmp_path / "nowhere")
