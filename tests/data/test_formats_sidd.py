@@ -1,0 +1,142 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+from conftest import ROOT
+
+from mprnet.data.formats.sidd import NOISY_BLOCKS, TARGET_BLOCKS
+from mprnet.data.paired import find_pairs, read_rgb
+
+
+def write_photographs(source: Path, scenes: int = 3) -> None:
+    """As SIDD-Medium has them: two pairs a scene."""
+    rng = np.random.default_rng(0)
+    for scene in range(1, scenes + 1):
+        for number in ("010", "011"):
+            target = rng.integers(0, 256, (80, 100, 3), np.uint8)
+            folder = source / f"{scene:04d}_{scene:03d}_S6_00100_00060_3200_L"
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{scene:04d}_GT_SRGB_{number}.PNG"), target)
+            cv2.imwrite(str(folder / f"{scene:04d}_NOISY_SRGB_{number}.PNG"), 255 - target)
+
+
+def write_blocks(folder: Path) -> dict[str, np.ndarray]:
+    folder.mkdir(parents=True, exist_ok=True)
+    blocks = {}
+    for index, key in enumerate((NOISY_BLOCKS, TARGET_BLOCKS)):
+        blocks[key] = np.random.default_rng(index).integers(0, 256, (2, 3, 16, 16, 3), np.uint8)
+        scipy.io.savemat(folder / f"{key}.mat", {key: blocks[key]})
+    return blocks
+
+
+def run(folder: Path, *arguments: object) -> tuple[int, str]:
+    given = {"--src_dir": folder / "Data", "--tar_dir": folder / "train", "--mat_dir": folder / "test"}
+    given |= {"--val_dir": folder / "val", "--ps": 32, "--num_patches": 12}
+    given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    words = [str(word) for pair in given.items() for word in pair]
+    script = ROOT / "Denoising" / "generate_patches_SIDD.py"
+    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_patches_are_cut_alike_from_both_and_the_blocks_come_out_as_they_are(tmp_path):
+    write_photographs(tmp_path / "Data")
+    blocks = write_blocks(tmp_path / "test")
+    status, output = run(tmp_path)
+    assert status == 0, output
+    pairs = find_pairs(tmp_path / "train")
+    assert len(pairs) == 3 * 2 * 12
+    assert pairs[0].name == "0001_001_S6_00100_00060_3200_L_010_00"
+    places = set()
+    for pair in pairs:
+        noisy, target = read_rgb(pair.input), read_rgb(pair.target)
+        assert noisy.shape == (32, 32, 3)
+        np.testing.assert_array_equal(noisy, 255 - target)
+        places.add(noisy.tobytes())
+    assert len(places) > 60
+    validation = find_pairs(tmp_path / "val")
+    assert len(validation) == 6
+    np.testing.assert_array_equal(read_rgb(validation[4].input), blocks[NOISY_BLOCKS][1, 1])
+    np.testing.assert_array_equal(read_rgb(validation[4].target), blocks[TARGET_BLOCKS][1, 1])
+
+
+def test_it_goes_on_where_it_was_and_leaves_what_is_there(tmp_path):
+    write_photographs(tmp_path / "Data")
+    run(tmp_path)
+    whole = content(tmp_path / "train")
+    removed = sorted((tmp_path / "train" / "target").iterdir())[5:40]
+    for path in removed:
+        path.unlink()
+    untouched = tmp_path / "train" / "input" / "0001_001_S6_00100_00060_3200_L_010_03.png"
+    before = untouched.stat().st_mtime_ns
+    assert run(tmp_path, "--num_cores", 1)[0] == 0
+    assert content(tmp_path / "train") == whole
+    assert untouched.stat().st_mtime_ns == before
+
+
+def test_patches_cut_otherwise_and_foreign_pictures_are_not_mixed_with(tmp_path):
+    write_photographs(tmp_path / "Data", 1)
+    run(tmp_path)
+    whole = content(tmp_path / "train")
+    for change in (["--seed", 3], ["--ps", 16], ["--num_patches", 5]):
+        status, output = run(tmp_path, *change)
+        assert status == 1
+        assert "cut otherwise" in output
+    assert content(tmp_path / "train") == whole
+    assert json.loads(whole["patches.json"]) == {"size": 32, "count": 12, "seed": 0}
+    (tmp_path / "train" / "patches.json").unlink()
+    assert "holds pictures already" in run(tmp_path)[1]
+
+
+def test_one_bad_photograph_does_not_stop_the_others(tmp_path):
+    write_photographs(tmp_path / "Data")
+    folders = sorted((tmp_path / "Data").iterdir())
+    (folders[0] / "0001_GT_SRGB_010.PNG").write_text("oops")
+    (folders[1] / "0002_GT_SRGB_011.PNG").unlink()
+    cv2.imwrite(str(folders[2] / "0003_GT_SRGB_010.PNG"), np.zeros((20, 20, 3), np.uint8))
+    status, output = run(tmp_path)
+    assert status == 1
+    assert "not a picture, or broken" in output
+    assert "0002_NOISY_SRGB_011.PNG: has no partner" in output
+    assert "different sizes" in output
+    assert len(find_pairs(tmp_path / "train")) == 3 * 12
+
+
+@pytest.mark.parametrize(
+    ("prepare", "sentence"),
+    [
+        (lambda folder: None, "there are no photographs"),
+        (lambda folder: (folder / "Data").mkdir(), "holds no pair"),
+        (lambda folder: [write_photographs(folder / "Data"), (folder / "train").write_text("")], "cannot be written"),
+        (
+            lambda folder: write_blocks(folder / "test") and (folder / "test" / f"{TARGET_BLOCKS}.mat").unlink(),
+            "no file",
+        ),
+        (
+            lambda folder: [(folder / "test").mkdir(), (folder / "test" / f"{NOISY_BLOCKS}.mat").write_text("x")],
+            "MATLAB",
+        ),
+        (
+            lambda folder: [
+                (folder / "test").mkdir(),
+                scipy.io.savemat(folder / "test" / f"{NOISY_BLOCKS}.mat", {"other": np.zeros(3)}),
+            ],
+            "does not hold",
+        ),
+    ],
+)
+def test_bad_input_gets_a_sentence(tmp_path, prepare, sentence):
+    prepare(tmp_path)
+    status, output = run(tmp_path)
+    assert status == 1
+    assert sentence in output
