@@ -1,4 +1,4 @@
-"""What a run says of itself: the settings it had, the machine, figures, curves."""
+"""What a run says of itself: the settings it had, the machine, lines, figures, curves."""
 
 import csv
 import io
@@ -6,23 +6,96 @@ import json
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
 import torch
+from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mprnet.files import write_whole
 
-COLUMNS = ("epoch", "lr", "loss", "skipped_steps", "input_psnr", "psnr", "best_psnr")
+COLUMNS = ("epoch", "step", "lr", "loss", "skipped_steps", "input_psnr", "psnr", "best_psnr")
 
 
-def write_start(folder: Path, settings: CfgNode) -> None:
-    """settings.yml, every value there was, and environment.json: versions, device, git revision, command."""
-    write_whole(folder / "settings.yml", settings.dump().encode())
-    environment = {
+class Journal:
+    """A run's log: a row of figures for each epoch and for each validation within one.
+
+    Writes log.csv, curves.png, log.txt (what was printed, with the time) and, where tensorboard is installed, its event
+    files. Only the main process (``writes``) prints and writes; all keep the rows.
+    """
+
+    def __init__(self, folder: Path, writes: bool) -> None:
+        self.folder = folder
+        self.writes = writes
+        self.history: list[dict[str, Any]] = []
+        self._tensorboard: Any = None
+
+    def start(self, settings: CfgNode, steps_done: int) -> None:
+        """Write settings.yml and environment.json (versions, device, git revision, command).
+
+        Args:
+            steps_done: updates before this start; what TensorBoard shows after them is to be replaced.
+        """
+        if not self.writes:
+            return
+        write_whole(self.folder / "settings.yml", settings.dump().encode())
+        write_whole(self.folder / "environment.json", json.dumps(_environment(), indent=2).encode())
+        self._tensorboard = _tensorboard_writer(self.folder, steps_done)
+
+    def say(self, line: str) -> None:
+        """Print a line, above any progress bar, and add it to log.txt."""
+        if self.writes:
+            tqdm.write(line)
+            with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Enter a row: of ``COLUMNS``, those that it has."""
+        self.history.append(row)
+        if not self.writes:
+            return
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self.history)
+        write_whole(self.folder / "log.csv", text.getvalue().encode())
+        _draw_curves(self.folder / "curves.png", self.history)
+        self.say(_line(row))
+        if self._tensorboard is not None:
+            for name, value in row.items():
+                if name not in ("epoch", "step"):
+                    self._tensorboard.add_scalar(name, value, row["step"])
+            self._tensorboard.flush()
+
+    def close(self) -> None:
+        """Let go of TensorBoard's file."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def _line(row: dict[str, Any]) -> str:
+    line = f"epoch {row['epoch']}: loss {row['loss']:.5f}"
+    if row["skipped_steps"]:
+        line += f", {row['skipped_steps']} steps skipped as not finite"
+    if "psnr" in row:
+        line += f", validation {row['psnr']:.3f} dB (input {row['input_psnr']:.3f}, best {row['best_psnr']:.3f})"
+    return line
+
+
+def _tensorboard_writer(folder: Path, steps_done: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done)
+
+
+def _environment() -> dict[str, Any]:
+    return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
@@ -31,17 +104,6 @@ def write_start(folder: Path, settings: CfgNode) -> None:
         "git": _git_revision(),
         "command": sys.argv,
     }
-    write_whole(folder / "environment.json", json.dumps(environment, indent=2).encode())
-
-
-def write_log(folder: Path, history: Sequence[dict[str, Any]]) -> None:
-    """log.csv, a line per epoch, and curves.png."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    writer.writerows(history)
-    write_whole(folder / "log.csv", text.getvalue().encode())
-    _draw_curves(folder / "curves.png", history)
 
 
 def _draw_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:

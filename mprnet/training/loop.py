@@ -13,10 +13,11 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mprnet.errors import UserError
+from mprnet.files import write_whole
 from mprnet.model.network import MPRNet
-from mprnet.training import logs
 from mprnet.training.distributed import World
 from mprnet.training.loading import batches, make_loader
+from mprnet.training.logs import Journal
 from mprnet.training.order import StepOrder
 from mprnet.training.schedule import make_schedule
 from mprnet.training.state import LATEST, load_latest, save_checkpoint, save_latest
@@ -67,7 +68,7 @@ class Trainer:
         self.steps_done = 0  # in the epoch after those
         self.totals = {"loss": 0.0, "samples": 0.0, "skipped": 0.0}  # of that epoch
         self.best = float("-inf")
-        self.history: list[dict[str, Any]] = []
+        self.journal = Journal(folder, world.is_main)
         self.bad_in_a_row = 0
         self.saved_at = time.monotonic()
         self.signal: int | None = None
@@ -81,19 +82,25 @@ class Trainer:
         """
         if self.settings.TRAINING.RESUME:
             self._resume()
-        if self.world.is_main:
-            logs.write_start(self.folder, self.settings)
+        self.journal.start(self.settings, self._steps)
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             while self.done < self.epochs:
                 self._epoch(self.done + 1)
                 self._end_epoch()
         finally:
+            self.journal.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
+    @property
+    def _steps(self) -> int:
+        """Updates since the beginning."""
+        return self.done * self.order.steps + self.steps_done
+
     def _epoch(self, epoch: int) -> None:
         self.order.epoch, self.order.start = epoch, self.steps_done
+        between = self._validations_within(epoch)
         self.stepper.model.train()
         bar = tqdm(
             batches(self.loader),
@@ -104,16 +111,20 @@ class Trainer:
             leave=False,
             disable=not self.world.is_main,
         )
-        for degraded, target, indices in bar:
+        for degraded, target, _ in bar:
             share = self.order.share(self.steps_done)
             seed = [self.settings.TRAINING.SEED, epoch, self.steps_done, self.world.rank]
             result = self.stepper.update(degraded, target, share, seed)
-            self._count(result.loss, share[0], result.finite, indices)
+            self._count(result.loss, share[0], result.finite)
             self.steps_done += 1
             bar.set_postfix(self._postfix())
+            if self.steps_done in between:
+                self._report(validated=True)
+                self.stepper.model.train()
+                self._save_latest()
             self._save_in_between()
 
-    def _count(self, loss: float, samples: int, finite: bool, indices: Tensor) -> None:
+    def _count(self, loss: float, samples: int, finite: bool) -> None:
         if finite:
             self.totals["loss"] += loss
             self.totals["samples"] += samples
@@ -124,8 +135,9 @@ class Trainer:
         if self.bad_in_a_row < self.settings.TRAINING.MAX_BAD_STEPS:
             return
         path = self.folder / "not_finite.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(self.names[int(index)] for index in indices) + "\n", encoding="utf-8")
+        if self.world.is_main:
+            batch = self.order.together(self.steps_done)
+            write_whole(path, "".join(f"{self.names[index]}\n" for index in batch).encode())
         raise UserError(
             f"the loss or its gradient was not finite in {self.bad_in_a_row} steps in a row (the last batch is listed "
             f"in {path}): lower OPTIM.LR_INITIAL, set OPTIM.GRAD_CLIP, or train with TRAINING.PRECISION fp32."
@@ -146,34 +158,54 @@ class Trainer:
                 f"stopped after {self.done} epochs and {self.steps_done} steps; TRAINING.RESUME True goes on."
             )
 
+    def _is_validated(self, epoch: int) -> bool:
+        t = self.settings.TRAINING
+        return epoch % t.VAL_AFTER_EVERY == 0 and (not t.VAL_EPOCHS or epoch in t.VAL_EPOCHS or epoch >= t.VAL_ALL_FROM)
+
+    def _validations_within(self, epoch: int) -> set[int]:
+        """After which steps of an epoch, but not its last, to validate."""
+        times = self.settings.TRAINING.VAL_TIMES if self._is_validated(epoch) else 1
+        return {round(part * self.order.steps / times) for part in range(1, times)} - {0, self.order.steps}
+
     def _end_epoch(self) -> None:
+        epoch = self.done + 1
+        self._report(validated=epoch == self.epochs or self._is_validated(epoch))
+        self._save_latest()
+
+    def _report(self, validated: bool) -> None:
+        """Enter what was done since the epoch began in the log; validate, and keep the weights if they are the best.
+
+        At an epoch's end, begin the next one. The latest checkpoint is left to the caller, who writes it last: a run
+        that is cut off before does all this again.
+        """
         loss, samples = self.world.sum(self.totals["loss"], self.totals["samples"])
-        rate = self.stepper.optimizer.param_groups[0]["lr"]
-        self.done += 1
-        row: dict[str, Any] = {"epoch": self.done, "lr": rate, "loss": loss / max(1.0, samples)}
-        row["skipped_steps"] = int(self.totals["skipped"])
-        self.schedule.step()
-        self.steps_done = 0
-        self.totals = dict.fromkeys(self.totals, 0.0)
+        is_whole = self.steps_done == self.order.steps
+        row: dict[str, Any] = {
+            "epoch": self.done + 1 if is_whole else round(self.done + self.steps_done / self.order.steps, 3),
+            "step": self._steps,
+            "lr": self.stepper.optimizer.param_groups[0]["lr"],
+            "loss": loss / max(1.0, samples),
+            "skipped_steps": int(self.totals["skipped"]),
+        }
         improved = False
-        is_last = self.done == self.epochs
-        if is_last or self.done % self.settings.TRAINING.VAL_AFTER_EVERY == 0:
+        if validated:
             images = self.settings.TRAINING.SAVE_IMAGES
             before, after = validate(self.stepper.kept, self.validation, self.world, self.folder, images)
             improved = after > self.best
             self.best = max(after, self.best)
             row |= {"input_psnr": before, "psnr": after, "best_psnr": self.best}
-        self.history.append(row)
-        if self.world.is_main:
-            # The latest comes last: a run that is cut off before does the end of this epoch again.
-            if "psnr" in row:
-                content = self._content()
+        if is_whole:
+            self.done += 1
+            self.schedule.step()
+            self.steps_done = 0
+            self.totals = dict.fromkeys(self.totals, 0.0)
+        self.journal.add(row)
+        if self.world.is_main and validated:
+            content = self._content()
+            if is_whole:
                 save_checkpoint(self.folder / f"model_epoch_{self.done}.pth", content)
-                if improved:
-                    save_checkpoint(self.folder / "model_best.pth", content)
-            logs.write_log(self.folder, self.history)
-            tqdm.write(_line(row))
-        self._save_latest()
+            if improved:
+                save_checkpoint(self.folder / "model_best.pth", content)
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -185,7 +217,7 @@ class Trainer:
             "steps_done": self.steps_done,
             "totals": self.totals,
             "best_psnr": self.best,
-            "history": self.history,
+            "history": self.journal.history,
             "metadata": {**self.metadata, "epoch": str(self.done)},
         }
 
@@ -219,21 +251,11 @@ class Trainer:
         totals = content.get("totals", self.totals)
         self.totals = dict(totals) if self.world.is_main else self.totals | {"skipped": totals["skipped"]}
         self.best = float(content.get("best_psnr", self.best))
-        self.history = list(content.get("history", []))
-        if self.world.is_main:
-            note = "" if path.name == LATEST else f" ({LATEST} is damaged)"
-            tqdm.write(f"going on from {path}{note}: {self.done} epochs and {self.steps_done} steps are done")
+        self.journal.history = list(content.get("history", []))
+        note = "" if path.name == LATEST else f" ({LATEST} is damaged)"
+        self.journal.say(f"going on from {path}{note}: {self.done} epochs and {self.steps_done} steps are done")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt  # the second time, at once
         self.signal = number
-
-
-def _line(row: dict[str, Any]) -> str:
-    line = f"epoch {row['epoch']}: loss {row['loss']:.5f}"
-    if row["skipped_steps"]:
-        line += f", {row['skipped_steps']} steps skipped as not finite"
-    if "psnr" in row:
-        line += f", validation {row['psnr']:.3f} dB (input {row['input_psnr']:.3f}, best {row['best_psnr']:.3f})"
-    return line

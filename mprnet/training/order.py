@@ -26,6 +26,7 @@ class StepOrder(Sampler[list[Key]]):
         self.world = world
         self.epoch = 1
         self.start = 0
+        self._order: tuple[int, list[int]] | None = None
 
     @property
     def steps(self) -> int:
@@ -36,11 +37,16 @@ class StepOrder(Sampler[list[Key]]):
         return self.steps - self.start
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
         for step in range(self.start, self.steps):
-            together = order[step * self.batch : (step + 1) * self.batch]
-            mine = together[self.rank :: self.world]
-            yield [(self.epoch, int(index)) for index in (mine if len(mine) else together[:1])]
+            together = self.together(step)
+            yield [(self.epoch, index) for index in together[self.rank :: self.world] or together[:1]]
+
+    def together(self, step: int) -> list[int]:
+        """The samples of ``step`` (from 0) of this epoch, those of all processes."""
+        if self._order is None or self._order[0] != self.epoch:
+            draw = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+            self._order = (self.epoch, draw.tolist())
+        return self._order[1][step * self.batch : (step + 1) * self.batch]
 
     def share(self, step: int) -> tuple[int, int]:
         """How many of the samples of ``step`` (from 0) are this process's, and how many there are in all processes."""

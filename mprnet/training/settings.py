@@ -28,13 +28,16 @@ def defaults() -> CfgNode:
     c.MODEL.SCALE_UNETFEATS = 0
     c.MODEL.SCALE_ORSNETFEATS = 0
     c.MODEL.NUM_CAB = 0
+    # The network's form (Table 6): each stage's subnetwork, unet or orsnet; supervised attention; cross-stage fusion.
+    c.MODEL.SUBNETWORKS = ["unet", "unet", "orsnet"]
+    c.MODEL.SAM = True
+    c.MODEL.CSFF = True
 
     c.OPTIM = CfgNode()
     c.OPTIM.BATCH_SIZE = 16  # of all processes together
     c.OPTIM.NUM_EPOCHS = 100
-    c.OPTIM.NUM_ITERATIONS = (
-        0  # steps; if not 0, as many whole epochs are trained as reach it, whatever NUM_EPOCHS says
-    )
+    # Steps; if not 0, as many whole epochs are trained as reach it, whatever NUM_EPOCHS says.
+    c.OPTIM.NUM_ITERATIONS = 0
     c.OPTIM.LR_INITIAL = 2e-4
     c.OPTIM.LR_MIN = 1e-6
     c.OPTIM.BETA1 = 0.9
@@ -56,6 +59,10 @@ def defaults() -> CfgNode:
 
     c.TRAINING = CfgNode()
     c.TRAINING.VAL_AFTER_EVERY = 1  # epochs
+    c.TRAINING.VAL_TIMES = 1  # validations within each epoch that is validated, evenly spread
+    # If not empty, validate in these epochs alone, and in all from VAL_ALL_FROM on.
+    c.TRAINING.VAL_EPOCHS = []
+    c.TRAINING.VAL_ALL_FROM = 1
     c.TRAINING.RESUME = False  # go on from model_latest.pth
     c.TRAINING.INIT_WEIGHTS = ""  # start from these weights, with a fresh optimizer
     c.TRAINING.TRAIN_PS = 256  # height and width of the training patches
@@ -63,8 +70,10 @@ def defaults() -> CfgNode:
     c.TRAINING.TRAIN_DIR = ""  # a folder with input/ and target/; empty: generated pictures
     c.TRAINING.VAL_DIR = ""
     c.TRAINING.ELSE_IN = ""  # a folder to look for TRAIN_DIR and VAL_DIR in, if they are not where they are said to be
+    c.TRAINING.PAIRS = 0  # how many there are in the data sets as published, for --check; 0: not known
+    c.TRAINING.VAL_PAIRS = 0
     c.TRAINING.HOLD_OUT = 0.0  # part of the training scenes to validate on, in the place of VAL_DIR
-    c.TRAINING.SCENE = ".*"  # what of a picture's name tells its scene (a regular expression), for HOLD_OUT
+    c.TRAINING.SCENE = ".*"  # regular expression for what of a name (its first group, if any) tells the scene
     c.TRAINING.PAIR_BY_ORDER = False
     c.TRAINING.SAVE_DIR = "./checkpoints"
     c.TRAINING.SAVE_IMAGES = False  # write every validation result, not only the sheet
@@ -88,12 +97,19 @@ def defaults() -> CfgNode:
     return c
 
 
-# Relative to the YAML file.
-_PATHS = ("TRAIN_DIR", "VAL_DIR", "ELSE_IN", "SAVE_DIR", "INIT_WEIGHTS")
+_PATHS = (
+    "SYNTHETIC.BANK_DIR",
+    *(f"TRAINING.{k}" for k in ("TRAIN_DIR", "VAL_DIR", "ELSE_IN", "SAVE_DIR", "INIT_WEIGHTS")),
+)
+# In a YAML file: another one whose settings come first.
+_BASE = "_BASE_"
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
     """The settings of a run: ``path``'s over the defaults, ``overrides`` (KEY VALUE KEY VALUE ...) over both.
+
+    A file may begin with another one's settings, ``_BASE_: FILE``. Paths in a file are relative to that file, those in
+    ``overrides`` to the working directory.
 
     Returns:
         A frozen node; paths in it are absolute, those not given empty.
@@ -103,21 +119,42 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
     """
     settings = defaults()
     known = _flatten(settings)
-    for key, value in _read_yaml(path).items():
-        _put(settings, known, key, value, path.name)
+    for key in _PATHS:
+        _put(settings, known, key, _absolute(known[key], path.parent), path.name)
+    for file, content in _chain(path, ()):
+        for key, value in content.items():
+            value = _absolute(value, file.parent) if key in _PATHS else value
+            _put(settings, known, key, value, file.name)
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]!r} stands alone.")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        _put(settings, known, key, _parse(text, "the command line"), "the command line")
+        value = _parse(text, "the command line")
+        value = _absolute(value, Path.cwd()) if key in _PATHS else value
+        _put(settings, known, key, value, "the command line")
     for key, (is_right, wanted) in _RANGES.items():
         value = _flatten(settings)[key]
         if not is_right(value):
             raise UserError(f"{key} is {value!r}, but must be {wanted}.")
-    for section, key in (("SYNTHETIC", "BANK_DIR"), *(("TRAINING", key) for key in _PATHS)):
-        if settings[section][key]:
-            settings[section][key] = str((path.parent / settings[section][key]).resolve())
     settings.freeze()
     return settings
+
+
+def _chain(path: Path, above: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    """The files that ``path`` begins with, and itself, in the order in which they count."""
+    path = path.resolve()
+    if path in above:
+        raise UserError(f"{path} is its own {_BASE}: {' <- '.join(p.name for p in (*above, path))}.")
+    content = _read_yaml(path)
+    base = content.pop(_BASE, None)
+    if base is None:
+        return [(path, content)]
+    if not isinstance(base, str):
+        raise UserError(f"{path.name} sets {_BASE} to {base!r}, but it takes the name of a YAML file.")
+    return [*_chain(path.parent / base, (*above, path)), (path, content)]
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    return str((folder / value).resolve()) if isinstance(value, str) and value else value
 
 
 _AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
@@ -131,6 +168,10 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MODEL.SCALE_UNETFEATS": _AT_LEAST_0,
     "MODEL.SCALE_ORSNETFEATS": _AT_LEAST_0,
     "MODEL.NUM_CAB": _AT_LEAST_0,
+    "MODEL.SUBNETWORKS": (
+        lambda v: 1 <= len(v) <= 3 and set(v) <= {"unet", "orsnet"},
+        "one to three of unet and orsnet",
+    ),
     "OPTIM.BATCH_SIZE": _AT_LEAST_1,
     "OPTIM.NUM_EPOCHS": _AT_LEAST_1,
     "OPTIM.NUM_ITERATIONS": _AT_LEAST_0,
@@ -148,6 +189,9 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "AUGMENT.MIXUP_FROM_EPOCH": _AT_LEAST_0,
     "AUGMENT.MIXUP_ALPHA": (lambda v: v > 0, "greater than 0"),
     "TRAINING.VAL_AFTER_EVERY": _AT_LEAST_1,
+    "TRAINING.VAL_TIMES": _AT_LEAST_1,
+    "TRAINING.PAIRS": _AT_LEAST_0,
+    "TRAINING.VAL_PAIRS": _AT_LEAST_0,
     "TRAINING.TRAIN_PS": (lambda v: v >= 8 and v % 8 == 0, "a positive multiple of 8"),
     "TRAINING.VAL_PS": _AT_LEAST_0,
     "TRAINING.HOLD_OUT": _PART,
@@ -204,16 +248,17 @@ def _put(settings: CfgNode, known: dict[str, Any], key: str, value: Any, where: 
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
         raise UserError(f"{where} sets {key}, which is no setting; the nearest one is {nearest}.")
     default = known[key]
+    kind = type(default[0]) if isinstance(default, list) and default else int  # of a list's items
     if isinstance(default, float):
         value = _as_float(value)
     elif isinstance(default, list) and isinstance(value, (list, tuple)):
-        value = [_as_float(v) if isinstance(default[0], float) else v for v in value]
+        value = [_as_float(v) if kind is float else v for v in value]
     fits = type(value) is type(default)
     if isinstance(default, list) and fits:
-        fits = all(type(v) is type(default[0]) for v in value)
+        fits = all(type(v) is kind for v in value)
     if not fits:
-        kind = type(default).__name__
-        raise UserError(f"{where} sets {key} to {value!r}, but it takes a {kind} such as {default!r}.")
+        wanted = type(default).__name__
+        raise UserError(f"{where} sets {key} to {value!r}, but it takes a {wanted} such as {default!r}.")
     *sections, name = key.split(".")
     node = settings
     for section in sections:

@@ -241,7 +241,7 @@ def test_a_poisoned_batch_is_skipped_and_said(house, tmp_path):
         ("broken", ["TRAINING.WORKERS", "1"], "GOPR1_1_3.png: not a picture, or broken"),
         ("sizes", [], "of different sizes, 30x30 and 48x48"),
         (None, ["TRAINING.RESUME", "True"], "there is no model_latest.pth"),
-        (None, ["TRAINING.INIT_WEIGHTS", "{}/other.pth"], "n_feat 4"),
+        (None, ["TRAINING.INIT_WEIGHTS", "{}/other.pth"], "holds another network than MODEL describes"),
         (None, ["TRAINING.INIT_WEIGHTS", "{}/nowhere.pth"], "no file of weights"),
         (None, ["TRAINING.SAVE_DIR", "/dev/null/x"], "nothing can be written there"),
     ],

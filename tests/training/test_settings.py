@@ -1,4 +1,5 @@
 import pytest
+from conftest import ROOT
 
 from mprnet import UserError
 from mprnet.training.settings import defaults, load
@@ -47,12 +48,61 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
         ("OPTIM: &a {X: *a}", [], "contain themselves"),
         ("just text", [], "holds no settings"),
         ("a: [", [], "is not YAML"),
+        ("MODEL: {SUBNETWORKS: [unet, cnn]}", [], "one to three of unet and orsnet"),
+        ("TRAINING: {VAL_EPOCHS: [1, b]}", [], "takes a list"),
     ],
 )
 def test_wrong_settings_get_a_sentence(tmp_path, text, overrides, sentence):
     with pytest.raises(UserError, match=sentence) as caught:
         load(write(tmp_path, text), overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_may_begin_with_anothers_settings(tmp_path):
+    """Each file's paths are relative to itself."""
+    (tmp_path / "rows").mkdir()
+    write(tmp_path, "OPTIM: {BATCH_SIZE: 4, NUM_EPOCHS: 7}\nTRAINING: {TRAIN_DIR: data}\n")
+    (tmp_path / "rows" / "a.yml").write_text(
+        "_BASE_: ../training.yml\nOPTIM: {BATCH_SIZE: 5}\nTRAINING: {VAL_DIR: v}\n"
+    )
+    settings = load(tmp_path / "rows" / "a.yml")
+    assert (settings.OPTIM.BATCH_SIZE, settings.OPTIM.NUM_EPOCHS) == (5, 7)
+    assert str(tmp_path / "data") == settings.TRAINING.TRAIN_DIR
+    assert str(tmp_path / "rows" / "v") == settings.TRAINING.VAL_DIR
+
+
+@pytest.mark.parametrize(
+    ("base", "sentence"), [("a.yml", "its own _BASE_"), ("b.yml", "cannot read"), ("3", "sets _BASE_")]
+)
+def test_a_base_that_is_none_gets_a_sentence(tmp_path, base, sentence):
+    (tmp_path / "a.yml").write_text(f"_BASE_: {base}\n")
+    with pytest.raises(UserError, match=sentence):
+        load(tmp_path / "a.yml")
+
+
+def test_paths_on_the_command_line_are_relative_to_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    assert (
+        str(tmp_path / "d")
+        == load(write(tmp_path / "sub", "OPTIM: {}"), ["TRAINING.TRAIN_DIR", "d"]).TRAINING.TRAIN_DIR
+    )
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("*/**/training*.yml")) + sorted(ROOT.glob("*/ablations/*.yml")), ids=str
+)
+def test_every_file_of_settings_that_is_brought_along_is_right(path):
+    settings = load(path)
+    assert path.relative_to(ROOT).parts[0] == settings.MODEL.MODE
+
+
+def test_the_ablations_are_the_rows_of_table_6():
+    files = sorted((ROOT / "Deblurring" / "ablations").glob("*.yml"))
+    rows = {path.stem: load(path) for path in files if path.stem != "common"}
+    forms = {(tuple(s.MODEL.SUBNETWORKS), s.MODEL.SAM, s.MODEL.CSFF) for s in rows.values()}
+    assert len(rows) == len(forms) == len({s.MODEL.SESSION for s in rows.values()}) == 9
+    assert {(s.OPTIM.NUM_ITERATIONS, s.TRAINING.TRAIN_PS) for s in rows.values()} == {(100_000, 128)}
 
 
 def test_a_missing_file_gets_a_sentence(tmp_path):
