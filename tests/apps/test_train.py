@@ -1,12 +1,17 @@
 """train.py of every task, on miniatures of the data sets."""
 
+import contextlib
 import csv
 import os
+import random
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -99,7 +104,8 @@ def test_every_task_trains_from_its_data_sets_layout(house, task):
     assert float(rows[-1]["psnr"]) > float(rows[-1]["input_psnr"]) + 0.5, output
     written = {path.name for path in run.iterdir()}
     assert {"model_latest.pth", "model_best.pth", "model_epoch_12.pth", "model_epoch_24.pth"} <= written
-    assert {"curves.png", "validation.png", "settings.yml", "environment.json"} <= written
+    assert {"curves.png", "validation.png", "settings.yml", "environment.json", "log.txt"} <= written
+    assert "epoch 24: loss" in (run / "log.txt").read_text()
     assert not [name for name in written if name.startswith(".")]
     model = load_model(run / "model_best.pth")
     assert model.metadata["training_patch"] == "32"
@@ -148,28 +154,73 @@ def uninterrupted(house, tmp_path_factory) -> Path:
     return folder / "Deblurring" / "models" / "MPRNet"
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_weights(house, uninterrupted, tmp_path):
-    """kill -9 at a few instants, checkpoints after every step; resumed with other numbers of workers."""
-    run = tmp_path / "Deblurring" / "models" / "MPRNet"
-    options = [*SHORT, "TRAINING.SAVE_DIR", tmp_path, "TRAINING.SAVE_MINUTES", 0]
+def kill_all(mark: Path) -> None:
+    """kill -9 to every process that has ``mark`` in its command line: workers of data, and of torchrun, too."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(mark) in (process / "cmdline").read_text() and int(process.name) != os.getpid():
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def kill_and_resume(arguments: Callable[[bool, int], list[str]], latest: Path, kills: int, seed: int) -> None:
+    """Start, kill -9 after a random time that begins when it trains, start again, and let the last one end."""
+    rng = random.Random(seed)
+    for attempt in range(kills + 1):
+        with subprocess.Popen(
+            arguments(latest.exists(), attempt), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ONE_THREAD
+        ) as process:
+            assert process.stderr is not None
+            if attempt < kills:
+                while b"step" not in (seen := process.stderr.read(40)) and seen:  # until the first progress bar
+                    pass
+                time.sleep(rng.uniform(0, 1.2))
+                kill_all(latest.parents[3])
+            said = process.stderr.read().decode()
+        assert attempt < kills or process.returncode == 0, said
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_it_ends_with_the_same_weights(house, tmp_path, kills):
+    """Checkpoints after every step; resumed with other numbers of workers."""
     config = house / "Deblurring" / "training.yml"
-    for attempt, seconds in enumerate((6.0, 7.0, 8.0)):
-        resume = (run / "model_latest.pth").exists()
-        arguments = [*options, "TRAINING.RESUME", resume, "TRAINING.WORKERS", attempt % 3]
-        process = subprocess.Popen(
-            command("Deblurring", *arguments, config=config),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=ONE_THREAD,
-        )
-        time.sleep(seconds)
-        process.kill()
-        process.wait()
-    resume = (run / "model_latest.pth").exists()
-    train("Deblurring", *options, "TRAINING.RESUME", resume, config=config)
-    assert same_weights(run / "model_latest.pth", uninterrupted / "model_latest.pth")
-    assert same_weights(run / "model_best.pth", uninterrupted / "model_best.pth")
-    assert read_log(run) == read_log(uninterrupted)
+    longer = [*SHORT, "OPTIM.NUM_EPOCHS", 4 * kills]
+    train("Deblurring", *longer, "TRAINING.SAVE_DIR", tmp_path / "whole", config=config)
+
+    def arguments(resume: bool, attempt: int) -> list[str]:
+        changes = ["TRAINING.SAVE_DIR", tmp_path / "cut", "TRAINING.SAVE_MINUTES", 0, "TRAINING.WORKERS", attempt % 3]
+        return command("Deblurring", *longer, *changes, "TRAINING.RESUME", resume, config=config)
+
+    whole, cut = (tmp_path / name / "Deblurring" / "models" / "MPRNet" for name in ("whole", "cut"))
+    kill_and_resume(arguments, cut / "model_latest.pth", kills, seed=5)
+    assert "going on from" in (cut / "log.txt").read_text()
+    for name in ("model_latest.pth", "model_best.pth"):
+        assert same_weights(cut / name, whole / name)
+    assert read_log(cut) == read_log(whole)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_processes_killed_end_with_the_same_weights(house, tmp_path, kills):
+    config = house / "Deblurring" / "training.yml"
+    longer = [*SHORT, "OPTIM.NUM_EPOCHS", 4 * kills]
+
+    def arguments(name: str, resume: bool) -> list[str]:
+        changes = ["TRAINING.SAVE_DIR", tmp_path / name, "TRAINING.SAVE_MINUTES", 0, "TRAINING.RESUME", resume]
+        return two_processes(command("Deblurring", *longer, *changes, config=config))
+
+    subprocess.run(arguments("whole", False), env=ONE_THREAD, capture_output=True, timeout=600, check=True)
+    whole, cut = (tmp_path / name / "Deblurring" / "models" / "MPRNet" for name in ("whole", "cut"))
+    kill_and_resume(lambda resume, attempt: arguments("cut", resume), cut / "model_latest.pth", kills, seed=6)
+    assert "going on from" in (cut / "log.txt").read_text()
+    assert same_weights(cut / "model_latest.pth", whole / "model_latest.pth")
+
+
+def two_processes(started: list[str]) -> list[str]:
+    """The same command under torchrun."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    interpreter, *rest = started
+    return [interpreter, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}", *rest]
 
 
 def test_sigterm_saves_and_a_damaged_latest_falls_back(house, uninterrupted, tmp_path):
@@ -204,15 +255,11 @@ def test_sigterm_saves_and_a_damaged_latest_falls_back(house, uninterrupted, tmp
 def test_two_processes_reach_one_processs_weights(house, tmp_path):
     """Ten samples in batches of four: the last one, of two, is uneven among the epoch's."""
     config = house / "Deblurring" / "training.yml"
-    for name, start in (
-        ("one", []),
-        ("two", ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29533"]),
-    ):
+    for name in ("one", "two"):
         arguments = [*SHORT, "OPTIM.NUM_EPOCHS", 3, "TRAINING.SAVE_DIR", tmp_path / name]
-        interpreter, *rest = command("Deblurring", *arguments, config=config)
-        run = subprocess.run(
-            [interpreter, *start, *rest], capture_output=True, text=True, timeout=300, env=ONE_THREAD, check=False
-        )
+        started = command("Deblurring", *arguments, config=config)
+        started = started if name == "one" else two_processes(started)
+        run = subprocess.run(started, capture_output=True, text=True, timeout=300, env=ONE_THREAD, check=False)
         assert run.returncode == 0, run.stderr
     one, two = (
         load_model(tmp_path / name / "Deblurring" / "models" / "MPRNet" / "model_latest.pth").state_dict()
@@ -222,14 +269,80 @@ def test_two_processes_reach_one_processs_weights(house, tmp_path):
         torch.testing.assert_close(two[key], value, atol=1e-5, rtol=0)
 
 
-def test_a_poisoned_batch_is_skipped_and_said(house, tmp_path):
-    """fp16 overflows on the CPU where bf16 does not; here the pictures are fine and the rate is absurd."""
+def test_a_run_that_no_longer_learns_stops_and_names_the_batch(house, tmp_path):
+    """The pictures are fine and the rate is absurd."""
     config = house / "Deblurring" / "training.yml"
     absurd = ["OPTIM.LR_INITIAL", "1e20", "TRAINING.MAX_BAD_STEPS", 3, "TRAINING.SAVE_DIR", tmp_path]
     output = train("Deblurring", *SHORT, *absurd, config=config, check=False)
     assert "not finite in 3 steps in a row" in output
     listed = (tmp_path / "Deblurring" / "models" / "MPRNet" / "not_finite.txt").read_text().split()
     assert all(name.startswith("GOPR1_1_") for name in listed)
+
+
+def test_validations_within_an_epoch(house, tmp_path):
+    times = ["TRAINING.VAL_AFTER_EVERY", 1, "TRAINING.VAL_TIMES", 3, "TRAINING.VAL_EPOCHS", "[1]"]
+    times += ["TRAINING.VAL_ALL_FROM", 3, "TRAINING.SAVE_DIR", tmp_path, "OPTIM.BATCH_SIZE", 2]
+    train("Deblurring", *SHORT, *times, config=house / "Deblurring" / "training.yml")
+    rows = read_log(tmp_path / "Deblurring" / "models" / "MPRNet")
+    assert [row["epoch"] for row in rows] == ["0.4", "0.6", "1", "2", "2.4", "2.6", "3", "3.4", "3.6", "4"]
+    assert [row["step"] for row in rows] == ["2", "3", "5", "10", "12", "13", "15", "17", "18", "20"]
+    assert [bool(row["psnr"]) for row in rows] == [True] * 3 + [False] + [True] * 6
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(house, uninterrupted, tmp_path):
+    """Files larger than a limit cannot be written, as if there were no more space."""
+    run = tmp_path / "Deblurring" / "models" / "MPRNet"
+    shutil.copytree(uninterrupted, run)
+    latest = run / "model_latest.pth"
+    shutil.copy(run / "model_epoch_2.pth", latest)
+    before = latest.read_bytes()
+    resume = [*SHORT, "TRAINING.SAVE_DIR", tmp_path, "TRAINING.RESUME", True]
+    config = house / "Deblurring" / "training.yml"
+    room = len(before) - 1000
+    done = subprocess.run(
+        command("Deblurring", *resume, config=config),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+        capture_output=True,
+        text=True,
+        env=ONE_THREAD,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "model_latest.pth: cannot be written (File too large)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert latest.read_bytes() == before
+    assert not list(run.glob(".*"))
+    train("Deblurring", *resume, config=config)
+    assert same_weights(latest, uninterrupted / "model_latest.pth")
+
+
+def test_the_check_tells_good_data_from_bad(house, tmp_path):
+    shutil.copytree(house / "Deblurring" / "Datasets" / "GoPro", tmp_path / "GoPro")
+    folders = ["TRAINING.TRAIN_DIR", tmp_path / "GoPro" / "train", "TRAINING.VAL_DIR", tmp_path / "GoPro" / "test"]
+    words = ["--check", *folders, "TRAINING.TRAIN_PS", 32]
+    config = house / "Deblurring" / "training.yml"
+    # The miniature's test pictures are some of its training pictures.
+    output = train("Deblurring", *words, config=config, check=False)
+    assert "10 pairs; 2,103 are published" in output
+    assert "sizes: 48x48 (10)" in output
+    assert "3 inputs are in the training and in the validation pairs" in output
+    output = train("Deblurring", *words, "TRAINING.HOLD_OUT", 0.1, "TRAINING.PAIRS", 10, config=config)
+    assert "10 pairs, as published" in output
+    assert "nothing wrong was found" in output
+    (tmp_path / "GoPro" / "train" / "input" / "GOPR1_1_3.png").write_text("oops")
+    shutil.rmtree(tmp_path / "GoPro" / "test")
+    output = train("Deblurring", *words, config=config, check=False)
+    assert "GOPR1_1_3.png: not a picture, or broken" in output
+    assert "target/    1,111 pictures" in output
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_checkpoint_of_another_width_gets_a_sentence(house, uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "Deblurring" / "models" / "MPRNet")
+    wider = ["MODEL.N_FEAT", 12, "TRAINING.SAVE_DIR", tmp_path, "TRAINING.RESUME", True]
+    output = train("Deblurring", *SHORT, *wider, config=house / "Deblurring" / "training.yml", check=False)
+    assert "model_latest.pth is of another network or optimizer" in output
 
 
 @pytest.mark.parametrize(
