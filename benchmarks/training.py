@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mprnet import MPRNet
 from mprnet.training.distributed import World
@@ -69,6 +70,13 @@ def our_step(task: str, variant: str, device: torch.device) -> Callable[[torch.T
     return step
 
 
+def operations(task: str, batch: int, patch: int) -> float:
+    """Floating-point operations of a step: the forward pass's, and twice as many of the backward's."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        MPRNet(*WIDTHS[task])(torch.empty(batch, 3, patch, patch))
+    return 3 * counter.get_total_flops()
+
+
 def measure(task: str, variant: str, batch: int, patch: int, steps: int, device: torch.device) -> dict[str, float]:
     """Median seconds of a step after two to warm up, and peak bytes."""
     torch.manual_seed(0)
@@ -98,6 +106,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=2, help="turns of each variant")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--peak", type=float, help="the device's TFLOP/s, to report the share of it that is reached")
     parser.add_argument("--only", choices=[PLAIN, *VARIANTS], help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.only:
@@ -112,12 +121,17 @@ def main() -> None:
             )
             results[name].append(json.loads(run.stdout.splitlines()[-1]))
     print(f"{a.task}, {a.batch} x {a.patch}x{a.patch} on {a.device}, {torch.get_num_threads()} threads")
+    work = operations(a.task, a.batch, a.patch)
+    print(f"a step is {work / 1e12:.2f} TFLOP")
     plain = {key: min(r[key] for r in results[PLAIN]) for key in ("seconds", "bytes")}
     for name in names:
         best = {key: min(r[key] for r in results[name]) for key in ("seconds", "bytes")}
         print(
             f"{name:26} {best['seconds']:8.3f} s  {plain['seconds'] / best['seconds']:5.2f} times as fast  "
-            f"{best['bytes'] / 2**30:6.2f} GiB  {best['bytes'] / plain['bytes']:5.2f} of the memory"
+            f"{best['bytes'] / 2**30:6.2f} GiB  {best['bytes'] / plain['bytes']:5.2f} of the memory  "
+            f"{work / best['seconds'] / 1e12:6.2f} TFLOP/s"
+            + (f", {work / best['seconds'] / 1e10 / a.peak:.0f} % of the peak" if a.peak else "")
+            + f"; 400,000 steps: {400_000 * best['seconds'] / 3600:,.0f} hours"
         )
 
 

@@ -112,9 +112,9 @@ def displacement(degraded: np.ndarray, target: np.ndarray) -> tuple[int, int]:
         return 0, 0
     rows, columns = slice(max(0, dy), height + min(0, dy)), slice(max(0, dx), width + min(0, dx))
     back_rows, back_columns = slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx))
-    first, second = (cv2.GaussianBlur(image, (0, 0), _SMOOTH) for image in (first, second))  # so that noise counts less
-    before = np.mean(np.square(first - second))
-    after = np.mean(np.square(first[back_rows, back_columns] - second[rows, columns]))
+    smooth, other = (cv2.GaussianBlur(image, (0, 0), _SMOOTH) for image in (first, second))  # noise counts less then
+    before = np.mean(np.square(smooth - other))
+    after = np.mean(np.square(smooth[back_rows, back_columns] - other[rows, columns]))
     return (dx, dy) if after < _LOWER * before else (0, 0)
 
 

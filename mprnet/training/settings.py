@@ -84,6 +84,8 @@ def defaults() -> CfgNode:
     c.TRAINING.MAX_BAD_STEPS = 25  # steps in a row whose loss or gradient is not finite, before the run stops
     c.TRAINING.PRECISION = "fp32"  # or bf16, fp16: autocast, the loss still in fp32
     c.TRAINING.COMPILE = False  # torch.compile: minutes at the start, faster steps after
+    # When compiled: the part of the activations' memory that may be kept, the rest being recomputed, cheapest first.
+    c.TRAINING.COMPILE_BUDGET = 0.9
     c.TRAINING.CHECKPOINTING = False  # recompute activations in the backward pass: less memory, a third more time
 
     c.SYNTHETIC = CfgNode()  # generated training pictures (mprnet/data/synthetic)
@@ -200,6 +202,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TRAINING.WORKERS": (lambda v: v >= -1, "-1 or more"),
     "TRAINING.ON_BROKEN": (lambda v: v in ("stop", "skip"), "stop or skip"),
     "TRAINING.MAX_BAD_STEPS": _AT_LEAST_1,
+    "TRAINING.COMPILE_BUDGET": (lambda v: 0 <= v <= 1, "from 0 to 1"),
     "TRAINING.PRECISION": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
     "SYNTHETIC.PICTURES": _AT_LEAST_1,
     "SYNTHETIC.PICTURE_SIZE": _AT_LEAST_1,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch._functorch.config as functorch_config
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
@@ -47,6 +48,7 @@ class Stepper:
             recompute_blocks(model)
         network: nn.Module = model
         if training.COMPILE:
+            functorch_config.activation_memory_budget = training.COMPILE_BUDGET
             network = torch.compile(network)  # type: ignore[assignment]
         if world.size > 1:
             ids = [world.device.index] if world.device.type == "cuda" else None

@@ -175,7 +175,7 @@ def kill_and_resume(arguments: Callable[[bool, int], list[str]], latest: Path, k
                     pass
                 time.sleep(rng.uniform(0, 1.2))
                 kill_all(latest.parents[3])
-            said = process.stderr.read().decode()
+            said = process.stderr.read().decode(errors="replace")
         assert attempt < kills or process.returncode == 0, said
 
 
