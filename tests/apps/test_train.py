@@ -7,7 +7,6 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -216,11 +215,8 @@ def test_two_processes_killed_end_with_the_same_weights(house, tmp_path, kills):
 
 def two_processes(started: list[str]) -> list[str]:
     """The same command under torchrun."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     interpreter, *rest = started
-    return [interpreter, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}", *rest]
+    return [interpreter, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *rest]
 
 
 def test_sigterm_saves_and_a_damaged_latest_falls_back(house, uninterrupted, tmp_path):
@@ -277,6 +273,16 @@ def test_a_run_that_no_longer_learns_stops_and_names_the_batch(house, tmp_path):
     assert "not finite in 3 steps in a row" in output
     listed = (tmp_path / "Deblurring" / "models" / "MPRNet" / "not_finite.txt").read_text().split()
     assert all(name.startswith("GOPR1_1_") for name in listed)
+
+
+def test_tensorboard_gets_the_figures_where_it_is_installed(house, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train("Deblurring", *SHORT, "TRAINING.SAVE_DIR", tmp_path, config=house / "Deblurring" / "training.yml")
+    run = tmp_path / "Deblurring" / "models" / "MPRNet"
+    events = accumulator.EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [3, 6, 9, 12]
+    assert events.Scalars("psnr")[-1].value == pytest.approx(float(read_log(run)[-1]["psnr"]), abs=1e-4)
 
 
 def test_validations_within_an_epoch(house, tmp_path):
