@@ -1,5 +1,6 @@
-"""How far an image is from another."""
+"""How far an image is from another: the measures of the paper's tables."""
 
-from mprnet.metrics.fidelity import psnr
+from mprnet.metrics.alignment import Aligned, align, masked_psnr, masked_ssim
+from mprnet.metrics.fidelity import luma, psnr, ssim_volume, ssim_wang2003
 
-__all__ = ["psnr"]
+__all__ = ["Aligned", "align", "luma", "masked_psnr", "masked_ssim", "psnr", "ssim_volume", "ssim_wang2003"]

@@ -1,7 +1,78 @@
+import cv2
 import numpy as np
 import pytest
+import scipy.ndimage
+from conftest import ROOT, read_fact
 
 from mprnet import metrics
+
+PAIRS = read_fact("metrics/scores.json")
+
+
+def read(name: str) -> np.ndarray:
+    return cv2.imread(str(ROOT / "tests" / "facts" / "metrics" / name))[:, :, ::-1]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_published_scripts_scores(name):
+    facts = PAIRS[name]
+    image, target = read(facts["image"]), read(facts["target"])
+    assert metrics.psnr(image, target) == pytest.approx(facts["psnr_rgb"], abs=2e-5)
+    assert metrics.ssim_volume(image, target) == pytest.approx(facts["ssim_rgb_volume"], abs=1e-9)
+    image, target = metrics.luma(image), metrics.luma(target)
+    assert metrics.psnr(image, target) == pytest.approx(facts["psnr_y"], abs=2e-5)
+    assert metrics.ssim_wang2003(image, target) == pytest.approx(facts["ssim_y_wang2003"], abs=2e-5)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_floats_score_as_the_integers_they_were(name):
+    image, target = (read(PAIRS[name][side]) for side in ("image", "target"))
+    for measure in (metrics.psnr, metrics.ssim_volume):
+        single = measure(*(picture.astype(np.float32) / 255 for picture in (image, target)))
+        assert single == pytest.approx(measure(image, target), abs=2e-5)
+        wide = measure(*(picture.astype(np.uint16) * 257 for picture in (image, target)))
+        assert wide == pytest.approx(measure(image, target), abs=1e-9)
+
+
+def plain_ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """With a window as it stands, in as many dimensions as the images have, edges repeated."""
+    taps = np.exp(-(np.arange(-5, 6) ** 2) / 4.5)
+    window = taps
+    for _ in range(x.ndim - 1):
+        window = np.multiply.outer(window, taps)
+    window /= window.sum()
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return scipy.ndimage.correlate(values, window, mode="nearest")
+
+    x, y = x.astype(float), y.astype(float)
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    c1, c2 = 2.55**2, 7.65**2
+    return (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+
+
+@pytest.mark.parametrize("shape", [(24, 31, 3), (3, 5, 3), (17, 12, 1), (12, 13, 5)])
+def test_ssim_of_a_volume_by_its_definition(shape):
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 256, shape, np.uint8)
+    image = np.clip(target + rng.normal(0, 30, shape), 0, 255).astype(np.uint8)
+    assert metrics.ssim_volume(image, target) == pytest.approx(plain_ssim(image, target).mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(24, 31), (11, 11), (11, 40)])
+def test_ssim_of_one_channel_by_its_definition(shape):
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 256, shape, np.uint8)
+    image = np.clip(target + rng.normal(0, 30, shape), 0, 255).astype(np.uint8)
+    inside = plain_ssim(image, target)[5:-5, 5:-5]
+    assert metrics.ssim_wang2003(image, target) == pytest.approx(inside.mean(), abs=1e-12)
+
+
+def test_luma_by_hand():
+    colours = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]]], np.uint8)
+    assert metrics.luma(colours).tolist() == [[16, 235, 81, 145, 41, 32]]
+    assert metrics.luma(colours).dtype == np.uint8
 
 
 def test_psnr_by_hand():
@@ -9,12 +80,32 @@ def test_psnr_by_hand():
     b = a.copy()
     b[0, 0, 0] = 255
     assert metrics.psnr(a, b) == pytest.approx(10 * np.log10(48))
+    assert metrics.psnr(b, a) == pytest.approx(10 * np.log10(48))
     assert metrics.psnr(a / 255.0, b / 255.0) == pytest.approx(10 * np.log10(48))
-    assert metrics.psnr(a, a) == float("inf")
 
 
-def test_psnr_compares_like_with_like():
+def test_equal_images():
+    image = read("coffee_gt.png")
+    assert metrics.psnr(image, image) == float("inf")
+    assert metrics.ssim_volume(image, image) == pytest.approx(1, abs=1e-12)
+    assert metrics.ssim_wang2003(metrics.luma(image), metrics.luma(image)) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("measure", [metrics.psnr, metrics.ssim_wang2003, metrics.ssim_volume])
+def test_like_is_compared_with_like(measure):
     with pytest.raises(ValueError, match="one shape and type"):
-        metrics.psnr(np.zeros((4, 4)), np.zeros((4, 5)))
+        measure(np.zeros((14, 14)), np.zeros((14, 15)))
     with pytest.raises(ValueError, match="one shape and type"):
-        metrics.psnr(np.zeros((4, 4)), np.zeros((4, 4), np.uint8))
+        measure(np.zeros((14, 14)), np.zeros((14, 14), np.uint8))
+
+
+def test_other_shapes_get_a_sentence():
+    with pytest.raises(ValueError, match="at least 11x11"):
+        metrics.ssim_wang2003(np.zeros((10, 30)), np.zeros((10, 30)))
+    with pytest.raises(ValueError, match="one channel"):
+        metrics.ssim_wang2003(np.zeros((30, 30, 3)), np.zeros((30, 30, 3)))
+    with pytest.raises(ValueError, match=r"\(H, W, C\)"):
+        metrics.ssim_volume(np.zeros((30, 30)), np.zeros((30, 30)))
+    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))):
+        with pytest.raises(ValueError, match="luma takes"):
+            metrics.luma(wrong)
