@@ -22,7 +22,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mprnet import MPRNet
-from mprnet.training.distributed import World
+from mprnet.inference.distributed import World
 from mprnet.training.losses import restoration_loss
 from mprnet.training.settings import defaults
 from mprnet.training.step import Stepper

@@ -1,12 +1,17 @@
-"""Read a run's data sets and say what is wrong with them: train.py --check."""
+"""Read data sets and say what is wrong with them: train.py --check and test.py --check."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mprnet.data.checking import Findings, check_pairs
+from mprnet.data.formats import dnd
 from mprnet.data.paired import located
 from mprnet.errors import UserError
+from mprnet.evaluation.protocols import Benchmark
+from mprnet.evaluation.sources import BlockSource
 
 _SHOWN = 20
 
@@ -26,12 +31,8 @@ def check_training(settings: CfgNode) -> int:
         if not folder:
             problems = ["set TRAINING.VAL_DIR, or TRAINING.HOLD_OUT 0.05 to validate on training scenes."]
         else:
-            problems = _check_folder(located(folder, t.ELSE_IN), expected, t.TRAIN_PS, t.PAIR_BY_ORDER, done)
-        for problem in problems[:_SHOWN]:
-            print(f"  {problem}")
-        if len(problems) > _SHOWN:
-            print(f"  and {len(problems) - _SHOWN} more")
-        status = max(status, int(bool(problems)))
+            problems = _check_folder(located(folder, t.ELSE_IN), expected, done, t.TRAIN_PS, t.PAIR_BY_ORDER)
+        status = max(status, _print_problems(problems))
     both = set.intersection(*(set(findings.digests) for findings in done)) if len(done) == 2 else set()
     if both:
         some = ", ".join(done[0].digests[digest] for digest in list(both)[:3])
@@ -43,15 +44,78 @@ def check_training(settings: CfgNode) -> int:
     return status
 
 
-def _check_folder(folder: Path, expected: int, patch: int, by_order: bool, done: list[Findings]) -> list[str]:
+def check_benchmarks(places: Mapping[Benchmark, Path | None], datasets: Path) -> int:
+    """Print what there is to say of benchmarks; the exit status: 1 if there are problems.
+
+    Args:
+        places: each benchmark's folder, None if it is not there.
+        datasets: where they are looked for.
+    """
+    status = 0
+    for benchmark, place in places.items():
+        print(f"{benchmark.name}: {place or 'not there'}")
+        if place is None:
+            print(f"  expected: {benchmark.expected(datasets)}")
+            continue
+        try:
+            problems = _benchmark_problems(benchmark, place)
+        except UserError as error:
+            problems = [str(error)]
+        status = max(status, _print_problems(problems))
+    present = [place for place in places.values() if place is not None]
+    if not present:
+        print("none of the data sets is there.")
+        return 1
+    print("nothing wrong was found in what is there." if status == 0 else "see above for what to mend.")
+    return status
+
+
+def _benchmark_problems(benchmark: Benchmark, place: Path) -> list[str]:
+    if benchmark.kind == "pairs":
+        return _check_folder(place, benchmark.count, [], aligned=benchmark.measure != "aligned")
+    if benchmark.kind == "sidd":
+        count = len(BlockSource(place).names)
+        print(f"  {count:,} blocks{_beside(count, benchmark.count)}")
+        return []
+    boxes = dnd.read_boxes(place)
+    count = boxes.shape[0] * boxes.shape[1]
+    print(f"  {count:,} boxes{_beside(count, benchmark.count)}")
+    problems = []
+    for number, own in enumerate(tqdm(boxes, "DND", unit="image", leave=False)):
+        try:
+            height, width = dnd.read_image(place, number).shape[:2]
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if own[:, 2].max() > height or own[:, 3].max() > width:
+            problems.append(f"photograph {number + 1} is {width}x{height}, too small for its boxes.")
+    return problems
+
+
+def _beside(count: int, published: int) -> str:
+    if not published:
+        return ""
+    return ", as published" if count == published else f"; {published:,} are published"
+
+
+def _print_problems(problems: list[str]) -> int:
+    for problem in problems[:_SHOWN]:
+        print(f"  {problem}")
+    if len(problems) > _SHOWN:
+        print(f"  and {len(problems) - _SHOWN} more")
+    return int(bool(problems))
+
+
+def _check_folder(
+    folder: Path, expected: int, done: list[Findings], patch: int = 0, by_order: bool = False, aligned: bool = True
+) -> list[str]:
     """Print what is neither good nor bad, and return the problems."""
     try:
-        findings = check_pairs(folder, by_order)
+        findings = check_pairs(folder, by_order, aligned)
     except UserError as error:
         return [str(error), *_tree(folder, expected)]
     done.append(findings)
-    known = "" if not expected else ", as published" if findings.pairs == expected else f"; {expected:,} are published"
-    print(f"  {findings.pairs:,} pairs{known}")
+    print(f"  {findings.pairs:,} pairs{_beside(findings.pairs, expected)}")
     common = ", ".join(f"{width}x{height} ({count:,})" for (width, height), count in findings.sizes.most_common(5))
     print(f"  sizes: {common}{', ...' if len(findings.sizes) > 5 else ''}")
     small = sum(count for size, count in findings.sizes.items() if min(size) < patch)

@@ -20,10 +20,10 @@ from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
 from mprnet.errors import UserError
 from mprnet.files import make_folder
+from mprnet.inference.distributed import World, join_world, leave_world
 from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
 from mprnet.training import settings as training_settings
-from mprnet.training.distributed import World, join_world, leave_world
 from mprnet.training.loading import free_workers
 from mprnet.training.loop import Stopped, Trainer
 from mprnet.training.state import LATEST

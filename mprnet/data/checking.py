@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -54,11 +55,14 @@ class Findings:
     digests: dict[bytes, str] = field(default_factory=dict)
 
 
-def check_pairs(folder: Path, by_order: bool = False) -> Findings:
+def check_pairs(folder: Path, by_order: bool = False, aligned: bool = True) -> Findings:
     """Read all pairs of ``folder``/input and ``folder``/target, with a progress bar.
 
     Finds pictures without partner, unreadable, of two sizes, displaced against each other, the same on both sides, and
     inputs that are there twice.
+
+    Args:
+        aligned: whether input and target are meant to lie on each other.
 
     Raises:
         UserError: the folders are not there, or hold nothing that matches.
@@ -68,13 +72,13 @@ def check_pairs(folder: Path, by_order: bool = False) -> Findings:
     if matching.orphans:
         findings.problems.append(orphans_sentence(matching.orphans))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pool.map(look_at, matching.pairs)
+        looks = pool.map(partial(look_at, aligned=aligned), matching.pairs)
         _collect(findings, tqdm(looks, folder.name, total=len(matching.pairs), unit="pair", leave=False))
     return findings
 
 
-def look_at(pair: Pair) -> Look:
-    """Read one pair."""
+def look_at(pair: Pair, aligned: bool = True) -> Look:
+    """Read one pair; ``aligned`` as in ``check_pairs``."""
     try:
         degraded, target = read_rgb(pair.input), read_rgb(pair.target)
     except UserError as error:
@@ -87,7 +91,7 @@ def look_at(pair: Pair) -> Look:
         problem = f"{pair.input} and {pair.target} are of different sizes, {size[0]}x{size[1]} and {other}."
     elif np.array_equal(degraded, target):
         problem = f"{pair.input} and {pair.target} hold the same picture."
-    elif any(shift := displacement(degraded, target)):
+    elif aligned and any(shift := displacement(degraded, target)):
         right, down = shift
         problem = f"{pair.target} lies {right:+d} pixels to the right of {pair.input}, and {down:+d} below it."
     return Look(pair, problem, size, digest)

@@ -55,30 +55,41 @@ class Restorer:
             UserError: the device has not the memory for it, or the result is not finite.
         """
         if isinstance(image, Tensor):
-            return self._restore(_checked(image)).to(image.device)
+            return self._restore(_checked(image))[0].to(image.device)
         if not isinstance(image, np.ndarray):
             raise ValueError(f"an image is a NumPy array or a batch a tensor, not a {type(image).__name__}.")
         if image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"an image is an array of shape (H, W, 3), not {image.shape}.")
         if not np.issubdtype(image.dtype, np.floating):
             raise ValueError(f"an image holds floats in [0, 1], not {image.dtype}: divide by its peak, 255 for 8 bits.")
-        array = np.ascontiguousarray(image, dtype=np.float32)
-        batch = torch.from_numpy(array if array.flags.writeable else array.copy()).permute(2, 0, 1)[None]
-        restored = self._restore(_checked(batch))
-        return restored[0].permute(1, 2, 0).cpu().contiguous().numpy()
+        return _to_array(self._restore(_checked(_to_batch(image)))[0])
 
-    def _restore(self, batch: Tensor) -> Tensor:
+    def every_stage(self, image: np.ndarray) -> list[np.ndarray]:
+        """The images of all computed stages, the first stage first, in one pass; else as ``__call__`` of an array."""
+        return [_to_array(restored) for restored in reversed(self._restore(_checked(_to_batch(image))))]
+
+    def _restore(self, batch: Tensor) -> list[Tensor]:
+        """The stages' images, the last one first."""
         height, width = batch.shape[-2:]
         memory.check(self.model, len(batch), height, width, self.device)
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             batch = batch.to(self.device, torch.float32)
             padded = pad_to_multiple(batch, SIZE_MULTIPLE).contiguous(memory_format=torch.channels_last)
-            restored = self.model(padded, stages=self.stage)[0]
+            images = self.model(padded, stages=self.stage)
         # Outside of inference mode, so that what comes out is an ordinary tensor.
-        restored = restored[:, :, :height, :width].clamp(0, 1)
-        if not torch.isfinite(restored).all():
+        images = [restored[:, :, :height, :width].clamp(0, 1) for restored in images]
+        if not torch.isfinite(images[0]).all():
             raise UserError("the network's result is not finite: these weights are broken or not meant for it.")
-        return restored
+        return images
+
+
+def _to_batch(image: np.ndarray) -> Tensor:
+    array = np.ascontiguousarray(image, dtype=np.float32)
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).permute(2, 0, 1)[None]
+
+
+def _to_array(restored: Tensor) -> np.ndarray:
+    return restored[0].permute(1, 2, 0).cpu().contiguous().numpy()
 
 
 def pad_to_multiple(batch: Tensor, multiple: int) -> Tensor:

@@ -14,8 +14,8 @@ from yacs.config import CfgNode
 
 from mprnet.errors import UserError
 from mprnet.files import write_whole
+from mprnet.inference.distributed import World
 from mprnet.model.network import MPRNet
-from mprnet.training.distributed import World
 from mprnet.training.loading import batches, make_loader
 from mprnet.training.logs import Journal
 from mprnet.training.order import StepOrder

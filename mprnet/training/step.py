@@ -12,9 +12,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 from yacs.config import CfgNode
 
+from mprnet.inference.distributed import World
 from mprnet.model.layers import ChannelAttentionBlock
 from mprnet.model.network import MPRNet
-from mprnet.training.distributed import World
 from mprnet.training.losses import restoration_loss
 
 

@@ -1,20 +1,18 @@
 """PSNR on pairs that are not trained on."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from mprnet.files import write_whole
+from mprnet.data.png import write_png
+from mprnet.inference.distributed import World
 from mprnet.inference.restorer import pad_to_multiple
 from mprnet.metrics import psnr
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
-from mprnet.training.distributed import World
 
 _SHEET_ROWS, _SHEET_SIDE = 4, 192
 
@@ -44,10 +42,10 @@ def validate(
         if world.is_main and len(rows) < _SHEET_ROWS:
             rows.append(np.concatenate([_cell(image) for image in (degraded, restored, target)], axis=1))
         if save_images:
-            _write(folder / "validation" / f"{name}.png", _eight_bit(restored))
+            write_png(folder / "validation" / f"{name}.png", _eight_bit(restored))
     if rows:
         width = max(row.shape[1] for row in rows)
-        _write(folder / "validation.png", np.concatenate([_extended(row, row.shape[0], width) for row in rows]))
+        write_png(folder / "validation.png", np.concatenate([_extended(row, row.shape[0], width) for row in rows]))
     before, after, count = world.sum(*totals.tolist())
     return before / count, after / count
 
@@ -69,9 +67,3 @@ def _extended(array: np.ndarray, height: int, width: int) -> np.ndarray:
     ground = np.full((height, width, 3), 255, np.uint8)
     ground[: array.shape[0], : array.shape[1]] = array
     return ground
-
-
-def _write(path: Path, array: np.ndarray) -> None:
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG")
-    write_whole(path, file.getvalue())

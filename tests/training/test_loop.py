@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mprnet import MPRNet
-from mprnet.training.distributed import World
+from mprnet.inference.distributed import World
 from mprnet.training.loop import Trainer
 from mprnet.training.settings import defaults
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import scipy.io
 from tqdm import tqdm
 
 from mprnet.data.paired import read_pair
 from mprnet.data.pairs import Pair
+from mprnet.data.png import write_png
 from mprnet.errors import UserError
 from mprnet.files import write_whole
 
@@ -158,5 +158,4 @@ def _cut(pair: Pair, folder: Path, cutting: Cutting) -> None:
 
 def _write_once(path: Path, image: np.ndarray) -> None:
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
+        write_png(path, image)

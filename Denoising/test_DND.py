@@ -1,0 +1,10 @@
+"""Denoise DND's boxes for its server: python Denoising/test_DND.py [--weights FILE] [--save_images]."""
+
+from pathlib import Path
+
+from MPRNet import MPRNet
+
+from mprnet.apps.test import main
+
+if __name__ == "__main__":
+    main(MPRNet, Path(__file__).resolve().parent, only=("DND",))

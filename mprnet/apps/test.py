@@ -1,0 +1,292 @@
+"""Score a task's network on the benchmarks: what test.py, test_SIDD.py and test_DND.py start."""
+
+import argparse
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from mprnet.apps import command
+from mprnet.apps.check import check_benchmarks
+from mprnet.apps.restore import choose_weights
+from mprnet.apps.submission import submit
+from mprnet.data.png import write_png
+from mprnet.errors import UserError
+from mprnet.evaluation.benchmark import Plan, Record, Restore, eight_bit, evaluate, write_results
+from mprnet.evaluation.protocols import Benchmark, Protocols, load_protocols
+from mprnet.evaluation.report import Row, Summary, average, comparison, page, paper_rows, paper_table, ranked, summarise
+from mprnet.evaluation.scoring import MEASURES, Scorers
+from mprnet.evaluation.sources import BlockSource, PairSource, Sample, Source, read_8bit, results_by_target
+from mprnet.inference.distributed import World, join_world, leave_world
+from mprnet.inference.restorer import PRECISIONS, Restorer
+from mprnet.model.network import MPRNet
+from mprnet.model.weights import load_model
+
+_OWN = "pairs"  # the name that --pairs go by
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all sets of one call share."""
+
+    arguments: argparse.Namespace
+    restorer: Restorer | None  # None: results made elsewhere are scored
+    weights: dict[str, str]
+    world: World
+    scorers: Scorers
+
+
+def main(network: Callable[..., MPRNet], folder: Path, only: Sequence[str] = ()) -> None:
+    """Read the command line and score.
+
+    Args:
+        network: the task's MPRNet: weights of another size are not the paper's, and reports say so.
+        folder: the task's, where its benchmarks.yml and Datasets/ are.
+        only: the benchmarks to choose from; empty: all of the task's.
+    """
+    command.run(partial(_test, network, folder, only))
+
+
+def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> int:
+    protocols = load_protocols(folder / "benchmarks.yml")
+    if only:
+        protocols = replace(protocols, benchmarks={name: protocols.benchmarks[name] for name in only})
+    a = _parse(folder, protocols)
+    if a.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = a.gpus
+    chosen = _choose(protocols, a, folder)
+    if a.check:
+        return check_benchmarks({b: b.locate(a.input_dir) for b in chosen}, a.input_dir)
+    if not chosen:
+        _print_tables(protocols, {})
+        return 0
+    world = join_world([-1])
+    try:
+        restorer, weights = _restorer(network, folder, a, world)
+        # A process of torchrun has its share of the cores.
+        with Scorers(a.workers if a.workers >= 0 else max(1, (os.cpu_count() or 1) // world.size)) as scorers:
+            run = _Run(a, restorer, weights, world, scorers)
+            return _score_all(run, chosen, protocols)
+    finally:
+        leave_world()
+
+
+def _score_all(run: _Run, chosen: Sequence[Benchmark], protocols: Protocols) -> int:
+    rows: list[Row] = []
+    problems: list[str] = []
+    ours: dict[str, tuple[float, float]] = {}
+    for benchmark in chosen:
+        try:
+            if benchmark.kind == "dnd":
+                place = benchmark.locate(run.arguments.input_dir)
+                problems += submit(run.restorer, place, run.arguments, run.weights, run.world)
+                continue
+            summaries, missing = _score_set(run, benchmark)
+        except UserError as error:
+            if len(chosen) == 1:
+                raise
+            problems.append(f"{benchmark.name}: {error}")
+            continue
+        rows += paper_rows(benchmark, summaries)
+        problems += missing
+        last = summaries[max(summaries)]
+        if last.psnr is not None and last.ssim is not None and last.images == last.of:
+            ours[benchmark.name] = (last.psnr, last.ssim)
+    if run.world.is_main:
+        for problem in problems:
+            print(f"error: {problem}", file=sys.stderr)
+        _print(run, rows, ours, protocols)
+    return int(bool(problems))
+
+
+def _print(run: _Run, rows: list[Row], ours: Mapping[str, tuple[float, float]], protocols: Protocols) -> None:
+    if rows:
+        for table in protocols.tables:
+            if table.average and all(column in ours for column in table.columns):
+                mean = average([ours[column] for column in table.columns])
+                psnr, ssim = mean or (None, None)
+                summary = Summary(psnr, ssim, len(table.columns), len(table.columns), 0)
+                rows.append(("average", summary, table.rows["MPRNet"][-1] if "MPRNet" in table.rows else None))
+        print(comparison(rows))
+        print(f"{run.weights['described']}; look into {run.arguments.result_dir}")
+    if run.arguments.table:
+        _print_tables(protocols, ours)
+
+
+def _print_tables(protocols: Protocols, ours: Mapping[str, tuple[float, float]]) -> None:
+    print("\n\n".join(paper_table(table, ours) for table in protocols.tables))
+
+
+def _score_set(run: _Run, benchmark: Benchmark) -> tuple[dict[int, Summary], list[str]]:
+    """Averages by stage, and sentences about what is not scored."""
+    a = run.arguments
+    source = _source(benchmark, a)
+    numbers = list(range(len(source.names)))[: a.limit or None]
+    restore, results_key, lacking = _restore(run, source, benchmark)
+    numbers = [n for n in numbers if n not in lacking]
+    key = {
+        "benchmark": benchmark.name,
+        "measure": f"{benchmark.measure}: {MEASURES[benchmark.measure][1]}",
+        "rounded": "to 8 bits" if benchmark.kind == "pairs" else "not: single precision",
+        **results_key,
+    }
+    plan = Plan(key, benchmark.measure, a.result_dir / benchmark.name, a.save_images, restore)
+    records = evaluate(source, numbers, plan, run.scorers, run.world)
+    of = benchmark.count or len(source.names)
+    stages = sorted({int(stage) for record in records for stage in record.get("scores", {})}) or [3]
+    summaries = {stage: summarise(records, stage, of) for stage in stages}
+    if run.world.is_main:
+        described = {f"stage {stage}": asdict(summary) for stage, summary in summaries.items()}
+        write_results(plan, records, {"versions": _versions(), **described})
+        _write_page(source, numbers, records, plan, max(stages))
+    problems = [record["problem"] for record in records if "problem" in record]
+    problems += [f"{path}: has no partner." for path in source.orphans]
+    problems += [f"{source.names[n]}: there is no result of this name in {a.score_only}." for n in sorted(lacking)]
+    problems += _notes(records)
+    return summaries, problems
+
+
+def _notes(records: Sequence[Record]) -> list[str]:
+    notes: dict[str, list[str]] = {}
+    for record in records:
+        for note in record.get("notes", []):
+            notes.setdefault(note, []).append(record["name"])
+    for note, names in notes.items():
+        print(f"note: {note}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
+    return []
+
+
+def _source(benchmark: Benchmark, a: argparse.Namespace) -> Source:
+    if benchmark.name == _OWN:
+        return PairSource(*a.pairs)
+    place = benchmark.locate(a.input_dir)
+    if place is None:
+        raise UserError(f"{benchmark.name} is not there: expected are {benchmark.expected(a.input_dir)}.")
+    if benchmark.kind == "sidd":
+        return BlockSource(place)
+    return PairSource(place / "input", place / "target")
+
+
+def _restore(run: _Run, source: Source, benchmark: Benchmark) -> tuple[Restore, dict[str, Any], set[int]]:
+    """How images become results, what of that scores depend on, and which images have no result."""
+    a = run.arguments
+    if run.restorer is None:
+        if not isinstance(source, PairSource):
+            raise UserError(f"--score_only takes pictures, and the results of {benchmark.name} are none.")
+        results = results_by_target(_results_folder(a.score_only, benchmark), source)
+        lacking = set(range(len(source.names))) - set(results)
+        stamps = hashlib.sha256("\n".join(f"{p} {p.stat().st_mtime_ns}" for p in results.values()).encode()).hexdigest()
+        return partial(_read_result, results), {"results": str(a.score_only), "state": stamps}, lacking
+    key = {"weights": run.weights["sha256"], "stage": "all" if a.stagewise else run.restorer.stage or "last"}
+    return partial(_run_network, run.restorer, a.stagewise), {**key, "precision": a.precision}, set()
+
+
+def _results_folder(folder: Path, benchmark: Benchmark) -> Path:
+    return folder / benchmark.name if (folder / benchmark.name).is_dir() else folder
+
+
+def _read_result(results: Mapping[int, Path], number: int, sample: Sample) -> dict[int, np.ndarray]:
+    image, _ = read_8bit(results[number])
+    if image.shape != sample.target.shape:
+        sizes = " and ".join(f"{i.shape[1]}x{i.shape[0]}" for i in (image, sample.target))
+        raise UserError(f"{results[number]} and its target are of different sizes, {sizes}.")
+    return {3: image}
+
+
+def _run_network(restorer: Restorer, every: bool, number: int, sample: Sample) -> dict[int, np.ndarray]:
+    degraded = sample.degraded.astype(np.float32) / 255
+    if every:
+        return dict(enumerate(restorer.every_stage(degraded), start=1))
+    return {restorer.stage or len(restorer.model.subnetworks): restorer(degraded)}
+
+
+def _write_page(source: Source, numbers: Sequence[int], records: Sequence[Record], plan: Plan, stage: int) -> None:
+    rows = []
+    for which, place in ranked(records, stage):
+        sample = source.read(numbers[place])
+        result = plan.restore(numbers[place], sample)[stage]
+        psnr, ssim = records[place]["scores"][str(stage)]
+        shown = "identical" if psnr is None else f"{psnr:.2f} dB"
+        title = f"{which}: {records[place]['name']}, {shown}, SSIM {ssim:.4f}"
+        rows.append((title, [sample.degraded, eight_bit(result), eight_bit(sample.target)]))
+    if rows:
+        write_png(plan.folder / "page.png", page(rows))
+
+
+def _restorer(
+    network: Callable[..., MPRNet], folder: Path, a: argparse.Namespace, world: World
+) -> tuple[Restorer | None, dict[str, str]]:
+    """The network to run (None: only score), and what to say of it."""
+    if a.score_only:
+        return None, {"described": f"results in {a.score_only}"}
+    path = choose_weights(folder, a.weights)
+    model = load_model(path)
+    parameters = sum(p.numel() for p in model.parameters())
+    described = f"{path.name}, {a.precision}"
+    if model.config != network().config:
+        described += f": {parameters / 1e6:.2f} M parameters, not an MPRNet of the paper"
+    device = str(world.device) if world.size > 1 else a.device
+    restorer = Restorer(model, device, a.precision, None if a.stagewise else a.stage)
+    return restorer, {"described": described, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _choose(protocols: Protocols, a: argparse.Namespace, folder: Path) -> list[Benchmark]:
+    if a.pairs:
+        return [Benchmark(_OWN, "pairs", (), 0, a.measure or protocols.measure, None, "")]
+    if a.dataset:
+        return [protocols.benchmarks[name] for name in a.dataset]
+    there = [b for b in protocols.benchmarks.values() if b.locate(a.input_dir) is not None]
+    if not there and not a.check and not a.table:
+        lines = "".join(f"\n  {b.name}: {b.expected(a.input_dir)}" for b in protocols.benchmarks.values())
+        raise UserError(
+            f"there is none of the data sets; {folder / 'Datasets/README.md'} says where to get them:{lines}"
+        )
+    return list(protocols.benchmarks.values()) if a.check else there
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
+
+
+def _parse(folder: Path, protocols: Protocols) -> argparse.Namespace:
+    names = list(protocols.benchmarks)
+    parser = argparse.ArgumentParser(description="Restore and score benchmarks, beside the paper's figures.")
+    parser.add_argument(
+        "--dataset", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}; default: all"
+    )
+    parser.add_argument("--input_dir", type=Path, default=folder / "Datasets", help="where the data sets are")
+    parser.add_argument("--result_dir", type=Path, default=folder / "results", help="where scores and pictures go")
+    parser.add_argument("--weights", type=Path, help="default: the published ones if they are there, else the bundled")
+    parser.add_argument("--stage", type=int, choices=(1, 2, 3), help="score this stage's images; default: the last's")
+    parser.add_argument("--stagewise", action="store_true", help="score all stages in one pass, as in Table 7")
+    parser.add_argument("--score_only", type=Path, metavar="DIR", help="score the pictures in DIR or DIR/NAME instead")
+    parser.add_argument("--pairs", type=Path, nargs=2, metavar=("INPUT", "TARGET"), help="score your own two folders")
+    parser.add_argument("--measure", choices=MEASURES, help=f"for --pairs; default: {protocols.measure}")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N images of each set alone")
+    parser.add_argument("--save_images", action="store_true", help="keep the results as 8-bit PNG")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps, ...")
+    parser.add_argument("--gpus", help="numbers of the GPUs that may be seen, as CUDA_VISIBLE_DEVICES")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32, without TF32")
+    parser.add_argument("--workers", type=int, default=-1, help="processes that score; default: one per core")
+    parser.add_argument("--table", action="store_true", help="print the paper's tables, and ours in them")
+    parser.add_argument(
+        "--check", action="store_true", help="read the data sets, say what is wrong with them, and stop"
+    )
+    a = parser.parse_args()
+    if a.limit is not None and a.limit < 1:
+        parser.error("--limit takes at least 1")
+    return a

@@ -1,0 +1,131 @@
+"""The images of a benchmark, one after the other: pairs of pictures, or blocks in SIDD's files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from mprnet.data.formats.sidd import NOISY_BLOCKS, TARGET_BLOCKS, read_blocks
+from mprnet.data.pairs import match_pairs
+from mprnet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image to restore and what it should become.
+
+    Attributes:
+        degraded: (H, W, 3) uint8.
+        target: (H, W, 3); uint8 where results are rounded to 8 bits before scoring, float32 in [0, 1] where not.
+        notes: what one should know about its score, sentences' parts.
+    """
+
+    degraded: np.ndarray
+    target: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """Images by number.
+
+    Attributes:
+        names: of the images, in the order in which they are reported.
+        orphans: files that belong to no image.
+    """
+
+    names: list[str]
+    orphans: list[Path]
+
+    def stamp(self, index: int) -> str:
+        """Changes when the image's files change."""
+
+    def read(self, index: int) -> Sample:
+        """The image.
+
+        Raises:
+            UserError: it cannot be read or scored.
+        """
+
+
+class PairSource:
+    """Pictures of two folders, matched by name."""
+
+    def __init__(self, inputs: Path, targets: Path) -> None:
+        matching = match_pairs(inputs, targets)
+        self.pairs = matching.pairs
+        self.orphans = matching.orphans
+        self.names = [pair.name for pair in matching.pairs]
+
+    def stamp(self, index: int) -> str:
+        pair = self.pairs[index]
+        return file_stamp(pair.input, pair.target)
+
+    def read(self, index: int) -> Sample:
+        pair = self.pairs[index]
+        (degraded, _), (target, notes) = read_8bit(pair.input), read_8bit(pair.target)
+        if degraded.shape != target.shape:
+            sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (degraded, target))
+            raise UserError(f"{pair.input} and {pair.target} are of different sizes, {sizes}.")
+        return Sample(degraded, target, notes)
+
+
+class BlockSource:
+    """SIDD's validation blocks; results are scored as single-precision numbers."""
+
+    def __init__(self, folder: Path) -> None:
+        paths = [folder / f"{key}.mat" for key in (NOISY_BLOCKS, TARGET_BLOCKS)]
+        noisy, target = (read_blocks(path, path.stem) for path in paths)
+        if noisy.shape != target.shape:
+            raise UserError(f"{folder} holds noisy blocks {noisy.shape} and target blocks {target.shape}.")
+        images, blocks = noisy.shape[:2]
+        self.noisy, self.target = (stack.reshape(images * blocks, *stack.shape[2:]) for stack in (noisy, target))
+        self.names = [f"{image:02d}_{block:02d}" for image in range(images) for block in range(blocks)]
+        self.orphans: list[Path] = []
+        self._stamp = file_stamp(*paths)
+
+    def stamp(self, index: int) -> str:
+        return self._stamp
+
+    def read(self, index: int) -> Sample:
+        return Sample(self.noisy[index], self.target[index].astype(np.float32) / 255)
+
+
+def results_by_target(folder: Path, source: PairSource) -> Mapping[int, Path]:
+    """Results made elsewhere: which picture of ``folder`` belongs to which image of ``source``, by name.
+
+    Raises:
+        UserError: no such folder, no picture in it, or none that matches.
+    """
+    numbers = {pair.target: index for index, pair in enumerate(source.pairs)}
+    matching = match_pairs(folder, source.pairs[0].target.parent)
+    return {numbers[pair.target]: pair.input for pair in matching.pairs if pair.target in numbers}
+
+
+def read_8bit(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A picture as the protocols compare it: (H, W, 3) uint8; and notes on what had to be done for that.
+
+    Raises:
+        UserError: not a picture, broken, or of more than 8 bits.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if image is None:
+        raise UserError(f"{path}: not a picture, or broken.")
+    if image.dtype != np.uint8:
+        raise UserError(f"{path} has {8 * image.itemsize} bits a channel, the protocol compares 8: convert it first.")
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2), ("the target is grey",)
+    notes = ("the target's alpha is left out",) if image.shape[2] == 4 and image[:, :, 3].min() < 255 else ()
+    return np.ascontiguousarray(image[:, :, 2::-1]), notes
+
+
+def file_stamp(*paths: Path) -> str:
+    """Names, sizes and times of change."""
+    states = [(path, path.stat()) for path in paths if path.exists()]
+    return " ".join(f"{path.name}:{state.st_size}:{state.st_mtime_ns}" for path, state in states)

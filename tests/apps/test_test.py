@@ -1,0 +1,369 @@
+"""test.py of every task, on miniatures of the eleven benchmarks in their true layout."""
+
+import contextlib
+import csv
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from conftest import ROOT
+
+from mprnet import MPRNet, Restorer, load_model, metrics, save_weights
+from mprnet.data.synthetic.dead_leaves import dead_leaves
+from mprnet.data.synthetic.noise import gaussian_noise
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+PAIRS = {
+    "Deblurring": {name: f"{name}/test" for name in ("GoPro", "HIDE", "RealBlur_J", "RealBlur_R")},
+    "Deraining": {name: f"test/{name}" for name in ("Test100", "Rain100H", "Rain100L", "Test1200", "Test2800")},
+}
+COUNT, SIZE = 3, 44
+
+
+def image(index: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    clean = dead_leaves(4, index, size)
+    return gaussian_noise(np.random.default_rng(index), clean, 20), clean
+
+
+def write(path: Path, rgb: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), rgb[..., ::-1])
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> Path:
+    """Data sets of all tasks, and weights of a tiny network."""
+    house = tmp_path_factory.mktemp("house")
+    for task, sets in PAIRS.items():
+        for number, folder in enumerate(sets.values()):
+            for index in range(COUNT):
+                for side, rgb in zip(("input", "target"), image(10 * number + index), strict=True):
+                    write(house / task / folder / side / f"{index}.png", rgb)
+    sidd = house / "Denoising" / "SIDD" / "test"
+    sidd.mkdir(parents=True)
+    blocks = np.stack([np.stack([np.stack(image(2 * i + b, 32)) for b in range(2)]) for i in range(2)])
+    for side, key in enumerate(("ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb")):
+        scipy.io.savemat(sidd / f"{key}.mat", {key: blocks[:, :, side]})
+    write_dnd(house / "Denoising" / "DND" / "test")
+    torch.manual_seed(0)
+    model = MPRNet(4, 2, 3, num_cab=1, reduction=2)
+    for parameter in model.tail.parameters():  # so that it changes images, but not beyond recognition
+        parameter.data *= 0.1
+    save_weights(model, house / "tiny.safetensors")
+    return house
+
+
+def write_dnd(folder: Path) -> None:
+    """As the published files are: HDF5, everything transposed, boxes behind references, from 1 and inclusive."""
+    (folder / "images_srgb").mkdir(parents=True)
+    with h5py.File(folder / "info.mat", "w") as file:
+        references = file.create_dataset("info/boundingboxes", (1, 2), h5py.ref_dtype)
+        for number in range(2):
+            boxes = np.array([[1 + k, 3 + k, 16 + k, 26 + k] for k in range(20)], float)
+            stored = file.create_dataset(f"#refs#/{number}", data=boxes.T)
+            references[0, number] = stored.ref
+    for number in range(2):
+        with h5py.File(folder / "images_srgb" / f"{number + 1:04d}.mat", "w") as file:
+            file["InoisySRGB"] = (image(number, 56)[0][:48] / np.float32(255)).T
+
+
+def run(house: Path, task: str, *arguments: object, script: str = "test.py", status: int = 0, start=()) -> str:
+    words = ["--input_dir", house / task, "--weights", house / "tiny.safetensors", "--workers", 0, *arguments]
+    done = subprocess.run(
+        [sys.executable, *start, str(ROOT / task / script), *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=300,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def results(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def restored(house: Path, degraded: np.ndarray, stage: int = 3) -> np.ndarray:
+    return restorer(house / "tiny.safetensors", stage)(degraded.astype(np.float32) / 255)
+
+
+@functools.cache
+def restorer(weights: Path, stage: int) -> Restorer:
+    return Restorer(load_model(weights), "cpu", stage=stage)
+
+
+def by_hand(measure: str, result: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+    if measure == "luma":
+        a, b = metrics.luma(result), metrics.luma(target)
+        return metrics.psnr(a, b), metrics.ssim_wang2003(a, b)
+    if measure == "aligned":
+        aligned = metrics.align(result, target)
+        return metrics.masked_psnr(aligned), metrics.masked_ssim(aligned)
+    return metrics.psnr(result, target), metrics.ssim_volume(result, target)
+
+
+@pytest.mark.parametrize("task", PAIRS)
+def test_sets_of_pictures_score_as_by_hand(house, tmp_path, task):
+    output = run(house, task, "--result_dir", tmp_path, "--save_images", "--stagewise", "--table")
+    assert "not an MPRNet of the paper" in output
+    assert "not the whole set" in output
+    for number, name in enumerate(PAIRS[task]):
+        found = results(tmp_path / name)
+        measure = "luma" if task == "Deraining" else "aligned" if name.startswith("RealBlur") else "rgb"
+        assert [record["name"] for record in found["images"]] == ["0", "1", "2"]
+        means = []
+        for index, record in enumerate(found["images"]):
+            degraded, target = image(10 * number + index)
+            for stage in (1, 2, 3):
+                result = np.rint(255 * restored(house, degraded, stage)).astype(np.uint8)
+                psnr, ssim = record["scores"][str(stage)]
+                assert (psnr, ssim) == pytest.approx(by_hand(measure, result, target), abs=1e-3), (name, stage)
+            means.append(psnr)
+            saved = cv2.imread(str(tmp_path / name / "images" / f"{index}.png"))[:, :, ::-1]
+            assert np.abs(saved.astype(int) - result).max() <= 1
+        summary = found["summary"]["stage 3"]
+        assert summary["psnr"] == pytest.approx(np.mean(means))
+        assert (summary["images"], summary["identical"]) == (3, 0)
+        assert f"{name}, stage 3" in output
+        assert f"{summary['psnr']:.2f}" in output
+        with open(tmp_path / name / "results.csv", newline="") as file:
+            assert len(list(csv.DictReader(file))) == 9
+        assert cv2.imread(str(tmp_path / name / "page.png")).shape[1] == 4 * 320 + 20
+        assert not list((tmp_path / name).glob(".*"))
+
+
+def test_sidd_scores_as_by_hand_in_single_precision(house, tmp_path):
+    output = run(house, "Denoising", "--result_dir", tmp_path, "--save_images", script="test_SIDD.py")
+    found = results(tmp_path / "SIDD")
+    assert [record["name"] for record in found["images"]] == ["00_00", "00_01", "01_00", "01_01"]
+    for number, record in enumerate(found["images"]):
+        degraded, target = image(number, 32)
+        expected = by_hand("rgb", restored(house, degraded), target.astype(np.float32) / 255)
+        assert record["scores"]["3"] == pytest.approx(expected, abs=1e-4)
+    assert "4 of 1,280 *" in output
+    assert len(list((tmp_path / "SIDD" / "images").iterdir())) == 4
+
+
+def test_dnd_gets_the_submission_its_server_wants(house, tmp_path):
+    output = run(house, "Denoising", "--result_dir", tmp_path, script="test_DND.py")
+    assert "2 files" in output
+    assert "it wants 50" in output
+    (folder,) = (tmp_path / "DND").glob("submission_*")
+    for number in range(2):
+        content = scipy.io.loadmat(folder / f"{number + 1:04d}.mat")
+        assert content["Idenoised"].shape == (1, 20)
+        assert (content["israw"].item(), content["eval_version"].item()) == (0, "1.0")
+        noisy = image(number, 56)[0][:48]
+        for box in (0, 7, 19):
+            crop = noisy[box : 16 + box, 2 + box : 26 + box]
+            result = content["Idenoised"][0, box]
+            assert result.dtype == np.float32
+            np.testing.assert_allclose(result, restored(house, crop), atol=1e-5)
+    before = (folder / "0001.mat").stat().st_mtime_ns
+    (folder / "0002.mat").write_bytes((folder / "0002.mat").read_bytes()[:500])
+    run(house, "Denoising", "--result_dir", tmp_path, "--dataset", "DND")
+    assert (folder / "0001.mat").stat().st_mtime_ns == before
+    assert scipy.io.loadmat(folder / "0002.mat")["Idenoised"].shape == (1, 20)
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def alone(house, tmp_path_factory) -> Path:
+    """What one process writes."""
+    folder = tmp_path_factory.mktemp("alone")
+    run(house, "Deraining", "--result_dir", folder, "--workers", 0, "--save_images", "--device", "cpu")
+    return folder
+
+
+def test_workers_and_processes_write_the_same_files(house, alone, tmp_path):
+    words = ["--save_images", "--device", "cpu", "--result_dir"]
+    run(house, "Deraining", *words, tmp_path / "workers", "--workers", 4)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    run(house, "Deraining", *words, tmp_path / "processes", start=torchrun)
+    assert written(tmp_path / "workers") == written(alone)
+    assert written(tmp_path / "processes") == written(alone)
+
+
+def test_killed_it_goes_on_where_it_was(house, alone, tmp_path):
+    words = ["--input_dir", house / "Deraining", "--weights", house / "tiny.safetensors", "--result_dir", tmp_path]
+    words += ["--save_images", "--device", "cpu", "--workers", 0]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "Deraining" / "test.py"), *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=ENVIRONMENT,
+    )
+    journal = tmp_path / "Rain100H" / ".scores.0.jsonl"
+    while process.poll() is None and not (journal.exists() and journal.read_text().count("\n") > 1):
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("images/*.png")}
+    assert before
+    with open(journal, "a") as file:
+        file.write('{"name": "1", "sco')  # as if it had been cut off while it wrote
+    run(house, "Deraining", "--result_dir", tmp_path, *words[6:])
+    assert written(tmp_path) == written(alone)
+    kept = [path for path, changed in before.items() if path.stat().st_mtime_ns == changed]
+    assert len(kept) >= len(before) - 1
+
+
+def test_scores_are_taken_again_when_weights_settings_or_files_change(house, tmp_path):
+    shutil.copytree(house / "Deblurring" / "GoPro", tmp_path / "data" / "GoPro")
+    shutil.copy(house / "tiny.safetensors", tmp_path / "tiny.safetensors")
+    one_set = ["--dataset", "GoPro", "--result_dir", tmp_path / "r", "--input_dir", tmp_path / "data"]
+    run(house, "Deblurring", *one_set)
+    first = results(tmp_path / "r" / "GoPro")
+    write(tmp_path / "data" / "GoPro" / "test" / "target" / "1.png", 255 - image(1)[1])
+    run(house, "Deblurring", *one_set)
+    second = results(tmp_path / "r" / "GoPro")
+    same = [a["scores"] == b["scores"] for a, b in zip(first["images"], second["images"], strict=True)]
+    assert same == [True, False, True]
+    run(house, "Deblurring", *one_set, "--stage", 1)
+    assert list(results(tmp_path / "r" / "GoPro")["images"][0]["scores"]) == ["1"]
+
+
+def test_results_made_elsewhere_and_own_pairs(house, alone, tmp_path):
+    results_of = alone / "Rain100L" / "images"
+    shutil.copytree(results_of, tmp_path / "theirs" / "Rain100L")
+    run(
+        house, "Deraining", "--score_only", tmp_path / "theirs", "--dataset", "Rain100L", "--result_dir", tmp_path / "r"
+    )
+    ours, theirs = results(alone / "Rain100L"), results(tmp_path / "r" / "Rain100L")
+    assert [r["scores"] for r in ours["images"]] == [r["scores"] for r in theirs["images"]]
+    (tmp_path / "theirs" / "Rain100L" / "1.png").unlink()
+    words = ["--score_only", tmp_path / "theirs", "--dataset", "Rain100L", "--result_dir", tmp_path / "r"]
+    output = run(house, "Deraining", *words, status=1)
+    assert "1: there is no result of this name" in output
+    assert "2 of 100 *" in output
+    own = [house / "Deraining" / "test" / "Rain100L" / side for side in ("input", "target")]
+    run(house, "Deraining", "--pairs", *own, "--result_dir", tmp_path / "own")
+    assert [r["scores"] for r in results(tmp_path / "own" / "pairs")["images"]] == [r["scores"] for r in ours["images"]]
+    run(house, "Deraining", "--pairs", own[1], own[1], "--limit", 2, "--measure", "rgb", "--result_dir", tmp_path / "l")
+    assert len(results(tmp_path / "l" / "pairs")["images"]) == 2
+
+
+def test_identical_images_are_left_out_of_the_mean_and_said(house, tmp_path):
+    targets = house / "Deraining" / "test" / "Rain100L" / "target"
+    shutil.copytree(targets, tmp_path / "r")
+    write(tmp_path / "r" / "0.png", image(20)[0])
+    words = ["--score_only", tmp_path / "r", "--dataset", "Rain100L", "--result_dir", tmp_path / "out"]
+    output = run(house, "Deraining", *words)
+    assert "2 images are identical to their targets" in output
+    found = results(tmp_path / "out" / "Rain100L")
+    assert found["images"][1]["scores"]["3"][0] is None
+    summary = found["summary"]["stage 3"]
+    assert summary["identical"] == 2
+    assert summary["psnr"] == found["images"][0]["scores"]["3"][0]
+
+
+def test_bad_images_cost_a_sentence_each_and_no_other_its_score(house, tmp_path):
+    data = tmp_path / "GoPro" / "test"
+    for index in range(8):
+        for side, rgb in zip(("input", "target"), image(index), strict=True):
+            write(data / side / f"{index}.png", rgb)
+    write(data / "target" / "0.png", image(0)[1][:30])
+    (data / "target" / "1.png").unlink()
+    (data / "target" / "lonely.png").write_bytes((data / "target" / "2.png").read_bytes())
+    cv2.imwrite(str(data / "target" / "2.png"), image(2)[1].astype(np.uint16) * 257)
+    cv2.imwrite(str(data / "target" / "3.png"), image(3)[1][:, :, 0])
+    (data / "input" / "4.png").write_text("oops")
+    words = ["--input_dir", tmp_path, "--dataset", "GoPro", "--result_dir", tmp_path / "r"]
+    output = run(house, "Deblurring", *words, status=1)
+    for sentence in (
+        "0.png are of different sizes, 44x44 and 44x30",
+        "1.png: has no partner",
+        "lonely.png: has no partner",
+        "2.png has 16 bits a channel",
+        "note: the target is grey: 3",
+        "4.png: not a picture, or broken",
+    ):
+        assert sentence in output
+    found = results(tmp_path / "r" / "GoPro")
+    assert found["summary"]["stage 3"]["images"] == 4
+    grey = np.repeat(image(3)[1][:, :, :1], 3, axis=2)
+    expected = metrics.psnr(np.rint(255 * restored(house, image(3)[0])).astype(np.uint8), grey)
+    (record,) = [r for r in found["images"] if r["name"] == "3"]
+    assert record["scores"]["3"][0] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "sentence"),
+    [
+        ("Deblurring", ["--input_dir", "nowhere"], "none of the data sets"),
+        ("Deblurring", ["--dataset", "HIDE", "--input_dir", "nowhere"], "HIDE is not there"),
+        ("Deblurring", ["--pairs", "nowhere", "nowhere"], "no folder nowhere"),
+        ("Deblurring", ["--score_only", "nowhere", "--dataset", "GoPro"], "no folder nowhere"),
+        ("Deblurring", ["--weights", "nowhere.pth"], "no file of weights"),
+        ("Denoising", ["--dataset", "DND", "--score_only", "x"], "server alone"),
+        ("Denoising", ["--dataset", "SIDD", "--result_dir", "/dev/null/x"], "nothing can be written"),
+    ],
+)
+def test_bad_arguments_get_a_sentence(house, tmp_path, task, arguments, sentence):
+    output = run(house, task, "--result_dir", tmp_path, *arguments, status=1)
+    assert sentence in output
+
+
+def test_the_tables_brackets_are_those_of_the_paper():
+    """Computed from its printed averages; here as its Table 2 prints them."""
+    output = run(ROOT, "Deraining", "--table", "--input_dir", "nowhere")
+    brackets = {
+        "DerainNet": "22.48 (69.3%) / 0.796 (61.3%)",
+        "SEMI": "22.88 (67.8%) / 0.744 (69.1%)",
+        "DIDMDN": "24.58 (60.9%) / 0.770 (65.7%)",
+        "UMRL": "28.02 (41.9%) / 0.880 (34.2%)",
+        "RESCAN": "28.59 (37.9%) / 0.857 (44.8%)",
+        "PreNet": "29.42 (31.7%) / 0.897 (23.3%)",
+        "MSPFN": "30.75 (20.4%) / 0.903 (18.6%)",
+        "MPRNet": "32.73 (0.0%) / 0.921 (0.0%)",
+    }
+    rows = {line.split()[0]: line for line in output.splitlines() if line.split()}
+    for method, cell in brackets.items():
+        assert rows[method].endswith(cell)
+
+
+def test_the_check_reads_every_kind_of_set(house, tmp_path):
+    output = run(house, "Deblurring", "--check", status=0)
+    assert "3 pairs; 1,111 are published" in output
+    output = run(house, "Denoising", "--check")
+    assert "4 blocks; 1,280 are published" in output
+    assert "40 boxes; 1,000 are published" in output
+    output = run(house, "Deraining", "--check", "--input_dir", tmp_path, status=1)
+    assert "expected: " in output
+    assert "Test2800/{input,target}, 2,800 pictures each" in output
+
+
+def test_ctrl_c_ends_at_once(house, tmp_path):
+    words = ["--input_dir", house / "Deraining", "--weights", house / "tiny.safetensors", "--result_dir", tmp_path]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "Deraining" / "test.py"), *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    while process.poll() is None and not (tmp_path / "Test100" / ".scores.0.jsonl").exists():
+        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode in (130, 0)
+    assert "Traceback" not in output
