@@ -153,7 +153,7 @@ def test_compiles_as_one_graph(tiny):
 def test_exports_with_free_batch_height_and_width(tiny):
     batch, height, width = (torch.export.Dim(name, min=2, max=512) for name in ("batch", "h", "w"))
     dims = {0: batch, 2: 8 * height, 3: 8 * width}
-    exported = torch.export.export(tiny, (torch.rand(2, 3, 16, 24),), dynamic_shapes={"image": dims})
+    exported = torch.export.export(tiny, (torch.rand(2, 3, 16, 24),), dynamic_shapes={"image": dims}, strict=False)
     module = exported.module()
     for shape in ((2, 3, 16, 16), (3, 3, 40, 16), (5, 3, 16, 24)):
         image = torch.rand(shape)
