@@ -65,6 +65,7 @@ def test_multiplier_and_nothing_after():
 )
 @pytest.mark.parametrize("multiplier", [1, 2])
 @pytest.mark.filterwarnings("ignore:Detected call")
+@pytest.mark.filterwarnings("ignore:The epoch parameter")  # SequentialLR's own, in torch 2.6
 def test_any_scheduler_goes_on_as_it_would_have_alone(make, multiplier):
     alone = make(optimizer(0.1 * multiplier))
     expected = [0.1 * multiplier, *rates(alone, 8)]
