@@ -2,6 +2,7 @@
 
 import signal
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -213,8 +214,8 @@ class Trainer:
             "state_dict": self.stepper.kept.state_dict(),
             **self.stepper.state(),
             "trained": self.stepper.model.state_dict() if self.stepper.average is not None else None,
-            "scheduler": self.schedule.state_dict(),
             "steps_done": self.steps_done,
+            "cut": self._cut,
             "totals": self.totals,
             "best_psnr": self.best,
             "history": self.journal.history,
@@ -241,19 +242,37 @@ class Trainer:
             self.stepper.load_state(content)
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(f"{path} is of another network or optimizer than these settings describe.") from error
-        self.done = int(content["epoch"])
-        if "scheduler" in content:
-            self.schedule.load_state_dict(content["scheduler"])
-        else:  # a checkpoint of the original's
-            for _ in range(self.done):
-                self.schedule.step()
+        self._set_rate(int(content["epoch"]))
         self.steps_done = int(content.get("steps_done", 0))
         totals = content.get("totals", self.totals)
         self.totals = dict(totals) if self.world.is_main else self.totals | {"skipped": totals["skipped"]}
+        if self.steps_done and content.get("cut") != self._cut:
+            self.journal.say("the number of samples or the batch size changed: the epoch begun is trained anew")
+            self.steps_done = 0
+            self.totals = dict.fromkeys(self.totals, 0.0)
         self.best = float(content.get("best_psnr", self.best))
         self.journal.history = list(content.get("history", []))
         note = "" if path.name == LATEST else f" ({LATEST} is damaged)"
         self.journal.say(f"going on from {path}{note}: {self.done} epochs and {self.steps_done} steps are done")
+
+    def _set_rate(self, done: int) -> None:
+        """Make the learning rate that of the epoch after ``done``: a function of the settings, which may have changed.
+
+        Stepping anew gives the same bits as having gone on.
+        """
+        self.done = done
+        for group in self.stepper.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] = self.settings.OPTIM.LR_INITIAL
+        self.schedule = make_schedule(self.stepper.optimizer, self.settings.OPTIM, self.epochs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of")  # to step the optimizer first
+            for _ in range(done):
+                self.schedule.step()
+
+    @property
+    def _cut(self) -> list[int]:
+        """What a place within an epoch depends on."""
+        return [self.order.length, self.order.batch, self.settings.TRAINING.SEED]
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:

@@ -248,6 +248,23 @@ def test_sigterm_saves_and_a_damaged_latest_falls_back(house, uninterrupted, tmp
     assert same_weights(run / "model_latest.pth", uninterrupted / "model_latest.pth")
 
 
+def test_a_run_goes_on_under_changed_settings(house, uninterrupted, tmp_path):
+    """More epochs, another rate and another batch size, from within an epoch: the schedule is that of the new ones."""
+    run = tmp_path / "Deblurring" / "models" / "MPRNet"
+    shutil.copytree(uninterrupted, run)
+    content = torch.load(run / "model_epoch_2.pth", weights_only=True)
+    content |= {"steps_done": 2}
+    torch.save(content, run / "model_latest.pth")
+    changes = ["OPTIM.NUM_EPOCHS", 6, "OPTIM.LR_INITIAL", 1e-3, "OPTIM.BATCH_SIZE", 10, "OPTIM.EMA", 0.9]
+    changes += ["TRAINING.SAVE_DIR", tmp_path, "TRAINING.RESUME", True]
+    output = train("Deblurring", *SHORT, *changes, config=house / "Deblurring" / "training.yml")
+    assert "the epoch begun is trained anew" in output
+    rows = read_log(run)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    expected = [1e-6 + (1e-3 - 1e-6) * (1 + np.cos(np.pi * e / 5)) / 2 for e in (1, 2, 3, 4)]
+    assert [float(row["lr"]) for row in rows[2:]] == pytest.approx(expected, rel=1e-9)
+
+
 def test_two_processes_reach_one_processs_weights(house, tmp_path):
     """Ten samples in batches of four: the last one, of two, is uneven among the epoch's."""
     config = house / "Deblurring" / "training.yml"
