@@ -1,7 +1,9 @@
 """Files that are whole or not there."""
 
+import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from mprnet.errors import UserError
@@ -29,6 +31,29 @@ def write_whole(path: Path, data: bytes) -> None:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from error
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Have ``folder`` for oneself: nobody else who asks so gets it meanwhile. Held until the process ends, at most.
+
+    What programs that were killed left unfinished in it is cleared away.
+
+    Raises:
+        UserError: somebody else has it.
+    """
+    with open(folder / ".lock", "w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows
+            pass
+        except OSError as error:
+            raise UserError(f"another program is at work in {folder}: let it end, or stop it.") from error
+        for path in folder.glob(".*.unfinished"):
+            path.unlink(missing_ok=True)
+        yield
 
 
 def make_folder(path: Path) -> None:

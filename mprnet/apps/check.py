@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 
 from mprnet.data.checking import Findings, check_pairs
 from mprnet.data.formats import dnd
-from mprnet.data.paired import located
+from mprnet.data.paired import located, split_by_scene
 from mprnet.errors import UserError
 from mprnet.evaluation.protocols import Benchmark
 from mprnet.evaluation.sources import BlockSource
@@ -19,9 +19,11 @@ _SHOWN = 20
 def check_training(settings: CfgNode) -> int:
     """Print what there is to say of the data that ``settings`` name; the exit status: 1 if there are problems."""
     t = settings.TRAINING
-    if not t.TRAIN_DIR:
+    if settings.SYNTHETIC.DEGRADATION:
         print("these settings train on generated pictures: there is no data set to check.")
         return 0
+    if not t.TRAIN_DIR:
+        raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR.")
     named = [("training", t.TRAIN_DIR, t.PAIRS)]
     named += [] if t.HOLD_OUT else [("validation", t.VAL_DIR, t.VAL_PAIRS)]
     done: list[Findings] = []
@@ -33,6 +35,12 @@ def check_training(settings: CfgNode) -> int:
         else:
             problems = _check_folder(located(folder, t.ELSE_IN), expected, done, t.TRAIN_PS, t.PAIR_BY_ORDER)
         status = max(status, _print_problems(problems))
+    if t.HOLD_OUT and done:
+        try:
+            kept, held = split_by_scene(done[0].pairs, t.HOLD_OUT, t.SCENE, t.SEED)
+            print(f"held out to validate on: {len(held):,} pairs; {len(kept):,} are left to train on")
+        except UserError as error:
+            status = max(status, _print_problems([str(error)]))
     both = set.intersection(*(set(findings.digests) for findings in done)) if len(done) == 2 else set()
     if both:
         some = ", ".join(done[0].digests[digest] for digest in list(both)[:3])
@@ -115,7 +123,7 @@ def _check_folder(
     except UserError as error:
         return [str(error), *_tree(folder, expected)]
     done.append(findings)
-    print(f"  {findings.pairs:,} pairs{_beside(findings.pairs, expected)}")
+    print(f"  {len(findings.pairs):,} pairs{_beside(len(findings.pairs), expected)}")
     common = ", ".join(f"{width}x{height} ({count:,})" for (width, height), count in findings.sizes.most_common(5))
     print(f"  sizes: {common}{', ...' if len(findings.sizes) > 5 else ''}")
     small = sum(count for size, count in findings.sizes.items() if min(size) < patch)

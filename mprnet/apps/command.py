@@ -1,5 +1,6 @@
 """What all programs share: how they end."""
 
+import io
 import signal
 import sys
 from collections.abc import Callable
@@ -15,6 +16,9 @@ def run(program: Callable[[], int]) -> None:
     status 1; a wish to stop ends it with the status that shells expect.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         status = program()
     except UserError as error:

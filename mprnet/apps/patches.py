@@ -21,8 +21,8 @@ def main(folder: Path) -> None:
 
 def _cut(folder: Path) -> int:
     a = _parser(folder / "Datasets").parse_args()
-    if a.ps < 8 or a.num_patches < 1 or a.num_cores < 1:
-        raise UserError("--ps takes at least 8 pixels, --num_patches and --num_cores at least 1.")
+    if a.ps < 8 or a.num_patches < 1 or a.num_cores < 1 or a.seed < 0:
+        raise UserError("--ps takes at least 8 pixels, --num_patches and --num_cores at least 1, --seed at least 0.")
     sources = {"photographs": a.src_dir, "validation blocks": a.mat_dir / f"{sidd.NOISY_BLOCKS}.mat"}
     missing = [f"no {what} ({path})" for what, path in sources.items() if not path.exists()]
     if len(missing) == 2:
@@ -31,8 +31,11 @@ def _cut(folder: Path) -> int:
         print(f"note: there are {sentence}.")
     problems = _cut_photographs(a) if a.src_dir.exists() else []
     if sources["validation blocks"].exists():
-        count = sidd.write_validation(a.mat_dir, a.val_dir)
-        print(f"{count:,} validation pairs are in {a.val_dir}")
+        try:
+            count = sidd.write_validation(a.mat_dir, a.val_dir)
+            print(f"{count:,} validation pairs are in {a.val_dir}")
+        except UserError as error:
+            problems.append(str(error))
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     return int(bool(problems))

@@ -13,6 +13,7 @@ from mprnet.data.formats import dnd
 from mprnet.data.png import write_png
 from mprnet.errors import UserError
 from mprnet.evaluation.benchmark import eight_bit
+from mprnet.evaluation.sources import file_stamp
 from mprnet.files import make_folder, write_whole
 from mprnet.inference.distributed import World
 from mprnet.inference.restorer import Restorer
@@ -38,7 +39,15 @@ def submit(
     if place is None:
         raise UserError(f"DND is not there: expected are {a.input_dir}/DND/test/info.mat and images_srgb/0001.mat, ...")
     boxes = dnd.read_boxes(place)
-    key = json.dumps({"weights": weights["sha256"], "stage": restorer.stage or "last", "precision": a.precision})
+    photographs = [place / "images_srgb" / f"{number + 1:04d}.mat" for number in range(len(boxes))]
+    key = json.dumps(
+        {
+            "weights": weights["sha256"],
+            "stage": restorer.stage or "last",
+            "precision": a.precision,
+            "data": hashlib.sha256(file_stamp(place / "info.mat", *photographs).encode()).hexdigest(),
+        }
+    )
     # Each network's and setting's has a folder of its own, so that what is there is never another one's.
     folder: Path = a.result_dir / "DND" / f"submission_{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     make_folder(folder)
@@ -57,7 +66,7 @@ def submit(
 
 
 def _is_done(folder: Path, number: int, boxes: np.ndarray, a: argparse.Namespace) -> bool:
-    pictures = [_picture(a, number, box) for box in range(dnd.BOXES)] if a.save_images else []
+    pictures = [_picture(folder, number, box) for box in range(dnd.BOXES)] if a.save_images else []
     whole = not dnd.submission_problem(dnd.submission_path(folder, number), boxes[number])
     return whole and all(path.exists() for path in pictures)
 
@@ -73,12 +82,12 @@ def _denoise(
     results = [restorer(crop) for crop in crops]
     if a.save_images:
         for box, result in enumerate(results):
-            write_png(_picture(a, number, box), eight_bit(result))
+            write_png(_picture(folder, number, box), eight_bit(result))
     dnd.encode_submission(results, dnd.submission_path(folder, number))
 
 
-def _picture(a: argparse.Namespace, number: int, box: int) -> Path:
-    return a.result_dir / "DND" / "images" / f"{number + 1:04d}_{box + 1:02d}.png"
+def _picture(folder: Path, number: int, box: int) -> Path:
+    return folder.with_name(folder.name.replace("submission", "images")) / f"{number + 1:04d}_{box + 1:02d}.png"
 
 
 def _report(folder: Path, numbers: Sequence[int], boxes: np.ndarray, world: World, broken: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,12 +27,19 @@ from mprnet.evaluation.protocols import Benchmark, Protocols, load_protocols
 from mprnet.evaluation.report import Row, Summary, average, comparison, page, paper_rows, paper_table, ranked, summarise
 from mprnet.evaluation.scoring import MEASURES, Scorers
 from mprnet.evaluation.sources import BlockSource, PairSource, Sample, Source, read_8bit, results_by_target
-from mprnet.inference.distributed import World, join_world, leave_world
+from mprnet.files import locked, make_folder
+from mprnet.inference.distributed import World, joined_world
 from mprnet.inference.restorer import PRECISIONS, Restorer
 from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
 
 _OWN = "pairs"  # the name that --pairs go by
+_EXCLUSIVE = (
+    ("stage", "stagewise"),
+    ("pairs", "dataset"),
+    ("pairs", "check"),
+    *(("score_only", other) for other in ("weights", "stage", "stagewise")),
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,9 @@ def main(network: Callable[..., MPRNet], folder: Path, only: Sequence[str] = ())
 def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> int:
     protocols = load_protocols(folder / "benchmarks.yml")
     if only:
+        missing = [name for name in only if name not in protocols.benchmarks]
+        if missing:
+            raise UserError(f"{folder / 'benchmarks.yml'} lacks {missing[0]}.")
         protocols = replace(protocols, benchmarks={name: protocols.benchmarks[name] for name in only})
     a = _parse(folder, protocols)
     if a.gpus:
@@ -69,21 +80,18 @@ def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> 
     if not chosen:
         _print_tables(protocols, {})
         return 0
-    world = join_world([-1])
-    try:
+    with joined_world([-1]) as world:
         restorer, weights = _restorer(network, folder, a, world)
         # A process of torchrun has its share of the cores.
-        with Scorers(a.workers if a.workers >= 0 else max(1, (os.cpu_count() or 1) // world.size)) as scorers:
-            run = _Run(a, restorer, weights, world, scorers)
-            return _score_all(run, chosen, protocols)
-    finally:
-        leave_world()
+        workers = a.workers if a.workers >= 0 else max(1, (os.cpu_count() or 1) // world.size)
+        with Scorers(workers) as scorers:
+            return _score_all(_Run(a, restorer, weights, world, scorers), chosen, protocols)
 
 
 def _score_all(run: _Run, chosen: Sequence[Benchmark], protocols: Protocols) -> int:
     rows: list[Row] = []
     problems: list[str] = []
-    ours: dict[str, tuple[float, float]] = {}
+    ours: dict[str, Summary] = {}
     for benchmark in chosen:
         try:
             if benchmark.kind == "dnd":
@@ -99,8 +107,8 @@ def _score_all(run: _Run, chosen: Sequence[Benchmark], protocols: Protocols) -> 
         rows += paper_rows(benchmark, summaries)
         problems += missing
         last = summaries[max(summaries)]
-        if last.psnr is not None and last.ssim is not None and last.images == last.of:
-            ours[benchmark.name] = (last.psnr, last.ssim)
+        if last.images == last.of:
+            ours[benchmark.name] = last
     if run.world.is_main:
         for problem in problems:
             print(f"error: {problem}", file=sys.stderr)
@@ -108,18 +116,21 @@ def _score_all(run: _Run, chosen: Sequence[Benchmark], protocols: Protocols) -> 
     return int(bool(problems))
 
 
-def _print(run: _Run, rows: list[Row], ours: Mapping[str, tuple[float, float]], protocols: Protocols) -> None:
+def _print(run: _Run, rows: list[Row], ours: Mapping[str, Summary], protocols: Protocols) -> None:
+    # Another stage's images are not what the paper's tables are about.
+    final = run.arguments.stage in (None, 3)
+    scores = {name: (s.psnr, s.ssim) for name, s in ours.items() if s.psnr is not None and s.ssim is not None}
     if rows:
         for table in protocols.tables:
-            if table.average and all(column in ours for column in table.columns):
-                mean = average([ours[column] for column in table.columns])
-                psnr, ssim = mean or (None, None)
-                summary = Summary(psnr, ssim, len(table.columns), len(table.columns), 0)
-                rows.append(("average", summary, table.rows["MPRNet"][-1] if "MPRNet" in table.rows else None))
+            if table.average and all(column in scores for column in table.columns):
+                psnr, ssim = average([scores[column] for column in table.columns]) or (None, None)
+                images, identical = (sum(getattr(ours[c], n) for c in table.columns) for n in ("images", "identical"))
+                paper = table.rows["MPRNet"][-1] if final and "MPRNet" in table.rows else None
+                rows.append(("average", Summary(psnr, ssim, images, images, identical), paper))
         print(comparison(rows))
         print(f"{run.weights['described']}; look into {run.arguments.result_dir}")
     if run.arguments.table:
-        _print_tables(protocols, ours)
+        _print_tables(protocols, scores if final else {})
 
 
 def _print_tables(protocols: Protocols, ours: Mapping[str, tuple[float, float]]) -> None:
@@ -140,7 +151,21 @@ def _score_set(run: _Run, benchmark: Benchmark) -> tuple[dict[int, Summary], lis
         **results_key,
     }
     plan = Plan(key, benchmark.measure, a.result_dir / benchmark.name, a.save_images, restore)
-    records = evaluate(source, numbers, plan, run.scorers, run.world)
+    make_folder(plan.folder)
+    with locked(plan.folder) if run.world.is_main else nullcontext():
+        records = evaluate(source, numbers, plan, run.scorers, run.world)
+        return _report(run, benchmark, source, numbers, plan, records, lacking)
+
+
+def _report(
+    run: _Run,
+    benchmark: Benchmark,
+    source: Source,
+    numbers: Sequence[int],
+    plan: Plan,
+    records: Sequence[Record],
+    lacking: set[int],
+) -> tuple[dict[int, Summary], list[str]]:
     of = benchmark.count or len(source.names)
     stages = sorted({int(stage) for record in records for stage in record.get("scores", {})}) or [3]
     summaries = {stage: summarise(records, stage, of) for stage in stages}
@@ -150,19 +175,21 @@ def _score_set(run: _Run, benchmark: Benchmark) -> tuple[dict[int, Summary], lis
         _write_page(source, numbers, records, plan, max(stages))
     problems = [record["problem"] for record in records if "problem" in record]
     problems += [f"{path}: has no partner." for path in source.orphans]
-    problems += [f"{source.names[n]}: there is no result of this name in {a.score_only}." for n in sorted(lacking)]
-    problems += _notes(records)
+    problems += [
+        f"{source.names[n]}: there is no result of this name in {run.arguments.score_only}." for n in sorted(lacking)
+    ]
+    if run.world.is_main:
+        _print_notes(records)
     return summaries, problems
 
 
-def _notes(records: Sequence[Record]) -> list[str]:
+def _print_notes(records: Sequence[Record]) -> None:
     notes: dict[str, list[str]] = {}
     for record in records:
         for note in record.get("notes", []):
             notes.setdefault(note, []).append(record["name"])
     for note, names in notes.items():
         print(f"note: {note}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
-    return []
 
 
 def _source(benchmark: Benchmark, a: argparse.Namespace) -> Source:
@@ -195,7 +222,7 @@ def _results_folder(folder: Path, benchmark: Benchmark) -> Path:
 
 
 def _read_result(results: Mapping[int, Path], number: int, sample: Sample) -> dict[int, np.ndarray]:
-    image, _ = read_8bit(results[number])
+    image, _ = read_8bit(results[number], "result")
     if image.shape != sample.target.shape:
         sizes = " and ".join(f"{i.shape[1]}x{i.shape[0]}" for i in (image, sample.target))
         raise UserError(f"{results[number]} and its target are of different sizes, {sizes}.")
@@ -218,8 +245,10 @@ def _write_page(source: Source, numbers: Sequence[int], records: Sequence[Record
         shown = "identical" if psnr is None else f"{psnr:.2f} dB"
         title = f"{which}: {records[place]['name']}, {shown}, SSIM {ssim:.4f}"
         rows.append((title, [sample.degraded, eight_bit(result), eight_bit(sample.target)]))
+    path = plan.folder / "page.png"
+    path.unlink(missing_ok=True)
     if rows:
-        write_png(plan.folder / "page.png", page(rows))
+        write_png(path, page(rows))
 
 
 def _restorer(
@@ -231,7 +260,7 @@ def _restorer(
     path = choose_weights(folder, a.weights)
     model = load_model(path)
     parameters = sum(p.numel() for p in model.parameters())
-    described = f"{path.name}, {a.precision}"
+    described = f"{path.name}, {a.precision}" + (f", stage {a.stage}" if a.stage else "")
     if model.config != network().config:
         described += f": {parameters / 1e6:.2f} M parameters, not an MPRNet of the paper"
     device = str(world.device) if world.size > 1 else a.device
@@ -289,4 +318,9 @@ def _parse(folder: Path, protocols: Protocols) -> argparse.Namespace:
     a = parser.parse_args()
     if a.limit is not None and a.limit < 1:
         parser.error("--limit takes at least 1")
+    for one, other in _EXCLUSIVE:
+        if getattr(a, one) not in (None, False) and getattr(a, other) not in (None, False):
+            parser.error(f"--{one} and --{other} do not go together")
+    if a.measure and not a.pairs:
+        parser.error("--measure is for --pairs: the benchmarks have theirs in benchmarks.yml")
     return a

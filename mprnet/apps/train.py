@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,8 @@ from mprnet.data.paired import PairedPictures, WholePairs, located, split_by_sce
 from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
 from mprnet.errors import UserError
-from mprnet.files import make_folder
-from mprnet.inference.distributed import World, join_world, leave_world
+from mprnet.files import locked, make_folder
+from mprnet.inference.distributed import World, joined_world
 from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
 from mprnet.training import settings as training_settings
@@ -68,32 +69,34 @@ def _train(
     if arguments.check:
         return check_training(settings)
     torch.manual_seed(settings.TRAINING.SEED)
-    world = join_world(settings.GPU)
-    try:
-        model = _model(network, settings)
-        data = _data(settings, get_training_data, get_validation_data)
-        run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
-        make_folder(run)
-        if (run / LATEST).exists() and not settings.TRAINING.RESUME:
-            raise UserError(
-                f"{run} holds a run already: go on with it (TRAINING.RESUME True), or give this one another "
-                "MODEL.SESSION."
+    with joined_world(settings.GPU) as world:
+        try:
+            model = _model(network, settings)
+            data = _data(settings, get_training_data, get_validation_data)
+            run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
+            make_folder(run)
+            if any((run / name).exists() for name in (LATEST, "model_best.pth")) and not settings.TRAINING.RESUME:
+                raise UserError(
+                    f"{run} holds a run already: go on with it (TRAINING.RESUME True), or give this one another "
+                    "MODEL.SESSION."
+                )
+            if world.is_main:
+                _introduce(model, data, settings, world, run)
+            metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.described}
+            metadata["seed"] = str(settings.TRAINING.SEED)
+            workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else free_workers()
+            trainer = Trainer(
+                model, data.training, data.names, data.validation, settings, run, metadata, world, workers
             )
-        if world.is_main:
-            _introduce(model, data, settings, world, run)
-        metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.described}
-        metadata["seed"] = str(settings.TRAINING.SEED)
-        workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else free_workers()
-        trainer = Trainer(model, data.training, data.names, data.validation, settings, run, metadata, world, workers)
-        trainer.run()
-    except Stopped as stopped:
-        if world.is_main:
-            print(stopped)
-        return 128 + (trainer.signal or 15)
-    finally:
-        leave_world()
+            with locked(run) if world.is_main else nullcontext():
+                trainer.run()
+        except Stopped as stopped:
+            if world.is_main:
+                print(stopped)
+            return 128 + (trainer.signal or 15)
     if world.is_main:
-        print(f"done: {run / 'model_best.pth'}, best {trainer.best:.3f} dB")
+        best = run / "model_best.pth"
+        print(f"done: {best if best.exists() else run}, best {trainer.best:.3f} dB")
     return 0
 
 
@@ -103,8 +106,8 @@ def _model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
     form = {name.lower(): settings.MODEL[name] for name in ("SUBNETWORKS", "SAM", "CSFF")}
     try:
         model = network(**widths, **form)
-    except ValueError as error:
-        raise UserError(f"MODEL describes no network: {error}") from error
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"MODEL describes no network that can be built: {str(error).splitlines()[0]}") from error
     if settings.TRAINING.INIT_WEIGHTS and not settings.TRAINING.RESUME:
         given = load_model(settings.TRAINING.INIT_WEIGHTS).state_dict()
         differences = [
@@ -133,8 +136,10 @@ def _introduce(model: MPRNet, data: _Data, settings: CfgNode, world: World, run:
 
 def _data(settings: CfgNode, get_training_data: GetTraining, get_validation_data: GetValidation) -> _Data:
     t = settings.TRAINING
-    if not t.TRAIN_DIR:
+    if settings.SYNTHETIC.DEGRADATION:
         return _synthetic_data(settings)
+    if not t.TRAIN_DIR:
+        raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR, or SYNTHETIC.DEGRADATION.")
     options = {
         "patch_size": t.TRAIN_PS,
         "seed": t.SEED,

@@ -19,7 +19,9 @@ from mprnet.errors import UserError
 
 # A displacement counts if it is larger than what blur does to a centre of mass, and if undoing it lowers the mean
 # squared error to this part: noise and repetition have peaks of correlation too.
-_LEAST_SHIFT, _LOWER, _SMOOTH = 1.5, 0.7, 1.5
+_LEAST_SHIFT, _LOWER, _SMOOTH = 2.5, 0.7, 1.5
+# Below this correlation of thumbnails two pictures are strangers, unless a thumbnail varies by less grey levels.
+_LIKE, _STRUCTURE = 0.5, 8.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Findings:
     """
 
     folder: Path
-    pairs: int = 0
+    pairs: list[Pair] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     digests: dict[bytes, str] = field(default_factory=dict)
@@ -68,7 +70,7 @@ def check_pairs(folder: Path, by_order: bool = False, aligned: bool = True) -> F
         UserError: the folders are not there, or hold nothing that matches.
     """
     matching = match_pairs(*side_folders(folder), by_order)
-    findings = Findings(folder, len(matching.pairs))
+    findings = Findings(folder, matching.pairs)
     if matching.orphans:
         findings.problems.append(orphans_sentence(matching.orphans))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -94,7 +96,27 @@ def look_at(pair: Pair, aligned: bool = True) -> Look:
     elif aligned and any(shift := displacement(degraded, target)):
         right, down = shift
         problem = f"{pair.target} lies {right:+d} pixels to the right of {pair.input}, and {down:+d} below it."
+    elif likeness(degraded, target) < _LIKE:
+        problem = f"{pair.input} and {pair.target} do not look like one scene: are they a pair?"
     return Look(pair, problem, size, digest)
+
+
+def likeness(degraded: np.ndarray, target: np.ndarray) -> float:
+    """How alike the coarse structure of two pictures is: the correlation of their grey thumbnails, from -1 to 1.
+
+    Args:
+        degraded, target: (H, W, 3) uint8, of one size.
+
+    Returns:
+        1 where one of them has no coarse structure, and nothing can be said.
+    """
+    thumbnails = [
+        cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (16, 16), interpolation=cv2.INTER_AREA).astype(np.float64)
+        for image in (degraded, target)
+    ]
+    if min(thumbnail.std() for thumbnail in thumbnails) < _STRUCTURE:
+        return 1.0
+    return float(np.corrcoef([thumbnail.ravel() for thumbnail in thumbnails])[0, 1])
 
 
 def displacement(degraded: np.ndarray, target: np.ndarray) -> tuple[int, int]:
@@ -104,7 +126,7 @@ def displacement(degraded: np.ndarray, target: np.ndarray) -> tuple[int, int]:
         degraded, target: (H, W, 3) uint8, of one size.
 
     Returns:
-        (0, 0) for less than two pixels, and where moving the target back does not make the two more alike.
+        (0, 0) for less than two and a half pixels, and where moving the target back does not make the two more alike.
     """
     height, width = degraded.shape[:2]
     if min(height, width) < 16:

@@ -23,14 +23,26 @@ def read_rgb(path: Path) -> np.ndarray:
     Raises:
         UserError: not a picture, or broken.
     """
+    image = decode(path, cv2.IMREAD_COLOR)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def decode(path: Path, flags: int) -> np.ndarray:
+    """A picture as OpenCV decodes it.
+
+    Raises:
+        UserError: not a picture, broken, or too large.
+    """
     try:
         data = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(data, flags) if data.size else None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:
+        raise UserError(f"{path}: more pixels than can be read.") from error
     if image is None:
         raise UserError(f"{path}: not a picture, or broken.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:

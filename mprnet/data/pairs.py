@@ -83,7 +83,9 @@ def match_pairs(inputs: Path, targets: Path, by_order: bool = False) -> Matching
     rest_left = [path for path in left if path not in partners]
     taken = set(partners.values())
     rest_right = [path for path in right if path not in taken]
-    partners |= _join(rest_left, rest_right, _sideless)
+    # A name that says nothing but its side, such as blur.png, belongs to none.
+    named_left, named_right = ([path for path in rest if _sideless(path)] for rest in (rest_left, rest_right))
+    partners |= _join(named_left, named_right, _sideless)
     taken = set(partners.values())
     orphans = [path for path in left if path not in partners] + [path for path in right if path not in taken]
     if not partners:
@@ -119,5 +121,5 @@ def _claim(names: dict[str, Path], name: str, path: Path) -> None:
 
 
 def _sideless(path: Path) -> str:
-    words = re.findall(r"[A-Za-z]+|[0-9]+", path.stem)
+    words = re.findall(r"[^\W\d_]+|\d+", path.stem)
     return "-".join(word for word in (w.lower() for w in words) if word not in _SIDES)

@@ -75,14 +75,21 @@ def evaluate(source: Source, numbers: Sequence[int], plan: Plan, scorers: Scorer
 def write_results(plan: Plan, records: Sequence[Record], summary: dict[str, Any]) -> None:
     """Write results.json and results.csv, and clear away what was kept for the case of an interruption."""
     content = {"settings": plan.key, "summary": summary, "images": list(records)}
-    write_whole(plan.folder / RESULTS, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    known = _known(plan)
+    write_whole(plan.folder / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
     lines = ["name,stage,psnr,ssim"]
     for record in records:
         for stage, (psnr, ssim) in record.get("scores", {}).items():
             name = '"' + record["name"].replace('"', '""') + '"'
             lines.append(f"{name},{stage},{'inf' if psnr is None else f'{psnr:.6f}'},{ssim:.6f}")
-    write_whole(plan.folder / "results.csv", ("\n".join(lines) + "\n").encode())
-    for path in plan.folder.glob(_JOURNALS):
+    write_whole(plan.folder / "results.csv", ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
+    # Scores of images that were not asked for this time (--limit) are kept for the next.
+    names = {record["name"] for record in records}
+    rest = [record for record in known.values() if record["name"] not in names]
+    kept = _journal(plan.folder, "rest")
+    if rest:
+        write_whole(kept, "".join(map(_line, [{"key": plan.key}, *rest])).encode())
+    for path in set(plan.folder.glob(_JOURNALS)) - ({kept} if rest else set()):
         path.unlink()
 
 
@@ -122,6 +129,7 @@ def _work(source: Source, numbers: Sequence[int], plan: Plan, scorers: Scorers, 
             images = {stage: eight_bit(image) for stage, image in images.items()}
         if plan.save_images:
             write_png(image_path(plan, record["name"]), eight_bit(images[max(images)]))
+            record["saved"] = True
         futures = {stage: scorers.submit(plan.measure, image, sample.target) for stage, image in images.items()}
         waiting.append((record, futures))
         finish(most=_WAITING * max(1, scorers.workers))
@@ -155,13 +163,14 @@ def _known(plan: Plan) -> dict[str, Record]:
 
 def _lines(text: str) -> list[Record]:
     """All lines but one that was cut off while it was written."""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def _is_done(record: Record | None, source: Source, number: int, plan: Plan) -> bool:
     if record is None or "scores" not in record or record["stamp"] != source.stamp(number):
         return False
-    return not plan.save_images or image_path(plan, record["name"]).exists()
+    # A picture of that name may be an earlier run's, of other settings.
+    return not plan.save_images or ("saved" in record and image_path(plan, record["name"]).exists())
 
 
 def _write_line(journal: TextIO, record: Record) -> None:
@@ -170,8 +179,8 @@ def _write_line(journal: TextIO, record: Record) -> None:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return json.dumps(record) + "\n"  # ASCII: names of files may hold anything
 
 
-def _journal(folder: Path, rank: int) -> Path:
+def _journal(folder: Path, rank: int | str) -> Path:
     return folder / f".scores.{rank}.jsonl"

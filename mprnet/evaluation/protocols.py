@@ -113,6 +113,8 @@ def _benchmark(name: str, entry: Mapping[str, Any]) -> Benchmark:
     if kind not in KINDS or (measure not in MEASURES and kind != "dnd"):
         raise ValueError(f"{name} is of kind {kind}, measured by {measure or 'nothing'}")
     paper = _scores(entry["paper"]) if "paper" in entry else None
+    if not isinstance(entry["places"], list) or not entry["places"]:
+        raise ValueError(f"{name} needs places: a list of folders")
     places, stages = tuple(map(str, entry["places"])), tuple(map(float, entry.get("stages", ())))
     return Benchmark(name, kind, places, int(entry["count"]), measure, paper, str(entry.get("table", "")), stages)
 
@@ -120,6 +122,8 @@ def _benchmark(name: str, entry: Mapping[str, Any]) -> Benchmark:
 def _table(name: str, entry: Mapping[str, Any]) -> Table:
     columns = tuple(map(str, entry["columns"]))
     rows = {str(method): tuple(map(_scores, scores)) for method, scores in entry["rows"].items()}
+    if not rows:
+        raise ValueError(f"{name} has no rows")
     average = bool(entry.get("average", False))
     if any(len(scores) != len(columns) + average for scores in rows.values()):
         raise ValueError(f"{name} has rows that are not as long as its columns")

@@ -53,11 +53,15 @@ def summarise(records: Sequence[Record], stage: int, of: int) -> Summary:
 def comparison(rows: Sequence[Row]) -> str:
     """Lines with ours, the paper's and the difference; a set that is not whole is marked, and has no difference."""
     lines = [f"{'':28}{'images':>12}{'PSNR':>9}{'paper':>8}{'diff.':>8}{'SSIM':>9}{'paper':>8}{'diff.':>8}"]
-    incomplete = identical = 0
+    incomplete = 0
+    remarks = []
     for name, summary, paper in rows:
         whole = summary.images == summary.of
         incomplete += not whole
-        identical += summary.identical
+        if summary.identical:
+            remarks.append(
+                f"{name}: {summary.identical} images are identical to their targets, which is an infinite PSNR"
+            )
         count = f"{summary.images:,}{'' if whole else f' of {summary.of:,} *'}"
         line = f"{name:28}{count:>12}"
         ours = (summary.psnr, summary.ssim)
@@ -69,8 +73,8 @@ def comparison(rows: Sequence[Row]) -> str:
         lines.append(line)
     if incomplete:
         lines.append("* not the whole set: not to be compared with the paper's figures")
-    if identical:
-        lines.append(f"{identical} images are identical to their targets (infinite PSNR): left out of the mean PSNR")
+    if remarks:
+        lines += [*remarks, "identical images are left out of the mean PSNR"]
     return "\n".join(lines)
 
 
@@ -148,7 +152,7 @@ def page(rows: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:
         cells = [_fitted(image) for image in (degraded, result, target, error)]
         strip = Image.new("RGB", (width, 2 * _HEAD + cells[0].shape[0] + _GAP), "white")
         draw = ImageDraw.Draw(strip)
-        draw.text((_GAP, 3), title, "black", font)
+        draw.text((_GAP, 3), title.encode(errors="replace").decode(), "black", font)
         for number, (cell, name) in enumerate(zip(cells, ("input", "result", "target", "error x 4"), strict=True)):
             left = _GAP + number * (_CELL + _GAP)
             draw.text((left, _HEAD + 2), name, "black", font)

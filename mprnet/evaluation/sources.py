@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from mprnet.data.formats.sidd import NOISY_BLOCKS, TARGET_BLOCKS, read_blocks
+from mprnet.data.paired import decode
 from mprnet.data.pairs import match_pairs
 from mprnet.errors import UserError
 
@@ -65,11 +66,11 @@ class PairSource:
 
     def read(self, index: int) -> Sample:
         pair = self.pairs[index]
-        (degraded, _), (target, notes) = read_8bit(pair.input), read_8bit(pair.target)
+        (degraded, its_notes), (target, notes) = read_8bit(pair.input, "input"), read_8bit(pair.target, "target")
         if degraded.shape != target.shape:
             sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (degraded, target))
             raise UserError(f"{pair.input} and {pair.target} are of different sizes, {sizes}.")
-        return Sample(degraded, target, notes)
+        return Sample(degraded, target, its_notes + notes)
 
 
 class BlockSource:
@@ -81,6 +82,8 @@ class BlockSource:
         if noisy.shape != target.shape:
             raise UserError(f"{folder} holds noisy blocks {noisy.shape} and target blocks {target.shape}.")
         images, blocks = noisy.shape[:2]
+        if not noisy.size:
+            raise UserError(f"{folder} holds no blocks: download its files again.")
         self.noisy, self.target = (stack.reshape(images * blocks, *stack.shape[2:]) for stack in (noisy, target))
         self.names = [f"{image:02d}_{block:02d}" for image in range(images) for block in range(blocks)]
         self.orphans: list[Path] = []
@@ -104,28 +107,22 @@ def results_by_target(folder: Path, source: PairSource) -> Mapping[int, Path]:
     return {numbers[pair.target]: pair.input for pair in matching.pairs if pair.target in numbers}
 
 
-def read_8bit(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_8bit(path: Path, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """A picture as the protocols compare it: (H, W, 3) uint8; and notes on what had to be done for that.
 
     Raises:
         UserError: not a picture, broken, or of more than 8 bits.
     """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if image is None:
-        raise UserError(f"{path}: not a picture, or broken.")
+    image = decode(path, cv2.IMREAD_UNCHANGED)
     if image.dtype != np.uint8:
         raise UserError(f"{path} has {8 * image.itemsize} bits a channel, the protocol compares 8: convert it first.")
     if image.ndim == 2:
-        return np.repeat(image[:, :, None], 3, axis=2), ("the target is grey",)
-    notes = ("the target's alpha is left out",) if image.shape[2] == 4 and image[:, :, 3].min() < 255 else ()
+        return np.repeat(image[:, :, None], 3, axis=2), (f"the {what} is grey",)
+    notes = (f"the {what}'s alpha is left out",) if image.shape[2] == 4 and image[:, :, 3].min() < 255 else ()
     return np.ascontiguousarray(image[:, :, 2::-1]), notes
 
 
 def file_stamp(*paths: Path) -> str:
-    """Names, sizes and times of change."""
+    """Where they are, their sizes and times of change."""
     states = [(path, path.stat()) for path in paths if path.exists()]
-    return " ".join(f"{path.name}:{state.st_size}:{state.st_mtime_ns}" for path, state in states)
+    return " ".join(f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}" for path, state in states)

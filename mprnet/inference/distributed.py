@@ -1,6 +1,8 @@
 """One process or many: who am I, and sums over all."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +49,12 @@ def join_world(gpus: list[int]) -> World:
     """
     if "WORLD_SIZE" in os.environ and "RANK" in os.environ:
         local = int(os.environ.get("LOCAL_RANK", "0"))
-        cuda = torch.cuda.is_available() and local < torch.cuda.device_count()
+        cuda = torch.cuda.is_available()
+        if cuda and local >= torch.cuda.device_count():
+            raise UserError(
+                f"torchrun starts more processes than this machine has GPUs, {torch.cuda.device_count()}: lower "
+                "--nproc_per_node."
+            )
         device = torch.device("cuda", local) if cuda else torch.device("cpu")
         if cuda:
             torch.cuda.set_device(device)
@@ -64,10 +71,25 @@ def _single_device(gpus: list[int]) -> torch.device:
     number = gpus[0] if gpus and gpus[0] >= 0 else 0
     if number >= torch.cuda.device_count():
         raise UserError(f"GPU names number {number}, but this machine has {torch.cuda.device_count()}, counted from 0.")
-    return torch.device("cuda", number)
+    device = torch.device("cuda", number)
+    torch.cuda.set_device(device)
+    return device
 
 
-def leave_world() -> None:
-    """Undo ``join_world``."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+@contextlib.contextmanager
+def joined_world(gpus: list[int]) -> Iterator[World]:
+    """``join_world``, and leave it at the end.
+
+    Raises:
+        UserError: as ``join_world``, and when another process of the world has ended.
+    """
+    world = join_world(gpus)
+    try:
+        yield world
+    except RuntimeError as error:
+        if world.size > 1 and "Connection" in str(error):  # closed or reset by the other
+            raise UserError("another process of this run has stopped: see what it says.") from error
+        raise
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()

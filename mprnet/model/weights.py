@@ -102,6 +102,20 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def load_plain(path: Path) -> Any:
+    """What torch.save wrote, tensors and plain values alone, on the CPU.
+
+    Raises:
+        pickle.UnpicklingError: there are other objects in it.
+        Exception: of any kind, if the file is damaged, by a single bit even.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # compares checksums, which torch.load does not
+                raise EOFError(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -112,11 +126,7 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
 
 def _read_pickle(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:  # compares checksums, which torch.load does not
-                    raise EOFError
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except pickle.UnpicklingError as error:
         raise _refused(path, str(error)) from error
     except Exception as error:  # what a damaged pickle raises knows no bounds

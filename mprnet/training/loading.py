@@ -47,4 +47,5 @@ def free_workers() -> int:
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # both are sent to whole groups of processes
+        signal.signal(number, signal.SIG_IGN)

@@ -103,6 +103,7 @@ class Trainer:
         self.order.epoch, self.order.start = epoch, self.steps_done
         between = self._validations_within(epoch)
         self.stepper.model.train()
+        self._validate_within(between)  # where a run may have been cut off
         bar = tqdm(
             batches(self.loader),
             f"epoch {epoch}/{self.epochs}",
@@ -119,10 +120,7 @@ class Trainer:
             self._count(result.loss, share[0], result.finite)
             self.steps_done += 1
             bar.set_postfix(self._postfix())
-            if self.steps_done in between:
-                self._report(validated=True)
-                self.stepper.model.train()
-                self._save_latest()
+            self._validate_within(between)
             self._save_in_between()
 
     def _count(self, loss: float, samples: int, finite: bool) -> None:
@@ -138,7 +136,7 @@ class Trainer:
         path = self.folder / "not_finite.txt"
         if self.world.is_main:
             batch = self.order.together(self.steps_done)
-            write_whole(path, "".join(f"{self.names[index]}\n" for index in batch).encode())
+            write_whole(path, "".join(f"{self.names[index]}\n" for index in batch).encode(errors="replace"))
         raise UserError(
             f"the loss or its gradient was not finite in {self.bad_in_a_row} steps in a row (the last batch is listed "
             f"in {path}): lower OPTIM.LR_INITIAL, set OPTIM.GRAD_CLIP, or train with TRAINING.PRECISION fp32."
@@ -161,12 +159,21 @@ class Trainer:
 
     def _is_validated(self, epoch: int) -> bool:
         t = self.settings.TRAINING
-        return epoch % t.VAL_AFTER_EVERY == 0 and (not t.VAL_EPOCHS or epoch in t.VAL_EPOCHS or epoch >= t.VAL_ALL_FROM)
+        if t.VAL_EPOCHS:
+            return epoch in t.VAL_EPOCHS or 0 < t.VAL_ALL_FROM <= epoch
+        return epoch % t.VAL_AFTER_EVERY == 0
 
     def _validations_within(self, epoch: int) -> set[int]:
         """After which steps of an epoch, but not its last, to validate."""
         times = self.settings.TRAINING.VAL_TIMES if self._is_validated(epoch) else 1
         return {round(part * self.order.steps / times) for part in range(1, times)} - {0, self.order.steps}
+
+    def _validate_within(self, steps: set[int]) -> None:
+        history = self.journal.history
+        if self.steps_done in steps and not (history and history[-1]["step"] == self._steps):
+            self._report(validated=True)
+            self.stepper.model.train()
+            self._save_latest()
 
     def _end_epoch(self) -> None:
         epoch = self.done + 1
@@ -190,8 +197,11 @@ class Trainer:
         }
         improved = False
         if validated:
-            images = self.settings.TRAINING.SAVE_IMAGES
-            before, after = validate(self.stepper.kept, self.validation, self.world, self.folder, images)
+            self._save_latest()  # what was trained is not to be lost to what happens while validating
+            t = self.settings.TRAINING
+            before, after = validate(
+                self.stepper.kept, self.validation, self.world, self.folder, t.SAVE_IMAGES, t.ON_BROKEN == "skip"
+            )
             improved = after > self.best
             self.best = max(after, self.best)
             row |= {"input_psnr": before, "psnr": after, "best_psnr": self.best}
@@ -240,12 +250,12 @@ class Trainer:
         try:
             self.stepper.model.load_state_dict({key.removeprefix(prefix): value for key, value in weights.items()})
             self.stepper.load_state(content)
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is of another network or optimizer than these settings describe.") from error
         self._set_rate(int(content["epoch"]))
         self.steps_done = int(content.get("steps_done", 0))
-        totals = content.get("totals", self.totals)
-        self.totals = dict(totals) if self.world.is_main else self.totals | {"skipped": totals["skipped"]}
+        totals = self.totals | content.get("totals", {})
+        self.totals = totals if self.world.is_main else self.totals | {"skipped": totals["skipped"]}
         if self.steps_done and content.get("cut") != self._cut:
             self.journal.say("the number of samples or the batch size changed: the epoch begun is trained anew")
             self.steps_done = 0

@@ -60,14 +60,15 @@ def defaults() -> CfgNode:
     c.TRAINING = CfgNode()
     c.TRAINING.VAL_AFTER_EVERY = 1  # epochs
     c.TRAINING.VAL_TIMES = 1  # validations within each epoch that is validated, evenly spread
-    # If not empty, validate in these epochs alone, and in all from VAL_ALL_FROM on.
+    # If not empty, validate in these epochs and, if VAL_ALL_FROM is not 0, in all from that one on, whatever
+    # VAL_AFTER_EVERY says; and at the end.
     c.TRAINING.VAL_EPOCHS = []
-    c.TRAINING.VAL_ALL_FROM = 1
+    c.TRAINING.VAL_ALL_FROM = 0
     c.TRAINING.RESUME = False  # go on from model_latest.pth
     c.TRAINING.INIT_WEIGHTS = ""  # start from these weights, with a fresh optimizer
     c.TRAINING.TRAIN_PS = 256  # height and width of the training patches
     c.TRAINING.VAL_PS = 0  # centre crop for validation; 0: whole images
-    c.TRAINING.TRAIN_DIR = ""  # a folder with input/ and target/; empty: generated pictures
+    c.TRAINING.TRAIN_DIR = ""  # a folder with input/ and target/
     c.TRAINING.VAL_DIR = ""
     c.TRAINING.ELSE_IN = ""  # a folder to look for TRAIN_DIR and VAL_DIR in, if they are not where they are said to be
     c.TRAINING.PAIRS = 0  # how many there are in the data sets as published, for --check; 0: not known
@@ -88,7 +89,8 @@ def defaults() -> CfgNode:
     c.TRAINING.COMPILE_BUDGET = 0.9
     c.TRAINING.CHECKPOINTING = False  # recompute activations in the backward pass: less memory, a third more time
 
-    c.SYNTHETIC = CfgNode()  # generated training pictures (mprnet/data/synthetic)
+    c.SYNTHETIC = CfgNode()  # generated training pictures (mprnet/data/synthetic), for TRAIN_DIR and VAL_DIR
+    c.SYNTHETIC.DEGRADATION = ""  # noise; empty: none are generated
     c.SYNTHETIC.BANK_DIR = "./Datasets/synthetic"
     c.SYNTHETIC.PICTURES = 2000
     c.SYNTHETIC.PICTURE_SIZE = 256
@@ -125,18 +127,23 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
         _put(settings, known, key, _absolute(known[key], path.parent), path.name)
     for file, content in _chain(path, ()):
         for key, value in content.items():
+            if value is None and any(name.startswith(f"{key}.") for name in known):
+                continue  # a section without a line
             value = _absolute(value, file.parent) if key in _PATHS else value
             _put(settings, known, key, value, file.name)
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]!r} stands alone.")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        value = _parse(text, "the command line")
+        # Text is taken as it is: a path may hold what means something in YAML.
+        value = text if isinstance(known.get(key), str) else _parse(text, "the command line")
         value = _absolute(value, Path.cwd()) if key in _PATHS else value
         _put(settings, known, key, value, "the command line")
     for key, (is_right, wanted) in _RANGES.items():
         value = _flatten(settings)[key]
         if not is_right(value):
             raise UserError(f"{key} is {value!r}, but must be {wanted}.")
+    if settings.OPTIM.LR_MIN > settings.OPTIM.LR_INITIAL:
+        raise UserError("OPTIM.LR_MIN is greater than OPTIM.LR_INITIAL: the rate is to fall, not to rise.")
     settings.freeze()
     return settings
 
@@ -159,17 +166,26 @@ def _absolute(value: Any, folder: Path) -> Any:
     return str((folder / value).resolve()) if isinstance(value, str) and value else value
 
 
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
+
+
 _AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
 _AT_LEAST_0 = (lambda v: v >= 0, "at least 0")
+_WIDTH = (lambda v: 0 <= v <= 4096, "from 0 to 4096")
 _PART = (lambda v: 0 <= v < 1, "at least 0 and less than 1")
 _NAME = (lambda v: re.fullmatch(r"[^./\\][^/\\]{0,99}|", v) is not None, "a plain name, without folders")
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MODEL.MODE": _NAME,
     "MODEL.SESSION": _NAME,
-    "MODEL.N_FEAT": _AT_LEAST_0,
-    "MODEL.SCALE_UNETFEATS": _AT_LEAST_0,
-    "MODEL.SCALE_ORSNETFEATS": _AT_LEAST_0,
-    "MODEL.NUM_CAB": _AT_LEAST_0,
+    "MODEL.N_FEAT": _WIDTH,
+    "MODEL.SCALE_UNETFEATS": _WIDTH,
+    "MODEL.SCALE_ORSNETFEATS": _WIDTH,
+    "MODEL.NUM_CAB": _WIDTH,
     "MODEL.SUBNETWORKS": (
         lambda v: 1 <= len(v) <= 3 and set(v) <= {"unet", "orsnet"},
         "one to three of unet and orsnet",
@@ -191,19 +207,22 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "AUGMENT.MIXUP_FROM_EPOCH": _AT_LEAST_0,
     "AUGMENT.MIXUP_ALPHA": (lambda v: v > 0, "greater than 0"),
     "TRAINING.VAL_AFTER_EVERY": _AT_LEAST_1,
-    "TRAINING.VAL_TIMES": _AT_LEAST_1,
+    "TRAINING.VAL_TIMES": (lambda v: 1 <= v <= 1000, "from 1 to 1000"),
+    "TRAINING.VAL_ALL_FROM": _AT_LEAST_0,
     "TRAINING.PAIRS": _AT_LEAST_0,
     "TRAINING.VAL_PAIRS": _AT_LEAST_0,
-    "TRAINING.TRAIN_PS": (lambda v: v >= 8 and v % 8 == 0, "a positive multiple of 8"),
+    "TRAINING.TRAIN_PS": (lambda v: 8 <= v <= 8192 and v % 8 == 0, "a multiple of 8 from 8 to 8192"),
+    "TRAINING.SCENE": (_is_pattern, "a regular expression"),
     "TRAINING.VAL_PS": _AT_LEAST_0,
     "TRAINING.HOLD_OUT": _PART,
     "TRAINING.SAVE_MINUTES": _AT_LEAST_0,
-    "TRAINING.SEED": _AT_LEAST_0,
+    "TRAINING.SEED": (lambda v: 0 <= v < 2**63, "at least 0 and less than 2^63"),
     "TRAINING.WORKERS": (lambda v: v >= -1, "-1 or more"),
     "TRAINING.ON_BROKEN": (lambda v: v in ("stop", "skip"), "stop or skip"),
     "TRAINING.MAX_BAD_STEPS": _AT_LEAST_1,
     "TRAINING.COMPILE_BUDGET": (lambda v: 0 <= v <= 1, "from 0 to 1"),
     "TRAINING.PRECISION": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
+    "SYNTHETIC.DEGRADATION": (lambda v: v in ("", "noise"), "noise or empty"),
     "SYNTHETIC.PICTURES": _AT_LEAST_1,
     "SYNTHETIC.PICTURE_SIZE": _AT_LEAST_1,
     "SYNTHETIC.VAL_SIGMA": (lambda v: 0 <= v <= 255, "from 0 to 255"),
@@ -253,15 +272,15 @@ def _put(settings: CfgNode, known: dict[str, Any], key: str, value: Any, where: 
     default = known[key]
     kind = type(default[0]) if isinstance(default, list) and default else int  # of a list's items
     if isinstance(default, float):
-        value = _as_float(value)
+        value = _as_float(key, value)
     elif isinstance(default, list) and isinstance(value, (list, tuple)):
-        value = [_as_float(v) if kind is float else v for v in value]
+        value = [_as_float(key, v) if kind is float else v for v in value]
     fits = type(value) is type(default)
     if isinstance(default, list) and fits:
         fits = all(type(v) is kind for v in value)
     if not fits:
         wanted = type(default).__name__
-        raise UserError(f"{where} sets {key} to {value!r}, but it takes a {wanted} such as {default!r}.")
+        raise UserError(f"{where} sets {key} to {value!r}, but it takes a value like {default!r} ({wanted}).")
     *sections, name = key.split(".")
     node = settings
     for section in sections:
@@ -269,11 +288,11 @@ def _put(settings: CfgNode, known: dict[str, Any], key: str, value: Any, where: 
     node[name] = value
 
 
-def _as_float(value: Any) -> Any:
+def _as_float(key: str, value: Any) -> Any:
     """A whole number or text that is a number (YAML 1.1 reads 2e-4 as text) as a float; anything else as it is."""
     if isinstance(value, (int, str)) and not isinstance(value, bool):
         with contextlib.suppress(ValueError):
             value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"a setting is {value}, but must be a finite number.")
+        raise UserError(f"{key} is {value}, but must be a finite number.")
     return value

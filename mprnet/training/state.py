@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from mprnet.errors import UserError
 from mprnet.files import write_whole
+from mprnet.model.weights import load_plain
 
 LATEST = "model_latest.pth"
 _BEFORE = "model_latest_before.pth"
@@ -31,7 +33,10 @@ def save_latest(folder: Path, content: dict[str, Any]) -> None:
     if latest.exists():
         spare = folder / f".{_BEFORE}.link"
         spare.unlink(missing_ok=True)
-        os.link(latest, spare)
+        try:
+            os.link(latest, spare)
+        except OSError:  # not all file systems know links
+            shutil.copy2(latest, spare)
         os.replace(spare, before)
     save_checkpoint(latest, content)
 
@@ -47,7 +52,7 @@ def load_latest(folder: Path) -> tuple[dict[str, Any], Path]:
         if not path.exists():
             continue
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_plain(path)
             if {"epoch", "state_dict", "optimizer"} <= set(content):
                 return content, path
             problems.append(f"{path.name} holds no training state")

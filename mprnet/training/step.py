@@ -87,7 +87,8 @@ class Stepper:
         self.scaler.unscale_(self.optimizer)
         limit = self.settings.OPTIM.GRAD_CLIP or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        if not torch.isfinite(norm):
+        # A process's loss is its own, but whether to make the step must be the same everywhere.
+        if not (torch.isfinite(norm) and math.isfinite(self.world.sum(loss_sum)[0])):
             self.scaler.update(self._lower_scale())
             return StepResult(0.0, finite=False)
         self.scaler.step(self.optimizer)

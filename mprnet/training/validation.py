@@ -1,5 +1,6 @@
 """PSNR on pairs that are not trained on."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mprnet.data.png import write_png
+from mprnet.errors import UserError
 from mprnet.inference.distributed import World
 from mprnet.inference.restorer import pad_to_multiple
 from mprnet.metrics import psnr
@@ -19,7 +21,12 @@ _SHEET_ROWS, _SHEET_SIDE = 4, 192
 
 @torch.inference_mode()
 def validate(
-    model: MPRNet, pairs: Sequence[tuple[Tensor, Tensor, str]], world: World, folder: Path, save_images: bool
+    model: MPRNet,
+    pairs: Sequence[tuple[Tensor, Tensor, str]],
+    world: World,
+    folder: Path,
+    save_images: bool,
+    skip_broken: bool = False,
 ) -> tuple[float, float]:
     """Mean RGB PSNR of the degraded and of the restored images, clamped to [0, 1]; dB.
 
@@ -27,16 +34,28 @@ def validate(
 
     Args:
         pairs: degraded and target, (3, H, W) in [0, 1], and a name.
+        skip_broken: leave out pairs that cannot be read, and say so.
+
+    Raises:
+        UserError: a pair cannot be read, or none of them.
     """
     model.eval()
     totals = np.zeros(3)
     rows: list[np.ndarray] = []
     mine = range(world.rank, len(pairs), world.size)
     for index in tqdm(mine, "validation", unit="image", leave=False, disable=not world.is_main):
-        degraded, target, name = pairs[index]
+        try:
+            degraded, target, name = pairs[index]
+        except UserError as error:
+            if not skip_broken:
+                raise
+            tqdm.write(f"skipped: {error}", sys.stderr)
+            continue
         height, width = degraded.shape[1:]
         padded = pad_to_multiple(degraded[None].to(world.device), SIZE_MULTIPLE)
-        restored = model(padded)[0][0, :, :height, :width].float().clamp(0, 1).cpu()
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            images = model(padded)
+        restored = images[0][0, :, :height, :width].float().clamp(0, 1).cpu()
         before, after = (min(psnr(image.numpy(), target.numpy()), 100.0) for image in (degraded, restored))
         totals += [before, after, 1]
         if world.is_main and len(rows) < _SHEET_ROWS:
@@ -47,6 +66,8 @@ def validate(
         width = max(row.shape[1] for row in rows)
         write_png(folder / "validation.png", np.concatenate([_extended(row, row.shape[0], width) for row in rows]))
     before, after, count = world.sum(*totals.tolist())
+    if not count:
+        raise UserError("none of the validation pairs can be read.")
     return before / count, after / count
 
 

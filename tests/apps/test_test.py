@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import cv2
@@ -80,7 +81,8 @@ def write_dnd(folder: Path) -> None:
 
 
 def run(house: Path, task: str, *arguments: object, script: str = "test.py", status: int = 0, start=()) -> str:
-    words = ["--input_dir", house / task, "--weights", house / "tiny.safetensors", "--workers", 0, *arguments]
+    weights = [] if "--score_only" in arguments else ["--weights", house / "tiny.safetensors"]
+    words = ["--input_dir", house / task, *weights, "--workers", 0, *arguments]
     done = subprocess.run(
         [sys.executable, *start, str(ROOT / task / script), *map(str, words)],
         capture_output=True,
@@ -144,7 +146,7 @@ def test_sets_of_pictures_score_as_by_hand(house, tmp_path, task):
         with open(tmp_path / name / "results.csv", newline="") as file:
             assert len(list(csv.DictReader(file))) == 9
         assert cv2.imread(str(tmp_path / name / "page.png")).shape[1] == 4 * 320 + 20
-        assert not list((tmp_path / name).glob(".*"))
+        assert [path.name for path in (tmp_path / name).glob(".*")] == [".lock"]
 
 
 def test_sidd_scores_as_by_hand_in_single_precision(house, tmp_path):
@@ -174,6 +176,7 @@ def test_dnd_gets_the_submission_its_server_wants(house, tmp_path):
             result = content["Idenoised"][0, box]
             assert result.dtype == np.float32
             np.testing.assert_allclose(result, restored(house, crop), atol=1e-5)
+    assert not (tmp_path / "DND" / folder.name.replace("submission", "images")).exists()
     before = (folder / "0001.mat").stat().st_mtime_ns
     (folder / "0002.mat").write_bytes((folder / "0002.mat").read_bytes()[:500])
     run(house, "Denoising", "--result_dir", tmp_path, "--dataset", "DND")
@@ -241,6 +244,29 @@ def test_scores_are_taken_again_when_weights_settings_or_files_change(house, tmp
     assert list(results(tmp_path / "r" / "GoPro")["images"][0]["scores"]) == ["1"]
 
 
+def test_pictures_and_scores_are_never_another_networks(house, tmp_path):
+    """With pictures, then without under other settings, then with them again."""
+    one = ["--dataset", "GoPro", "--result_dir", tmp_path]
+    run(house, "Deblurring", *one, "--save_images")
+    run(house, "Deblurring", *one, "--stage", 1)
+    run(house, "Deblurring", *one, "--stage", 1, "--save_images")
+    saved = cv2.imread(str(tmp_path / "GoPro" / "images" / "0.png"))[:, :, ::-1]
+    expected = np.rint(255 * restored(house, image(0)[0], 1))
+    assert np.abs(saved - expected).max() <= 1
+
+
+def test_a_limit_keeps_the_scores_of_the_others(house, tmp_path):
+    words = ["--dataset", "GoPro", "--result_dir", tmp_path]
+    run(house, "Deblurring", *words, "--save_images")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "GoPro" / "images").iterdir()}
+    whole = results(tmp_path / "GoPro")
+    assert "1 of 1,111 *" in run(house, "Deblurring", *words, "--save_images", "--limit", 1)
+    assert len(results(tmp_path / "GoPro")["images"]) == 1
+    run(house, "Deblurring", *words, "--save_images")
+    assert results(tmp_path / "GoPro") == whole
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "GoPro" / "images").iterdir()}
+
+
 def test_results_made_elsewhere_and_own_pairs(house, alone, tmp_path):
     results_of = alone / "Rain100L" / "images"
     shutil.copytree(results_of, tmp_path / "theirs" / "Rain100L")
@@ -267,7 +293,7 @@ def test_identical_images_are_left_out_of_the_mean_and_said(house, tmp_path):
     write(tmp_path / "r" / "0.png", image(20)[0])
     words = ["--score_only", tmp_path / "r", "--dataset", "Rain100L", "--result_dir", tmp_path / "out"]
     output = run(house, "Deraining", *words)
-    assert "2 images are identical to their targets" in output
+    assert "Rain100L: 2 images are identical to their targets" in output
     found = results(tmp_path / "out" / "Rain100L")
     assert found["images"][1]["scores"]["3"][0] is None
     summary = found["summary"]["stage 3"]
@@ -313,7 +339,7 @@ def test_bad_images_cost_a_sentence_each_and_no_other_its_score(house, tmp_path)
         ("Deblurring", ["--pairs", "nowhere", "nowhere"], "no folder nowhere"),
         ("Deblurring", ["--score_only", "nowhere", "--dataset", "GoPro"], "no folder nowhere"),
         ("Deblurring", ["--weights", "nowhere.pth"], "no file of weights"),
-        ("Denoising", ["--dataset", "DND", "--score_only", "x"], "server alone"),
+        ("Denoising", ["--score_only", "x", "--dataset", "DND"], "server alone"),
         ("Denoising", ["--dataset", "SIDD", "--result_dir", "/dev/null/x"], "nothing can be written"),
     ],
 )
@@ -349,6 +375,27 @@ def test_the_check_reads_every_kind_of_set(house, tmp_path):
     output = run(house, "Deraining", "--check", "--input_dir", tmp_path, status=1)
     assert "expected: " in output
     assert "Test2800/{input,target}, 2,800 pictures each" in output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--stage", 1, "--stagewise"], ["--measure", "rgb"], ["--pairs", "a", "b", "--check"], ["--limit", 0]]
+)
+def test_options_that_would_be_ignored_are_refused(house, arguments):
+    run(house, "Deblurring", *arguments, status=2)
+
+
+def test_odd_names_and_a_picture_too_large(house, tmp_path):
+    data = tmp_path / "GoPro" / "test"
+    for number, name in enumerate(("a\u2028b", 'c,d "e"', os.fsdecode(b"\xff"))):
+        for side, rgb in zip(("input", "target"), image(number), strict=True):
+            write(data / side / "x.png", rgb)
+            (data / side / "x.png").rename(data / side / f"{name}.png")
+    for side in ("input", "target"):
+        header = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (60000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
+        (data / side / "large.png").write_bytes(header + zlib.crc32(header[12:]).to_bytes(4, "big"))
+    output = run(house, "Deblurring", "--input_dir", tmp_path, "--result_dir", tmp_path / "r", status=1)
+    assert "large.png: " in output
+    assert results(tmp_path / "r" / "GoPro")["summary"]["stage 3"]["images"] == 3
 
 
 def test_ctrl_c_ends_at_once(house, tmp_path):

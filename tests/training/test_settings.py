@@ -30,26 +30,28 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
             [],
             "no setting; the nearest one is OPTIM.BATCH_SIZE",
         ),
-        ("OPTIM: {BATCH_SIZE: many}", [], "takes a int such as 16"),
+        ("OPTIM: {BATCH_SIZE: many}", [], "takes a value like 16"),
         ("OPTIM: {BATCH_SIZE: 0}", [], "OPTIM.BATCH_SIZE is 0, but must be at least 1"),
-        ("OPTIM: {LR_INITIAL: True}", [], "takes a float"),
+        ("OPTIM: {LR_INITIAL: True}", [], "takes a value like 0.0002"),
         ("TRAINING: {TRAIN_PS: 100}", [], "multiple of 8"),
         ("TRAINING: {PRECISION: fp8}", [], "fp32, bf16 or fp16"),
         ("SYNTHETIC: {SIGMA: [9, 3]}", [], "low <= high"),
-        ("SYNTHETIC: {SIGMA: [a, b]}", [], "takes a list"),
+        ("SYNTHETIC: {SIGMA: [a, b]}", [], "(list)"),
         ("OPTIM: {}", ["OPTIM.BATCH_SIZE"], "stands alone"),
         ("OPTIM: {}", ["BATCH_SIZE", "3"], "nearest one is OPTIM.BATCH_SIZE"),
         ("OPTIM: {}", ["OPTIM.LR_INITIAL", "[1,"], "the command line is not YAML"),
         ("OPTIM: {LR_INITIAL: .inf}", [], "finite"),
         ("SYNTHETIC: {VAL_SIGMA: .nan}", [], "finite"),
         ("TRAINING: {SEED: -1}", [], "at least 0"),
-        ("MODEL: {N_FEAT: -4}", [], "at least 0"),
+        ("MODEL: {N_FEAT: -4}", [], "from 0 to 4096"),
         ("MODEL: {SESSION: ../escape}", [], "a plain name"),
         ("OPTIM: &a {X: *a}", [], "contain themselves"),
         ("just text", [], "holds no settings"),
         ("a: [", [], "is not YAML"),
+        ("TRAINING: {SCENE: (}", [], "regular expression"),
+        ("OPTIM: {LR_MIN: 1}", [], "greater than OPTIM.LR_INITIAL"),
         ("MODEL: {SUBNETWORKS: [unet, cnn]}", [], "one to three of unet and orsnet"),
-        ("TRAINING: {VAL_EPOCHS: [1, b]}", [], "takes a list"),
+        ("TRAINING: {VAL_EPOCHS: [1, b]}", [], "(list)"),
     ],
 )
 def test_wrong_settings_get_a_sentence(tmp_path, text, overrides, sentence):
@@ -103,6 +105,12 @@ def test_the_ablations_are_the_rows_of_table_6():
     forms = {(tuple(s.MODEL.SUBNETWORKS), s.MODEL.SAM, s.MODEL.CSFF) for s in rows.values()}
     assert len(rows) == len(forms) == len({s.MODEL.SESSION for s in rows.values()}) == 9
     assert {(s.OPTIM.NUM_ITERATIONS, s.TRAINING.TRAIN_PS) for s in rows.values()} == {(100_000, 128)}
+
+
+def test_text_on_the_command_line_is_taken_as_it_is(tmp_path):
+    settings = load(write(tmp_path, "OPTIM:\n"), ["TRAINING.TRAIN_DIR", "/a #1: b/train", "MODEL.SESSION", "12"])
+    assert settings.TRAINING.TRAIN_DIR == "/a #1: b/train"
+    assert settings.MODEL.SESSION == "12"
 
 
 def test_a_missing_file_gets_a_sentence(tmp_path):

@@ -29,6 +29,8 @@ def read_boxes(folder: Path) -> np.ndarray:
         raise UserError(f"{path} is not DND's info.mat, or broken; download it again.") from error
     if boxes.ndim != 3 or boxes.shape[1:] != (BOXES, 4):
         raise UserError(f"{path} holds boxes of shape {boxes.shape}, not (images, {BOXES}, 4).")
+    if not np.isfinite(boxes).all():
+        raise UserError(f"{path} holds boxes that are not numbers; download it again.")
     whole = boxes.astype(int)
     whole[:, :, :2] -= 1  # MATLAB counts from 1 and includes the end
     return whole
@@ -50,6 +52,8 @@ def read_image(folder: Path, number: int) -> np.ndarray:
         raise UserError(f"{path} is not a photograph of DND's, or broken; download it again.") from error
     if image.ndim != 3 or image.shape[2] != 3:
         raise UserError(f"{path} holds an array of shape {image.shape}, not (H, W, 3).")
+    if not np.isfinite(image).all():
+        raise UserError(f"{path} holds values that are not finite; download it again.")
     return np.ascontiguousarray(image.clip(0, 1))
 
 
