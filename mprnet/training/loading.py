@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from mprnet.errors import UserError
 from mprnet.training.order import StepOrder
 
+_GRACE = 30  # seconds that a worker goes on for after SIGTERM
+
 Batch = tuple[Tensor, Tensor, Tensor]  # degraded and target, (N, 3, H, W), and the samples' indices
 
 
@@ -46,6 +48,14 @@ def free_workers() -> int:
     return max(0, min(12, torch.multiprocessing.cpu_count() - 2))
 
 
+def stop_workers(loader: "DataLoader[Any]") -> None:
+    """End the loader's processes; they are kept from one epoch to the next otherwise."""
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is not None:
+        iterator._shutdown_workers()
+
+
 def _leave_signals_to_the_trainer(worker: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # both are sent to whole groups of processes
-        signal.signal(number, signal.SIG_IGN)
+    # Both are sent to whole groups of processes, and the trainer still needs its batch when it saves its state.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))

@@ -17,7 +17,7 @@ from mprnet.errors import UserError
 from mprnet.files import write_whole
 from mprnet.inference.distributed import World
 from mprnet.model.network import MPRNet
-from mprnet.training.loading import batches, make_loader
+from mprnet.training.loading import batches, make_loader, stop_workers
 from mprnet.training.logs import Journal
 from mprnet.training.order import StepOrder
 from mprnet.training.schedule import make_schedule
@@ -90,6 +90,7 @@ class Trainer:
                 self._epoch(self.done + 1)
                 self._end_epoch()
         finally:
+            stop_workers(self.loader)
             self.journal.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)

@@ -105,7 +105,7 @@ def test_every_task_trains_from_its_data_sets_layout(house, task):
     assert {"model_latest.pth", "model_best.pth", "model_epoch_12.pth", "model_epoch_24.pth"} <= written
     assert {"curves.png", "validation.png", "settings.yml", "environment.json", "log.txt"} <= written
     assert "epoch 24: loss" in (run / "log.txt").read_text()
-    assert not [name for name in written if name.startswith(".")]
+    assert [name for name in written if name.startswith(".")] == [".lock"]
     model = load_model(run / "model_best.pth")
     assert model.metadata["training_patch"] == "32"
 
@@ -248,6 +248,27 @@ def test_sigterm_saves_and_a_damaged_latest_falls_back(house, uninterrupted, tmp
     assert same_weights(run / "model_latest.pth", uninterrupted / "model_latest.pth")
 
 
+def test_a_signal_to_the_whole_group_saves_too(house, tmp_path):
+    """As schedulers and torchrun send it: to the loader's workers as well."""
+    run = tmp_path / "Deblurring" / "models" / "MPRNet"
+    options = [*SHORT, "OPTIM.NUM_EPOCHS", 4000, "TRAINING.WORKERS", 2, "TRAINING.SAVE_DIR", tmp_path]
+    process = subprocess.Popen(
+        command("Deblurring", *options, config=house / "Deblurring" / "training.yml"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ONE_THREAD,
+        start_new_session=True,
+    )
+    while not (run / "log.csv").exists():
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "TRAINING.RESUME True goes on" in output
+    assert "Traceback" not in output
+
+
 def test_a_run_goes_on_under_changed_settings(house, uninterrupted, tmp_path):
     """More epochs, another rate and another batch size, from within an epoch: the schedule is that of the new ones."""
     run = tmp_path / "Deblurring" / "models" / "MPRNet"
@@ -335,7 +356,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(house, uninterrupted, tmp_p
     assert "model_latest.pth: cannot be written (File too large)" in done.stderr
     assert "Traceback" not in done.stderr
     assert latest.read_bytes() == before
-    assert not list(run.glob(".*"))
+    assert [path.name for path in run.glob(".*")] == [".lock"]
     train("Deblurring", *resume, config=config)
     assert same_weights(latest, uninterrupted / "model_latest.pth")
 
