@@ -6,12 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from mprnet.apps import command
+from mprnet.apps.running import add_running, choose_weights, load, make_restorer
 from mprnet.data.photo_writing import FORMATS
-from mprnet.errors import UserError
 from mprnet.files import make_folder
-from mprnet.inference.folder import find_photos, plan, restore_all
-from mprnet.inference.restorer import Restorer
-from mprnet.model.weights import load_model
+from mprnet.inference.distributed import joined_world
+from mprnet.inference.folder import find_photos, left_to_do, plan, restore_all
 
 
 def main(project: Path) -> None:
@@ -30,15 +29,30 @@ def _restore(project: Path) -> int:
     result_dir: Path = arguments.result_dir or project / "samples" / "output"
     photos, closed = find_photos(source, arguments.recursive, skip=result_dir)
     jobs = plan(photos, source, result_dir, FORMATS[arguments.format], arguments.compare)
-    restorer = Restorer(load_model(weights), arguments.device, stage=arguments.stage)
-    make_folder(result_dir)
-    for error in closed:
-        print(f"error: {error}", file=sys.stderr)
-    failures = closed + restore_all(jobs, restorer)
-    done = len(jobs) - len(failures) + len(closed)
-    failed = f"; {len(failures)} failed, see above" if failures else ""
-    print(f"{done} of {len(jobs)} pictures restored, on {restorer.device}: look into {result_dir}{failed}")
-    return 1 if failures else 0
+    with joined_world([-1]) as world:
+        restorer = make_restorer(load(weights, project / arguments.task), arguments, world, arguments.stage)
+        make_folder(result_dir)
+        if world.is_main:
+            print(f"{len(jobs)} pictures in {restorer.precision} on {restorer.device}" + _shared_by(world.size))
+            for error in closed:
+                print(f"error: {error}", file=sys.stderr)
+        mine = jobs[world.rank :: world.size]
+        missing = left_to_do(mine) if arguments.skip_existing else mine
+        report = restore_all(missing, restorer)
+        done, failed, skipped = (int(n) for n in world.sum(report.done, len(report.failures), len(mine) - len(missing)))
+        failed += len(closed)
+    if world.is_main:
+        there = f", {skipped} were there" if skipped else ""
+        which = f"; {failed} failed, see above" if failed else ""
+        print(f"{done} of {len(jobs)} pictures restored{there}: look into {result_dir}{which}")
+        if done and arguments.verbose:
+            share = 100 * report.restoring / report.seconds
+            print(f"{report.seconds:.1f} s, of which the network ran {share:.0f} %")
+    return 1 if failed else 0
+
+
+def _shared_by(processes: int) -> str:
+    return f", shared by {processes} processes" if processes > 1 else ""
 
 
 def _parse(project: Path) -> argparse.Namespace:
@@ -57,30 +71,7 @@ def _parse(project: Path) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps, ...")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the results; default: png")
     parser.add_argument("--compare", action="store_true", help="write NAME_compare too: input beside result")
+    parser.add_argument("--skip_existing", action="store_true", help="go on: leave out what has a result already")
+    parser.add_argument("--verbose", action="store_true", help="say how long it took, and what share the network had")
+    add_running(parser, precision="auto")
     return parser.parse_args()
-
-
-def choose_weights(task: Path, named: Path | None) -> Path:
-    """The weights to use for the task in the folder ``task``: those named, else the published, else the bundled.
-
-    Prints which, so that nobody takes the bundled weights' results for the paper's.
-
-    Raises:
-        UserError: none of them is there.
-    """
-    folder = task / "pretrained_models"
-    published = folder / f"model_{task.name.lower()}.pth"
-    bundled = folder / f"model_{task.name.lower()}_lite.safetensors"
-    if named is not None:
-        print(f"{task.name} with {named}")
-        return named
-    if published.exists():
-        print(f"{task.name} with the published weights, {published}")
-        return published
-    if bundled.exists():
-        print(f"{task.name} with the bundled lite weights, {bundled} (a small network, not the paper's)")
-        return bundled
-    raise UserError(
-        f"there are no weights for {task.name}: put the published model_{task.name.lower()}.pth into {folder}, or name "
-        "a file with --weights."
-    )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mprnet.apps.running import described
 from mprnet.data.formats import dnd
 from mprnet.data.png import write_png
 from mprnet.errors import UserError
@@ -44,7 +45,7 @@ def submit(
         {
             "weights": weights["sha256"],
             "stage": restorer.stage or "last",
-            "precision": a.precision,
+            **described(a, restorer),
             "data": hashlib.sha256(file_stamp(place / "info.mat", *photographs).encode()).hexdigest(),
         }
     )

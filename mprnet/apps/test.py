@@ -18,7 +18,7 @@ import torch
 
 from mprnet.apps import command
 from mprnet.apps.check import check_benchmarks
-from mprnet.apps.restore import choose_weights
+from mprnet.apps.running import add_running, choose_weights, described, load, make_restorer
 from mprnet.apps.submission import submit
 from mprnet.data.png import write_png
 from mprnet.errors import UserError
@@ -29,9 +29,8 @@ from mprnet.evaluation.scoring import MEASURES, Scorers
 from mprnet.evaluation.sources import BlockSource, PairSource, Sample, Source, read_8bit, results_by_target
 from mprnet.files import locked, make_folder
 from mprnet.inference.distributed import World, joined_world
-from mprnet.inference.restorer import PRECISIONS, Restorer
+from mprnet.inference.restorer import Restorer
 from mprnet.model.network import MPRNet
-from mprnet.model.weights import load_model
 
 _OWN = "pairs"  # the name that --pairs go by
 _EXCLUSIVE = (
@@ -214,7 +213,7 @@ def _restore(run: _Run, source: Source, benchmark: Benchmark) -> tuple[Restore, 
         stamps = hashlib.sha256("\n".join(f"{p} {p.stat().st_mtime_ns}" for p in results.values()).encode()).hexdigest()
         return partial(_read_result, results), {"results": str(a.score_only), "state": stamps}, lacking
     key = {"weights": run.weights["sha256"], "stage": "all" if a.stagewise else run.restorer.stage or "last"}
-    return partial(_run_network, run.restorer, a.stagewise), {**key, "precision": a.precision}, set()
+    return partial(_run_network, run.restorer, a.stagewise), {**key, **described(a, run.restorer)}, set()
 
 
 def _results_folder(folder: Path, benchmark: Benchmark) -> Path:
@@ -233,7 +232,7 @@ def _run_network(restorer: Restorer, every: bool, number: int, sample: Sample) -
     degraded = sample.degraded.astype(np.float32) / 255
     if every:
         return dict(enumerate(restorer.every_stage(degraded), start=1))
-    return {restorer.stage or len(restorer.model.subnetworks): restorer(degraded)}
+    return {restorer.stage or restorer.stages: restorer(degraded)}
 
 
 def _write_page(source: Source, numbers: Sequence[int], records: Sequence[Record], plan: Plan, stage: int) -> None:
@@ -258,14 +257,17 @@ def _restorer(
     if a.score_only:
         return None, {"described": f"results in {a.score_only}"}
     path = choose_weights(folder, a.weights)
-    model = load_model(path)
+    model = load(path, folder)
     parameters = sum(p.numel() for p in model.parameters())
-    described = f"{path.name}, {a.precision}" + (f", stage {a.stage}" if a.stage else "")
+    restorer = make_restorer(model, a, world, None if a.stagewise else a.stage)
+    words = [path.name, restorer.precision]
+    words += [f"stage {a.stage}"] if a.stage else []
+    words += [f"local pooling for patches of {restorer.patch}"] if restorer.patch else []
+    words += ["ensemble of eight"] if a.ensemble else []
+    line = ", ".join(words)
     if model.config != network().config:
-        described += f": {parameters / 1e6:.2f} M parameters, not an MPRNet of the paper"
-    device = str(world.device) if world.size > 1 else a.device
-    restorer = Restorer(model, device, a.precision, None if a.stagewise else a.stage)
-    return restorer, {"described": described, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        line += f": {parameters / 1e6:.2f} M parameters, not an MPRNet of the paper"
+    return restorer, {"described": line, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _choose(protocols: Protocols, a: argparse.Namespace, folder: Path) -> list[Benchmark]:
@@ -309,12 +311,12 @@ def _parse(folder: Path, protocols: Protocols) -> argparse.Namespace:
     parser.add_argument("--save_images", action="store_true", help="keep the results as 8-bit PNG")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps, ...")
     parser.add_argument("--gpus", help="numbers of the GPUs that may be seen, as CUDA_VISIBLE_DEVICES")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32, without TF32")
     parser.add_argument("--workers", type=int, default=-1, help="processes that score; default: one per core")
     parser.add_argument("--table", action="store_true", help="print the paper's tables, and ours in them")
     parser.add_argument(
         "--check", action="store_true", help="read the data sets, say what is wrong with them, and stop"
     )
+    add_running(parser, precision="fp32")
     a = parser.parse_args()
     if a.limit is not None and a.limit < 1:
         parser.error("--limit takes at least 1")

@@ -20,6 +20,10 @@ _TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif"})
 
 
+# How many rows are converted at a time: large pictures leave no room for several copies in floats.
+_ROWS = 256
+
+
 @dataclass(frozen=True)
 class Photo:
     """A picture the right way up.
@@ -45,13 +49,14 @@ class Photo:
 
     def as_float(self) -> np.ndarray:
         """Pixels as (H, W, 3) float32 in [0, 1]."""
-        return self.pixels.astype(np.float32) / np.float32(self.peak)
+        return np.divide(self.pixels, self.peak, dtype=np.float32)
 
     def with_image(self, image: np.ndarray) -> "Photo":
         """This picture with other pixels, (H, W, 3) float in [0, 1]: rounded to its depth, grey if it is grey."""
-        if self.grey:
-            image = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
-        pixels = np.rint(np.clip(image, 0, 1) * np.float32(self.peak)).astype(self.pixels.dtype)
+        pixels = np.empty(image.shape, self.pixels.dtype)
+        for rows in (slice(top, top + _ROWS) for top in range(0, len(image), _ROWS)):
+            part = image[rows].mean(axis=2, keepdims=True) if self.grey else image[rows]
+            pixels[rows] = np.rint(np.clip(part, 0, 1) * np.float32(self.peak))
         return replace(self, pixels=pixels)
 
 

@@ -9,3 +9,8 @@ def to_tensor(image: np.ndarray) -> Tensor:
     """(H, W, 3), uint8 or float32 in [0, 1], to (3, H, W) float32 in [0, 1]."""
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
+
+
+def to_array(image: Tensor) -> np.ndarray:
+    """(3, H, W) to (H, W, 3), contiguous."""
+    return image.permute(1, 2, 0).cpu().contiguous().numpy()

@@ -1,20 +1,30 @@
-"""Restoring the pictures of a folder: which, where to, one after the other."""
+"""Restoring the pictures of a folder: which, where to, reading and writing beside the network."""
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
+import torch
 from natsort import natsorted
 from tqdm import tqdm
 
 from mprnet.data.photo_writing import write_photo
 from mprnet.data.photos import SUFFIXES, Photo, read_photo
+from mprnet.data.tensors import to_array, to_tensor
 from mprnet.errors import UserError
+from mprnet.inference.restorer import Restorer
 
-Restore = Callable[[np.ndarray], np.ndarray]
+# Files read and written at a time, beside the network, and how many pictures wait before and after it.
+_THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
+_AHEAD = _THREADS
 _GAP = 8  # white pixels between the two halves of a comparison
 
 
@@ -115,43 +125,127 @@ def plan(sources: Sequence[Path], root: Path, result_dir: Path, suffix: str, com
     return jobs
 
 
-def restore_all(jobs: Sequence[Job], restore: Restore) -> list[UserError]:
-    """Do all jobs under a progress bar, each picture on its own: what fails is said at once, and returned.
+def left_to_do(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs of which a result is missing. Results are written whole or not at all, so one that is there is done."""
+    return [job for job in jobs if not all(path.exists() for path in (job.result, job.comparison) if path is not None)]
 
-    Args:
-        restore: (H, W, 3) float32 in [0, 1] to the same.
+
+@dataclass
+class Report:
+    """What became of a folder."""
+
+    failures: list[UserError] = field(default_factory=list)
+    done: int = 0
+    seconds: float = 0.0
+    restoring: float = 0.0  # seconds of these that the network ran
+
+
+def restore_all(jobs: Sequence[Job], restorer: Restorer) -> Report:
+    """Do all jobs under a progress bar, reading ahead and writing behind, so that the network never waits for files.
+
+    What fails is said at once and returned, and the others go on. Small pictures of one size, one after the other, are
+    restored together where the device gains by it. Stopped, it still writes what is restored.
     """
-    failures = []
-    with tqdm(jobs, unit="picture") as bar:
-        for job in bar:
-            bar.set_description(job.source.name)
-            try:
-                restore_one(job, restore)
-            except UserError as error:
-                failures.append(error)
-                tqdm.write(f"error: {error}", file=sys.stderr)
-    return failures
+    report = Report()
+    start = time.perf_counter()
+    with (
+        ThreadPoolExecutor(_THREADS, "read") as readers,
+        ThreadPoolExecutor(_THREADS, "write") as writers,
+        tqdm(total=len(jobs), unit="picture") as bar,
+    ):
+        restorer.on_tile = lambda done, total: bar.set_postfix_str(f"tile {done} of {total}")
+        try:
+            written: deque[Future[None]] = deque()
+            for group in _groups(_read_ahead(jobs, readers, report, bar), restorer):
+                begin = time.perf_counter()
+                results = _restore(group, restorer)
+                report.restoring += time.perf_counter() - begin
+                for (job, photo), result in zip(group, results, strict=True):
+                    written.append(writers.submit(_write, job, photo, result))
+                while len(written) > _AHEAD:
+                    _note(written.popleft(), report, bar)
+            while written:
+                _note(written.popleft(), report, bar)
+        finally:
+            restorer.on_tile = None
+            readers.shutdown(wait=False, cancel_futures=True)
+    report.seconds = time.perf_counter() - start
+    return report
 
 
-def restore_one(job: Job, restore: Restore) -> None:
-    """Read, restore, write.
+def _read_ahead(
+    jobs: Sequence[Job], readers: ThreadPoolExecutor, report: Report, bar: "tqdm[NoReturn]"
+) -> Iterator[tuple[Job, Photo]]:
+    """The pictures in turn, the next ones being read meanwhile."""
+    waiting: deque[tuple[Job, Future[Photo]]] = deque()
+    rest = iter(jobs)
+    while True:
+        for job in islice(rest, _AHEAD + 1 - len(waiting)):
+            waiting.append((job, readers.submit(read_photo, job.source)))
+        if not waiting:
+            return
+        job, photo = waiting.popleft()
+        bar.set_description(job.source.name)
+        if (error := photo.exception()) is None:
+            yield job, photo.result()
+        else:
+            _fail(error, report, bar)
 
-    Raises:
-        UserError: the picture cannot be read, restored in the memory there is, or written.
-    """
-    photo = read_photo(job.source)
+
+def _groups(photos: Iterable[tuple[Job, Photo]], restorer: Restorer) -> Iterator[list[tuple[Job, Photo]]]:
+    """Neighbours of one size, as many as the device takes at a time."""
+    group: list[tuple[Job, Photo]] = []
+    for job, photo in photos:
+        size = photo.pixels.shape[:2]
+        if group and (size != group[0][1].pixels.shape[:2] or len(group) >= restorer.batch_size(*size)):
+            yield group
+            group = []
+        group.append((job, photo))
+        if restorer.batch_size(*size) == 1:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _restore(group: Sequence[tuple[Job, Photo]], restorer: Restorer) -> list[np.ndarray | UserError]:
+    """Each picture restored, (H, W, 3) float32 in [0, 1], or why it is not."""
+    if len(group) == 1:
+        ((job, photo),) = group
+        try:
+            return [restorer(photo.as_float())]
+        except UserError as error:
+            return [UserError(f"{job.source}: {error}")]
+    batch = torch.stack([to_tensor(photo.as_float()) for _, photo in group])
     try:
-        result = photo.with_image(restore(photo.as_float()))
-    except UserError as error:
-        raise UserError(f"{job.source}: {error}") from error
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or "memory" in str(error).lower():
-            height, width = photo.pixels.shape[:2]
-            raise UserError(f"{job.source}: not enough memory for {width}x{height} pixels; scale it down.") from error
-        raise
+        return [to_array(restored) for restored in restorer(batch)]
+    except UserError:  # one of them may be the cause
+        return [result for one in group for result in _restore([one], restorer)]
+
+
+def _write(job: Job, photo: Photo, restored: np.ndarray | UserError) -> None:
+    if isinstance(restored, UserError):
+        raise restored
+    result = photo.with_image(restored)
     write_photo(job.result, result)
     if job.comparison is not None:
         write_photo(job.comparison, side_by_side(photo, result))
+
+
+def _note(written: "Future[None]", report: Report, bar: "tqdm[NoReturn]") -> None:
+    if (error := written.exception()) is not None:
+        _fail(error, report, bar)
+    else:
+        report.done += 1
+        bar.update()
+
+
+def _fail(error: BaseException, report: Report, bar: "tqdm[NoReturn]") -> None:
+    if not isinstance(error, UserError):
+        raise error
+    report.failures.append(error)
+    bar.update()
+    tqdm.write(f"error: {error}", file=sys.stderr)
 
 
 def side_by_side(before: Photo, after: Photo) -> Photo:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mprnet.model.layers import ChannelAttentionBlock, SupervisedAttentionModule, conv
+from mprnet.model.layers import Blocks, ChannelAttentionBlock, SupervisedAttentionModule, by_rows, conv
 from mprnet.model.stages import Decoder, Encoder, OriginalResolutionSubnetwork, Pyramid
 
 # Height and width are halved once by the patches and twice by the encoders.
@@ -106,7 +106,7 @@ class MPRNet(nn.Module):
         # The order in which parts are made is that of the keys in published files.
         for n in range(1, len(widths) + 1):
             shallow = widths[0] if n == 1 else n_feat
-            self.add_module(f"shallow_feat{n}", nn.Sequential(conv(in_c, shallow, kernel_size, bias), block(shallow)))
+            self.add_module(f"shallow_feat{n}", Blocks(conv(in_c, shallow, kernel_size, bias), block(shallow)))
         for n, (kind, width) in enumerate(zip(subnetworks, widths, strict=True), start=1):
             fuses = csff and n > 1
             if kind == "unet":
@@ -146,26 +146,38 @@ class MPRNet(nn.Module):
             views.insert(0, split(views[0], dim))
 
         images: list[Tensor] = []
-        handed_on: Tensor | None = None
+        handed_on: list[Tensor] = []
         pyramids: tuple[Pyramid, Pyramid] | None = None
         for n, view in enumerate(views[:stages], start=1):
-            features = getattr(self, f"shallow_feat{n}")(view)
-            if handed_on is not None:
-                features = getattr(self, f"concat{n - 1}{n}")(torch.cat([features, handed_on], dim=1))
-            features, pyramids = self._subnetwork(n, features, pyramids)
+            features, pyramids = self._subnetwork(n, self._enter(n, view, handed_on), pyramids)
             # The features cover the next stage's patches by now, and so does the image.
             restored = self._restore(n, features, views[min(n, last - 1)])
             images.insert(0, join(restored, *self.joints[n:]))
             if n < stages:
-                handed_on = getattr(self, f"sam{n}{n + 1}")(features, restored) if self.config["sam"] else features
+                handed_on.append(
+                    getattr(self, f"sam{n}{n + 1}")(features, restored) if self.config["sam"] else features
+                )
+            del features
         return images
+
+    def _enter(self, n: int, view: Tensor, handed_on: list[Tensor]) -> Tensor:
+        """What stage ``n``'s subnetwork starts from: the shallow features of its view and what the stage before handed
+        on, which is taken out of its list."""
+        # Where the network computes in half precision, images stay in single: eight bits of mantissa are too few.
+        shallow = getattr(self, f"shallow_feat{n}")(view.to(self.tail.weight.dtype))
+        if not handed_on:
+            return shallow
+        concat = getattr(self, f"concat{n - 1}{n}")
+        joined = lambda *both: concat(torch.cat(both, dim=1))  # noqa: E731
+        return by_rows(joined, [shallow, handed_on.pop()], self.config["kernel_size"] // 2)
 
     def _subnetwork(
         self, n: int, features: Tensor, pyramids: tuple[Pyramid, Pyramid] | None
     ) -> tuple[Tensor, tuple[Pyramid, Pyramid] | None]:
         """Stage ``n``'s features, joined to the patches of the next stage, and likewise its pyramids.
 
-        ``pyramids`` are the previous stage's, of its encoder and its decoder, over this stage's patches: for CSFF.
+        ``pyramids`` are the previous stage's, of its encoder and its decoder, over this stage's patches: for CSFF; they
+        are emptied after it.
         """
         encoded, decoded = pyramids if pyramids and self.config["csff"] else (None, None)
         joint = self.joints[n - 1 : n]
@@ -173,10 +185,14 @@ class MPRNet(nn.Module):
             features = getattr(self, f"stage{n}_orsnet")(features, encoded, decoded)
             return join(features, *joint), None
         # A U-Net encodes its own patches, and decodes the next stage's.
-        encoded = getattr(self, f"stage{n}_encoder")(features, encoded, decoded)
-        encoded = [join(level, *joint) for level in encoded]
-        decoded = getattr(self, f"stage{n}_decoder")(encoded)
-        return decoded[0], (encoded, decoded)
+        pyramid: Pyramid = getattr(self, f"stage{n}_encoder")(features, encoded, decoded)
+        del features
+        for previous in pyramids or ():
+            previous.clear()
+        for level in range(len(pyramid)):
+            pyramid[level] = join(pyramid[level], *joint)
+        decoded = getattr(self, f"stage{n}_decoder")(pyramid)
+        return decoded[0], (pyramid, decoded)
 
     def _restore(self, n: int, features: Tensor, view: Tensor) -> Tensor:
         """Stage ``n``'s image: its residual added to ``view``, the degraded image in the same patches."""

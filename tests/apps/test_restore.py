@@ -219,7 +219,7 @@ def test_result_names_never_meet(tmp_path):
 
 
 def test_the_published_weights_are_taken_if_they_are_there(identity, tmp_path, capsys):
-    from mprnet.apps.restore import choose_weights
+    from mprnet.apps.running import choose_weights
 
     task = tmp_path / "Denoising"
     (task / "pretrained_models").mkdir(parents=True)

@@ -81,7 +81,8 @@ def test_stages_run_only_what_they_need(networks):
         unets.append(sum(p.numel() for p in used & unet))
     for hook in hooks:
         hook.remove()
-    assert counts == [5_754_817, 11_818_657, 20_127_073]
+    # Without the one parameter of PReLU, whose module is not called where no gradient is wanted.
+    assert counts == [5_754_816, 11_818_656, 20_127_072]
     assert [round(n / 1e6, 1) for n in unets[:2]] == [5.6, 11.3]
 
 

@@ -1,0 +1,139 @@
+"""What all programs that run a network share: which weights, and the options that say how."""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mprnet.errors import UserError
+from mprnet.inference.distributed import World
+from mprnet.inference.precision import PRECISIONS
+from mprnet.inference.restorer import Restorer
+from mprnet.inference.tiling import SMALLEST
+from mprnet.model.network import SIZE_MULTIPLE, MPRNet
+from mprnet.model.weights import load_model
+
+
+def add_running(parser: argparse.ArgumentParser, precision: str) -> None:
+    """The options that say how the network runs, which all programs share."""
+    group = parser.add_argument_group("how the network runs (docs/inference.md)")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=precision,
+        help=f"auto: bf16 where the machine is faster with it, else fp32; default: {precision}",
+    )
+    group.add_argument(
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="auto|none|N",
+        help="auto (default): in tiles where the memory is too small for the picture; N: in tiles of NxN pixels",
+    )
+    group.add_argument("--memory", type=_positive, metavar="GIB", help="to use at most; default: what is free")
+    group.add_argument(
+        "--local_pooling",
+        action="store_true",
+        help="channel attention over windows as large as in training (TLC), not the whole picture: for deblurring",
+    )
+    group.add_argument(
+        "--training_patch",
+        type=_patch,
+        metavar="N",
+        help="pixels of the training patches, for --local_pooling, which this implies; default: what the weights say",
+    )
+    group.add_argument(
+        "--ensemble", action="store_true", help="mean over the eight symmetries; takes eight times as long"
+    )
+    group.add_argument(
+        "--compile", action="store_true", help="by torch.compile: minutes for every size of picture, then faster"
+    )
+
+
+def _tile(text: str) -> int | str:
+    if text in ("auto", "none"):
+        return text
+    if not text.isdigit() or int(text) < SMALLEST:
+        raise argparse.ArgumentTypeError(f"takes auto, none or a number from {SMALLEST} on, not {text}")
+    return int(text)
+
+
+def _patch(text: str) -> int:
+    if not text.isdigit() or int(text) < SIZE_MULTIPLE:
+        raise argparse.ArgumentTypeError(f"takes a number from {SIZE_MULTIPLE} on, not {text}")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"takes a number above 0, not {text}")
+    return number
+
+
+def load(weights: Path, task: Path) -> MPRNet:
+    """The network of these weights, which knows its training patch: where the file does not say, as the published ones
+    do not, the patch is what the task's folder says of those (pretrained_models/published.yml)."""
+    model = load_model(weights)
+    published = task / "pretrained_models" / "published.yml"
+    if published.exists():
+        for key, value in yaml.safe_load(published.read_text()).items():
+            model.metadata.setdefault(key, str(value))
+    return model
+
+
+def make_restorer(model: MPRNet, a: argparse.Namespace, world: World, stage: int | None) -> Restorer:
+    """As the options of ``add_running``, and ``--device``, say; under torchrun on this process's device."""
+    return Restorer(
+        model,
+        str(world.device) if world.size > 1 else a.device,
+        a.precision,
+        stage,
+        a.tile,
+        a.training_patch or a.local_pooling,
+        a.ensemble,
+        a.compile,
+        int(a.memory * 2**30) if a.memory else None,
+    )
+
+
+def described(a: argparse.Namespace, restorer: Restorer) -> dict[str, Any]:
+    """How the network runs, as far as results depend on it."""
+    return {
+        "precision": restorer.precision,
+        "tile": a.tile,
+        "local_pooling": restorer.patch,
+        "ensemble": a.ensemble,
+        "compiled": a.compile,
+    }
+
+
+def choose_weights(task: Path, named: Path | None) -> Path:
+    """The weights to use for the task in the folder ``task``: those named, else the published, else the bundled.
+
+    Prints which, so that nobody takes the bundled weights' results for the paper's.
+
+    Raises:
+        UserError: none of them is there.
+    """
+    folder = task / "pretrained_models"
+    published = folder / f"model_{task.name.lower()}.pth"
+    bundled = folder / f"model_{task.name.lower()}_lite.safetensors"
+    if named is not None:
+        print(f"{task.name} with {named}")
+        return named
+    if published.exists():
+        print(f"{task.name} with the published weights, {published}")
+        return published
+    if bundled.exists():
+        print(f"{task.name} with the bundled lite weights, {bundled} (a small network, not the paper's)")
+        return bundled
+    raise UserError(
+        f"there are no weights for {task.name}: put the published model_{task.name.lower()}.pth into {folder}, or name "
+        "a file with --weights."
+    )

@@ -1,0 +1,83 @@
+"""Which number format to compute in, and a network made ready for it."""
+
+import copy
+import time
+from functools import lru_cache
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mprnet.errors import UserError
+from mprnet.inference.winograd import WinogradConv2d
+
+Module = TypeVar("Module", bound=nn.Module)
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("auto", *TYPES)
+# How much faster than fp32 a format has to be to be worth its rounding.
+_WORTH = 1.2
+
+
+def choose_precision(name: str, device: torch.device, channels: int) -> str:
+    """A format, of what ``auto`` or a format asks for.
+
+    ``auto`` is bf16 where the machine multiplies it faster, else fp32. GPUs say so; processors are asked to convolve
+    ``channels`` channels both ways, since some have the instructions and are slower with them.
+
+    Raises:
+        UserError: an unknown format, or one that the device does not compute.
+    """
+    if name not in PRECISIONS:
+        raise UserError(f"the precision {name} is not known; choose one of {', '.join(PRECISIONS)}.")
+    if name == "auto":
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return _fastest_on_cpu(channels) if device.type == "cpu" else "fp32"
+    if name != "fp32":
+        try:
+            x = torch.ones(1, 8, 8, 8, device=device, dtype=TYPES[name])
+            F.conv2d(x, x, padding=4)
+        except (RuntimeError, TypeError) as error:
+            raise UserError(f"{device} does not compute in {name}; choose fp32 or auto.") from error
+    return name
+
+
+@lru_cache
+def _fastest_on_cpu(channels: int) -> str:
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "fp32"
+    fp32, bf16 = (_seconds(channels, TYPES[name]) for name in ("fp32", "bf16"))
+    return "bf16" if _WORTH * bf16 < fp32 else "fp32"
+
+
+@torch.inference_mode()
+def _seconds(channels: int, dtype: torch.dtype) -> float:
+    """Of one convolution, the shortest of a few runs: what disturbs a measurement only ever makes it longer."""
+    layer = prepared(nn.Conv2d(channels, channels, 3, padding=1, bias=False), torch.device("cpu"), dtype)
+    x = torch.rand(1, channels, 96, 96, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        layer(x)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def prepared(module: Module, device: torch.device, dtype: torch.dtype, winograd: bool = True) -> Module:
+    """A copy on ``device`` that computes in ``dtype`` in the fastest way there; ``module`` stays as it is.
+
+    Images stay in fp32 whatever ``dtype`` is: MPRNet converts them where it begins to compute features.
+    Without ``winograd``, convolutions stay as torch.compile knows them.
+    """
+    module = copy.deepcopy(module).eval().requires_grad_(False)
+    module = module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device.type != "cpu" or dtype != torch.float32 or not winograd:
+        return module
+    if WinogradConv2d.serves(module):
+        return WinogradConv2d(module)  # type: ignore[return-value, arg-type]
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if WinogradConv2d.serves(child):
+                setattr(parent, name, WinogradConv2d(child))  # type: ignore[arg-type]
+    return module

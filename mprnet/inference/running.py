@@ -1,0 +1,95 @@
+"""One pass of the network: as it is, compiled, or as a recorded sequence of a GPU's kernels."""
+
+import shutil
+import sys
+from collections import OrderedDict
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mprnet.model.network import MPRNet
+
+# Below so many pixels in a batch, a GPU waits for Python; a recording (CUDA graph) is replayed without it.
+_RECORDED_PIXELS = 512 * 512
+_RECORDINGS = 4
+
+
+class Runner:
+    """Calls a network without gradients, in full fp32 where it is in fp32.
+
+    Args:
+        model: prepared for ``device``.
+        stages: how many stages to run. None: all.
+        compiled: by torch.compile, once for every shape.
+    """
+
+    def __init__(self, model: MPRNet, device: torch.device, stages: int | None, compiled: bool) -> None:
+        self._model = model
+        self._device = device
+        self._stages = stages
+        self._recordings: OrderedDict[tuple[int, ...], _Recording | None] = OrderedDict()
+        self._compiled = torch.compile(model, dynamic=False) if compiled and _compiler_is_there(device) else None
+
+    def __call__(self, batch: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) float32 on the device, in [0, 1], to the stages' images, the last stage first, float32."""
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            images = self._run(batch)
+        # Outside of inference mode, so that what comes out is an ordinary tensor.
+        return [image.float().clone() for image in images]
+
+    def _run(self, batch: Tensor) -> list[Tensor]:
+        if self._compiled is not None:
+            return self._compiled(batch, stages=self._stages)
+        if self._device.type == "cuda" and batch.shape[0] * batch.shape[2] * batch.shape[3] <= _RECORDED_PIXELS:
+            recording = self._recording(batch)
+            if recording is not None:
+                return recording.replay(batch)
+        return self._model(batch, stages=self._stages)
+
+    def _recording(self, batch: Tensor) -> "_Recording | None":
+        """For images of this shape; None where the device does not record."""
+        shape = tuple(batch.shape)
+        if shape not in self._recordings:
+            try:
+                made = _Recording(self._model, batch, self._stages)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:
+                made = None
+            self._recordings[shape] = made
+            if len(self._recordings) > _RECORDINGS:
+                self._recordings.popitem(last=False)
+        self._recordings.move_to_end(shape)
+        return self._recordings[shape]
+
+
+class _Recording:
+    """A CUDA graph of one pass over a batch of one shape."""
+
+    def __init__(self, model: MPRNet, batch: Tensor, stages: int | None) -> None:
+        self._input = batch.clone()
+        warm_up = torch.cuda.Stream(batch.device)
+        warm_up.wait_stream(torch.cuda.current_stream(batch.device))
+        with torch.cuda.stream(
+            warm_up
+        ):  # libraries choose their kernels and make their handles now, not while recording
+            for _ in range(2):
+                model(self._input, stages=stages)
+        torch.cuda.current_stream(batch.device).wait_stream(warm_up)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._output = model(self._input, stages=stages)
+
+    def replay(self, batch: Tensor) -> list[Tensor]:
+        self._input.copy_(batch)
+        self._graph.replay()
+        return [image.clone() for image in self._output]
+
+
+def _compiler_is_there(device: torch.device) -> bool:
+    """Whether torch.compile can work; says so if not. On the CPU it writes C++."""
+    if device.type != "cpu" or any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
+        return True
+    tqdm.write("there is no C++ compiler here, which torch.compile needs; going on without", file=sys.stderr)
+    return False

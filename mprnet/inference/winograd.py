@@ -1,0 +1,105 @@
+"""3x3 convolutions with a quarter of the multiplications (Winograd's F(4x4, 3x3); Lavin and Gray, CVPR 2016).
+
+Direct convolution in fp32 already runs at the limit of a processor's multipliers, so wide layers can only become faster
+by multiplying less. A tile of 6x6 pixels is transformed, multiplied with transformed weights by plain matrix products,
+and transformed back to 4x4 pixels of the result: 36 products where direct convolution takes 144. The transforms are
+matrix products themselves and cost what they save where there are few channels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_TILE = 4  # pixels of a result's side; the tile read for it has two more
+# Fewer channels than this gain less from fewer products than the transforms cost (measured: equal at about 60).
+_CHANNELS = 72
+# How many numbers (tiles times channels) go through at a time, so that they stay in the processor's cache.
+_CHUNK = 2**15
+
+# Input, weights and output transforms for the points 0, 1, -1, 2, -2 and infinity.
+_INPUT = [
+    [4, 0, -5, 0, 1, 0],
+    [0, -4, -4, 1, 1, 0],
+    [0, 4, -4, -1, 1, 0],
+    [0, -2, -1, 2, 1, 0],
+    [0, 2, -1, -2, 1, 0],
+    [0, 4, 0, -5, 0, 1],
+]
+_WEIGHT = [
+    [1 / 4, 0, 0],
+    [-1 / 6] * 3,
+    [-1 / 6, 1 / 6, -1 / 6],
+    [1 / 24, 1 / 12, 1 / 6],
+    [1 / 24, -1 / 12, 1 / 6],
+    [0, 0, 1],
+]
+_OUTPUT = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+
+
+def _both_axes(matrix: Sequence[Sequence[float]]) -> Tensor:
+    """The transform of a square, rows and columns, as one matrix on its flattened pixels."""
+    one = torch.tensor(matrix, dtype=torch.float64)
+    return torch.kron(one, one).float()
+
+
+class WinogradConv2d(nn.Module):
+    """Stands for a 3x3 ``convolution`` of stride 1 and padding 1, in fp32 on the CPU, without gradients."""
+
+    weight: Tensor
+    to_products: Tensor
+    to_pixels: Tensor
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.out_channels = convolution.out_channels
+        self.bias = convolution.bias
+        transform = torch.tensor(_WEIGHT, dtype=torch.float64)
+        weight = torch.einsum("ia,ocab,jb->ijco", transform, convolution.weight.detach().double(), transform)
+        self.register_buffer("weight", weight.flatten(0, 1).float().contiguous())  # (36, in, out)
+        self.register_buffer("to_products", _both_axes(_INPUT))
+        self.register_buffer("to_pixels", _both_axes(_OUTPUT))
+
+    @staticmethod
+    def serves(module: nn.Module) -> bool:
+        """Whether it can stand for ``module``, and is faster."""
+        return (
+            isinstance(module, nn.Conv2d)
+            and module.kernel_size == (3, 3)
+            and module.stride == module.padding == module.dilation == (1, 1)
+            and module.groups == 1
+            and module.in_channels * module.out_channels >= _CHANNELS**2
+            and module.padding_mode == "zeros"
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, out_channels, H, W), channels last in memory."""
+        batch, channels, height, width = x.shape
+        rows, columns = -(-height // _TILE), -(-width // _TILE)
+        bottom, right = rows * _TILE - height, columns * _TILE - width
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1 + right, 1, 1 + bottom)).contiguous()
+        result = x.new_empty(batch, rows, _TILE, columns, _TILE, self.out_channels)
+        tiles = padded.as_strided(
+            (6, 6, batch, rows, columns, channels),
+            (padded.stride(1), padded.stride(2), padded.stride(0), *(_TILE * s for s in padded.stride()[1:3]), 1),
+        )
+        # As many tile rows, or whole images if these are small, as make a chunk.
+        step = max(1, _CHUNK // (columns * max(channels, self.out_channels)))
+        images = max(1, step // rows)
+        for first in range(0, batch, images):
+            for top in range(0, rows, step):
+                some = (slice(first, first + images), slice(top, top + step))
+                result[some] = self._tiles(tiles[(slice(None), slice(None), *some)])
+        whole = result.view(batch, rows * _TILE, columns * _TILE, self.out_channels)
+        return whole[:, :height, :width].permute(0, 3, 1, 2)
+
+    def _tiles(self, tiles: Tensor) -> Tensor:
+        """Tiles (6, 6, n, rows, columns, C) to what they become, (n, rows, 4, columns, 4, out)."""
+        _, _, *grid, channels = tiles.shape
+        products = self.to_products @ tiles.reshape(36, -1)
+        products = torch.bmm(products.view(36, -1, channels), self.weight)
+        if self.bias is not None:
+            products[7] += self.bias  # the product of the point 1 on both axes goes into each pixel once
+        pixels = self.to_pixels @ products.view(36, -1)
+        return pixels.view(4, 4, *grid, self.out_channels).permute(2, 3, 0, 4, 1, 5)

@@ -1,0 +1,67 @@
+"""Local pooling at test time (TLC: Chu et al., "Improving image restoration by revisiting global information
+aggregation", ECCV 2022, arXiv 2112.04491).
+
+A network trained on patches pools over a patch in training and over a whole photograph afterwards, and the means of the
+latter are others than it learned with. Here every channel attention takes means over a window around each pixel
+instead, 1.5 times as large as the features that it saw in training.
+"""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from mprnet.model.layers import ChannelAttention
+from mprnet.model.network import SIZE_MULTIPLE, MPRNet
+
+# Windows have 384 pixels where the training patch has 256.
+_WINDOW, _PATCH = 384, 256
+# Which training patch to assume where a file of weights does not say: the paper's.
+DEFAULT_PATCH = 256
+
+
+def set_local_pooling(model: MPRNet, patch: int | None) -> None:
+    """Let every channel attention of ``model`` pool locally, or, with None, over everything again.
+
+    Args:
+        patch: height and width in pixels of the patches that the network was trained on, at least 8.
+
+    Raises:
+        ValueError: ``patch`` is too small.
+    """
+    attentions = [module for module in model.modules() if isinstance(module, ChannelAttention)]
+    windows = [None] * len(attentions) if patch is None else _windows(model, patch)
+    for attention, window in zip(attentions, windows, strict=True):
+        attention.window = window
+
+
+def largest_window(model: MPRNet) -> int:
+    """The longest side of any window, in the features' pixels; 0 without local pooling."""
+    windows = (module.window for module in model.modules() if isinstance(module, ChannelAttention))
+    return max((max(window) for window in windows if window), default=0)
+
+
+def training_patch(model: MPRNet) -> int:
+    """The training patch that the file of weights names, else the paper's."""
+    stated = model.metadata.get("training_patch", "")
+    return int(stated) if stated.isdigit() and int(stated) >= SIZE_MULTIPLE else DEFAULT_PATCH
+
+
+def _windows(model: MPRNet, patch: int) -> list[tuple[int, int] | None]:
+    """Each channel attention's window: the height and width of its features for one training patch, scaled."""
+    if patch < SIZE_MULTIPLE:
+        raise ValueError(f"training patches have at least {SIZE_MULTIPLE} pixels, not {patch}.")
+    side = patch // SIZE_MULTIPLE * SIZE_MULTIPLE
+    shapes = copy.deepcopy(model).to("meta")
+
+    def note(attention: ChannelAttention, inputs: tuple[Tensor]) -> None:
+        height, width = (s * patch // side * _WINDOW // _PATCH for s in inputs[0].shape[2:])
+        attention.window = (height, width)
+
+    attentions = [module for module in shapes.modules() if isinstance(module, ChannelAttention)]
+    for attention in attentions:
+        attention.window = None
+        attention.register_forward_pre_hook(note)
+    with torch.inference_mode():
+        shapes(torch.empty(1, model.config["in_c"], side, side, device="meta", dtype=model.tail.weight.dtype))
+    return [attention.window for attention in attentions]
