@@ -16,6 +16,7 @@ from mprnet.model.network import MPRNet
 # What the process takes beyond its tensors' bytes: blocks handed back that do not fit, and the libraries' own buffers.
 # Measured on the CPU: 1.05 to 1.15.
 _OVERHEAD = 1.25
+_CGROUP = Path("/sys/fs/cgroup")
 # Where tensors are counted. Twice as large an image has tensors twice as large, but for bands of rows, which are not.
 _SIDE = 1024
 
@@ -109,13 +110,12 @@ def _group() -> int | None:
         ("memory.max", "memory.current", "memory.stat", "inactive_file"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
     ):
-        root = Path("/sys/fs/cgroup")
         try:
-            most, now = (root / limit).read_text().strip(), int((root / used).read_text())
+            most, now = (_CGROUP / limit).read_text().strip(), int((_CGROUP / used).read_text())
         except (OSError, ValueError):
             continue
         if most.isdigit():
-            return int(most) - now + int(_words(root / statistics).get(cache, 0))
+            return int(most) - now + int(_words(_CGROUP / statistics).get(cache, 0))
     return None
 
 

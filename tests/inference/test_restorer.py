@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,68 @@ from mprnet import Restorer, UserError
 from mprnet.inference.restorer import pad_to_multiple
 
 SIZES = [(1, 1), (1, 50), (2, 3), (7, 9), (8, 8), (17, 33), (40, 24)]
+
+
+def test_a_thousand_random_sizes(tiny):
+    restorer, rng = Restorer(tiny, "cpu"), np.random.default_rng(0)
+    for _ in range(1000):
+        height, width = rng.integers(1, 301, 2)
+        image = np.full((height, width, 3), rng.random(), np.float32)
+        restored = restorer(image)
+        assert restored.shape == image.shape
+        assert np.isfinite(restored).all()
+
+
+def test_the_ensemble_is_the_mean_over_the_eight_symmetries(tiny):
+    image = torch.rand(2, 3, 17, 30)
+    plain = Restorer(tiny, "cpu")
+    total = torch.zeros_like(image)
+    for seen, back in (
+        (image, lambda x: x),
+        (image.flip(2), lambda x: x.flip(2)),
+        (image.flip(3), lambda x: x.flip(3)),
+        (image.flip(2, 3), lambda x: x.flip(2, 3)),
+        (image.mT, lambda x: x.mT),
+        (image.mT.flip(2), lambda x: x.flip(2).mT),
+        (image.mT.flip(3), lambda x: x.flip(3).mT),
+        (image.mT.flip(2, 3), lambda x: x.flip(2, 3).mT),
+    ):
+        (restored,) = plain._fit(seen, every=False)
+        total += back(restored)
+    torch.testing.assert_close(Restorer(tiny, "cpu", ensemble=True)(image), (total / 8).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_compiled_gives_the_same(tiny, monkeypatch):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    image = torch.rand(1, 3, 17, 30)
+    compiled = Restorer(tiny, "cpu", compiled=True)(image)
+    torch.testing.assert_close(compiled, Restorer(tiny, "cpu")(image), atol=1e-5, rtol=0)
+
+
+def test_without_a_compiler_it_goes_on_as_it_is(tiny, monkeypatch, capsys):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    Restorer(tiny, "cpu", compiled=True)(torch.rand(1, 3, 8, 8))
+    assert "there is no C++ compiler here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bands", [2**10, 2**13])
+def test_bands_of_rows_give_what_the_whole_gives(tiny, monkeypatch, bands):
+    image = torch.rand(2, 3, 72, 40)
+    with torch.inference_mode():
+        whole = tiny(image)
+        monkeypatch.setattr("mprnet.model.layers._BAND_BYTES", bands)
+        for a, b in zip(tiny(image), whole, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_without_gradients_nothing_that_is_the_callers_is_overwritten(tiny):
+    image = torch.rand(1, 3, 24, 16)
+    kept = image.clone()
+    with torch.no_grad():
+        without = tiny(image)
+    assert torch.equal(image, kept)
+    for a, b in zip(without, tiny(image), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -100,5 +164,3 @@ def test_cuda_gives_what_the_cpu_gives(tiny):
     image = torch.rand(1, 3, 40, 24)
     on_cpu = Restorer(tiny, "cpu")(image)
     torch.testing.assert_close(Restorer(tiny, "cuda")(image), on_cpu, atol=1e-5, rtol=0)
-
-

@@ -1,0 +1,63 @@
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+
+from mprnet import MPRNet
+from mprnet.inference import memory
+from mprnet.model.local_pooling import set_local_pooling
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+@pytest.mark.parametrize("patch", [None, 64])
+def test_what_is_reckoned_is_what_a_pass_takes(stages, patch):
+    """The sum of the tensors alive in a real pass on the CPU, counted likewise, for another size and a batch."""
+    torch.manual_seed(0)
+    model = MPRNet(8, 4, 4, num_cab=2).eval()
+    set_local_pooling(model, patch)
+    image = torch.rand(2, 3, 320, 256).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), memory._Count() as count:
+        model(image, stages=stages)
+    reckoned = memory.Need(model, stages).bytes(2, 320, 256) / memory._OVERHEAD
+    assert reckoned == pytest.approx(count.peak, rel=0.15)
+
+
+def test_a_pass_takes_less_memory_in_half_precision_and_in_fewer_stages():
+    model = MPRNet(32, 4, 4, num_cab=1).eval()
+    needs = [memory.Need(model, stages).bytes(1, 1024, 1024) for stages in (1, 2, 3)]
+    assert needs == sorted(needs)
+    assert memory.Need(model.bfloat16(), None).bytes(1, 1024, 1024) < 0.6 * needs[-1]
+
+
+def test_free_memory_is_what_the_tightest_limit_leaves(monkeypatch):
+    for name, value in (("_system", 8), ("_group", 5), ("_process", 7), ("_resident", 1)):
+        monkeypatch.setattr(memory, name, lambda value=value: value * 10**9)
+    assert memory.available(CPU) == 5 * 10**9
+    assert memory.available(CPU, 4 * 10**9) == 3 * 10**9
+    assert memory.available(CPU, 10**8) == 0
+    monkeypatch.setattr(memory, "_group", lambda: None)
+    assert memory.available(CPU) == 7 * 10**9
+
+
+def test_the_systems_limits_can_be_read(monkeypatch, tmp_path):
+    free = memory.available(CPU)
+    assert free is None or 2**20 < free < 2**50
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory._group() is None
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("300\n")
+    assert memory._group() is None
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text("anon 200\ninactive_file 100\n")
+    assert memory._group() == 1000 - 300 + 100
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_ulimit_counts(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (2**50, 2**50))
+    assert 2**49 < memory._process() < 2**50
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
+    assert memory._process() is None

@@ -1,0 +1,55 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mprnet import MPRNet
+from mprnet.inference.precision import prepared
+from mprnet.inference.winograd import WinogradConv2d
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("shape", [(1, 72, 8, 8), (2, 80, 9, 11), (4, 96, 33, 18), (1, 128, 3, 200), (9, 72, 1, 1)])
+@pytest.mark.parametrize("bias", [False, True])
+@torch.inference_mode()
+def test_it_is_the_convolution_up_to_rounding(shape, bias):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(shape[1], 84, 3, padding=1, bias=bias)
+    assert WinogradConv2d.serves(layer)
+    x = torch.randn(shape)
+    for given in (x, x.contiguous(memory_format=torch.channels_last)):
+        difference = WinogradConv2d(layer)(given) - copy.deepcopy(layer).double()(x.double())
+        assert difference.abs().max() < 1e-5  # of results of standard deviation 0.6
+        assert difference.square().mean().sqrt() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(40, 40, 3, padding=1),
+        nn.Conv2d(96, 96, 1),
+        nn.Conv2d(96, 96, 3),
+        nn.Conv2d(96, 96, 3, padding=1, stride=2),
+        nn.Conv2d(96, 96, 5, padding=2),
+        nn.Conv2d(96, 96, 3, padding=1, groups=2),
+        nn.Linear(96, 96),
+    ],
+    ids=str,
+)
+def test_it_stands_for_wide_plain_convolutions_alone(layer):
+    assert not WinogradConv2d.serves(layer)
+
+
+@torch.inference_mode()
+def test_a_network_made_ready_gives_the_same_and_the_original_stays_as_it_is():
+    torch.manual_seed(0)
+    model = MPRNet(72, 8, 4, num_cab=1).eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    ready = prepared(model, CPU, torch.float32)
+    assert any(isinstance(module, WinogradConv2d) for module in ready.modules())
+    image = torch.rand(1, 3, 24, 40)
+    for a, b in zip(ready(image), model(image), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-6, rtol=0)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

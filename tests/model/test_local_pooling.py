@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mprnet import MPRNet
+from mprnet.model.layers import ChannelAttention, sliding_mean
+from mprnet.model.local_pooling import largest_window, set_local_pooling, training_patch
+
+
+def naive_mean(features: Tensor, rows: int, columns: int) -> Tensor:
+    """Each pixel's mean over its window, by loops: an even window of k covers i - (k - 1) // 2 to i + k // 2, borders
+    take the nearest window that fits, and a window longer than the side is the whole side."""
+    _, _, height, width = features.shape
+    result = torch.empty_like(features)
+
+    def window(place: int, size: int, length: int) -> slice:
+        size = min(size, length)
+        first = min(max(place - (size - 1) // 2, 0), length - size)
+        return slice(first, first + size)
+
+    for y in range(height):
+        for x in range(width):
+            part = features[:, :, window(y, rows, height), window(x, columns, width)]
+            result[:, :, y, x] = part.double().mean((2, 3)).float()
+    return result
+
+
+class NaivePooling(torch.nn.Module):
+    def __init__(self, attention: ChannelAttention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, features: Tensor) -> Tensor:
+        assert self.attention.window is not None
+        return self.attention.conv_du(naive_mean(features, *self.attention.window))
+
+
+def lay_naive(model: MPRNet) -> None:
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, ChannelAttention):
+                setattr(module, name, NaivePooling(child))
+
+
+@pytest.mark.parametrize("window", [(3, 3), (4, 6), (1, 1), (7, 40), (40, 5), (90, 90)])
+def test_sliding_means_are_those_of_loops(window):
+    features = torch.rand(2, 3, 37, 30)
+    means = sliding_mean(features, window)
+    assert means.shape[2:] == tuple(max(1, side - size + 1) for side, size in zip((37, 30), window, strict=True))
+    centre = naive_mean(features, *window)
+    top, left = (0 if s >= n else (s - 1) // 2 for s, n in zip(window, (37, 30), strict=True))
+    expected = centre[:, :, top : top + means.shape[2], left : left + means.shape[3]]
+    torch.testing.assert_close(means, expected, atol=1e-6, rtol=0)
+
+
+def test_means_of_long_rows_stay_exact():
+    """A running sum over 4000 pixels in fp32 would be off by some 1e-5 of a mean over 12."""
+    features = 100 + torch.rand(1, 1, 1, 4000)
+    means = sliding_mean(features, (1, 12))[0, 0, 0]
+    expected = np.convolve(features[0, 0, 0].double(), np.full(12, 1 / 12), "valid")
+    np.testing.assert_allclose(means, expected, rtol=3e-7)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 40), (56, 32), (8, 72)])
+@pytest.mark.parametrize("patch", [8, 16, 24])
+@torch.inference_mode()
+def test_all_layers_pool_as_loops_do(tiny, size, patch):
+    """Windows larger and smaller than the image, in every stage and level."""
+    set_local_pooling(tiny, patch)
+    image = torch.rand(2, 3, *size)
+    ours = tiny(image)
+    lay_naive(tiny)
+    for a, b in zip(ours, tiny(image), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 32), (8, 16)])
+@torch.inference_mode()
+def test_an_image_no_larger_than_the_training_patch_comes_out_as_ever(tiny, size):
+    image = torch.rand(1, 3, *size)
+    plain = tiny(image)
+    set_local_pooling(tiny, 32)
+    for a, b in zip(tiny(image), plain, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+    set_local_pooling(tiny, 8)
+    set_local_pooling(tiny, None)
+    for a, b in zip(tiny(image), plain, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_windows_are_those_of_the_method():
+    """384 pixels where the features have full resolution, half of that per level, and less in quarters and halves."""
+    model = MPRNet(n_feat=4, scale_unetfeats=2, scale_orsnetfeats=2, num_cab=1, reduction=2)
+    set_local_pooling(model, 256)
+    windows = {name: module.window for name, module in model.named_modules() if isinstance(module, ChannelAttention)}
+    assert windows["stage3_orsnet.orb1.body.0.CA"] == (384, 384)
+    assert windows["shallow_feat1.1.CA"] == windows["stage1_encoder.encoder_level1.0.CA"] == (192, 192)
+    assert windows["stage1_encoder.encoder_level3.1.CA"] == (48, 48)
+    assert windows["stage1_decoder.decoder_level1.0.CA"] == (192, 384)
+    assert windows["stage2_encoder.encoder_level2.0.CA"] == (96, 192)
+    assert windows["stage2_decoder.skip_attn2.CA"] == (192, 192)
+    assert largest_window(model) == 384
+    set_local_pooling(model, 128)
+    assert largest_window(model) == 192
+
+
+def test_the_training_patch_is_what_the_weights_say(tiny):
+    assert training_patch(tiny) == 256
+    tiny.metadata["training_patch"] = "80"
+    assert training_patch(tiny) == 80
+    with pytest.raises(ValueError, match="at least 8 pixels, not 7"):
+        set_local_pooling(tiny, 7)
