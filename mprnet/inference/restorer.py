@@ -189,9 +189,9 @@ class Restorer:
     def _in_tiles(self, batch: Tensor, size: int, every: bool) -> list[Tensor]:
         height, width = batch.shape[2:]
         results: list[Tensor] = []
-        total = tiling.count(height, width, size)
-        for number, tile in enumerate(tiling.tiles(height, width, size), start=1):
-            images = self._pass(batch[:, :, tile.rows, tile.columns], every)
+        total = tiling.count(height, width, size, self._smallest)
+        for number, tile in enumerate(tiling.tiles(height, width, size, self._smallest), start=1):
+            images = self._pass(tile.of(batch), every, (tile.rows.cut, tile.columns.cut))
             if not results:
                 results = [torch.zeros_like(batch, memory_format=torch.channels_last) for _ in images]
             for restored, result in zip(images, results, strict=True):
@@ -200,17 +200,17 @@ class Restorer:
                 self.on_tile(number, total)
         return results
 
-    def _pass(self, batch: Tensor, every: bool) -> list[Tensor]:
+    def _pass(self, batch: Tensor, every: bool, cuts: tuple[bool, bool] = (True, True)) -> list[Tensor]:
         """The network once over the whole batch, padded as it needs."""
         height, width = batch.shape[2:]
         padded = pad_to_multiple(batch.to(self.device), SIZE_MULTIPLE).contiguous(memory_format=torch.channels_last)
-        images = self._run(padded)
+        images = self._run(padded, cuts)
         images = images if every else images[:1]
         if not all(torch.isfinite(image).all() for image in images):
             if self.precision == "fp16":
                 tqdm.write("the numbers outgrow fp16; going on in fp32", file=sys.stderr)
                 self._prepare("fp32")
-                return self._pass(batch, every)
+                return self._pass(batch, every, cuts)
             raise UserError("the network's result is not finite: these weights are broken or not meant for it.")
         return [image[:, :, :height, :width] for image in images]
 

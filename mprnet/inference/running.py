@@ -31,28 +31,29 @@ class Runner:
         self._recordings: OrderedDict[tuple[int, ...], _Recording | None] = OrderedDict()
         self._compiled = torch.compile(model, dynamic=False) if compiled and _compiler_is_there(device) else None
 
-    def __call__(self, batch: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) float32 on the device, in [0, 1], to the stages' images, the last stage first, float32."""
+    def __call__(self, batch: Tensor, cuts: tuple[bool, bool]) -> list[Tensor]:
+        """(N, 3, H, W) float32 on the device, in [0, 1], to the stages' images, the last stage first, float32; ``cuts``
+        as in MPRNet.forward."""
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            images = self._run(batch)
+            images = self._run(batch, cuts)
         # Outside of inference mode, so that what comes out is an ordinary tensor.
         return [image.float().clone() for image in images]
 
-    def _run(self, batch: Tensor) -> list[Tensor]:
+    def _run(self, batch: Tensor, cuts: tuple[bool, bool]) -> list[Tensor]:
         if self._compiled is not None:
-            return self._compiled(batch, stages=self._stages)
+            return self._compiled(batch, self._stages, cuts)
         if self._device.type == "cuda" and batch.shape[0] * batch.shape[2] * batch.shape[3] <= _RECORDED_PIXELS:
-            recording = self._recording(batch)
+            recording = self._recording(batch, cuts)
             if recording is not None:
                 return recording.replay(batch)
-        return self._model(batch, stages=self._stages)
+        return self._model(batch, self._stages, cuts)
 
-    def _recording(self, batch: Tensor) -> "_Recording | None":
+    def _recording(self, batch: Tensor, cuts: tuple[bool, bool]) -> "_Recording | None":
         """For images of this shape; None where the device does not record."""
-        shape = tuple(batch.shape)
+        shape = (*batch.shape, *cuts)
         if shape not in self._recordings:
             try:
-                made = _Recording(self._model, batch, self._stages)
+                made = _Recording(self._model, batch, self._stages, cuts)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:
@@ -67,7 +68,7 @@ class Runner:
 class _Recording:
     """A CUDA graph of one pass over a batch of one shape."""
 
-    def __init__(self, model: MPRNet, batch: Tensor, stages: int | None) -> None:
+    def __init__(self, model: MPRNet, batch: Tensor, stages: int | None, cuts: tuple[bool, bool]) -> None:
         self._input = batch.clone()
         warm_up = torch.cuda.Stream(batch.device)
         warm_up.wait_stream(torch.cuda.current_stream(batch.device))
@@ -75,11 +76,11 @@ class _Recording:
             warm_up
         ):  # libraries choose their kernels and make their handles now, not while recording
             for _ in range(2):
-                model(self._input, stages=stages)
+                model(self._input, stages, cuts)
         torch.cuda.current_stream(batch.device).wait_stream(warm_up)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._output = model(self._input, stages=stages)
+            self._output = model(self._input, stages, cuts)
 
     def replay(self, batch: Tensor) -> list[Tensor]:
         self._input.copy_(batch)

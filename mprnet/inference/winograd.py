@@ -3,8 +3,8 @@
 Direct convolution in fp32 already runs at the limit of a processor's multipliers, so wide layers can only become faster
 by multiplying less. A tile of 6x6 pixels is transformed, multiplied with transformed weights by plain matrix products,
 and transformed back to 4x4 pixels of the result: 36 products where direct convolution takes 144. The transforms are
-matrix products themselves and cost what they save where there are few channels. Results differ from direct convolution's
-by some four times its own rounding.
+matrix products themselves and cost what they save where there are few channels. The error of rounding is four times
+that of direct convolution.
 """
 
 import torch

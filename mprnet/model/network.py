@@ -19,10 +19,12 @@ SUBNETWORKS = ("unet", "orsnet")
 _JOINTS = (3, 2)
 
 
-def split(x: Tensor, dim: int) -> Tensor:
-    """Cut in two along ``dim``, the two parts one after the other in the batch: (N, ...) to (2N, ...)."""
-    half = x.shape[dim] // 2
-    return torch.cat([x.narrow(dim, 0, half), x.narrow(dim, half, half)], dim=0)
+def split(x: Tensor, *dims: int) -> Tensor:
+    """Cut in two along each of ``dims``, the two parts one after the other in the batch: (N, ...) to (2N, ...)."""
+    for dim in dims:
+        half = x.shape[dim] // 2
+        x = torch.cat([x.narrow(dim, 0, half), x.narrow(dim, half, half)], dim=0)
+    return x
 
 
 def join(x: Tensor, *dims: int) -> Tensor:
@@ -124,12 +126,14 @@ class MPRNet(nn.Module):
             self.add_module(f"concat{n}{n + 1}", conv(n_feat + before, width, kernel_size, bias))
         self.tail = conv(widths[-1], out_c, kernel_size, bias)
 
-    def forward(self, image: Tensor, stages: int | None = None) -> list[Tensor]:
+    def forward(self, image: Tensor, stages: int | None = None, cuts: tuple[bool, bool] = (True, True)) -> list[Tensor]:
         """Restore a batch of images.
 
         Args:
             image: (N, 3, H, W), values in [0, 1], H and W multiples of 8.
             stages: run only so many stages, from the first; the later ones then cost nothing. None: all.
+            cuts: whether earlier stages see upper and lower, left and right halves apart. False for parts of a larger
+                image that lie on one side of its midline.
 
         Returns:
             The images of the computed stages, the last stage first: [stage 3, stage 2, stage 1]. Each has the shape of
@@ -141,18 +145,20 @@ class MPRNet(nn.Module):
         last = len(self.subnetworks)
         stages = last if stages is None else stages
         self._check(image, stages)
+        joints = [(dim,) if cuts[dim - 2] else () for dim in self.joints]
         views = [image]  # what each stage sees: quarters, halves, the whole
-        for dim in reversed(self.joints):
-            views.insert(0, split(views[0], dim))
+        for joint in reversed(joints):
+            views.insert(0, split(views[0], *joint))
 
         images: list[Tensor] = []
         handed_on: list[Tensor] = []
         pyramids: tuple[Pyramid, Pyramid] | None = None
         for n, view in enumerate(views[:stages], start=1):
-            features, pyramids = self._subnetwork(n, self._enter(n, view, handed_on), pyramids)
+            joint = joints[n - 1] if n < last else ()
+            features, pyramids = self._subnetwork(n, self._enter(n, view, handed_on), pyramids, joint)
             # The features cover the next stage's patches by now, and so does the image.
             restored = self._restore(n, features, views[min(n, last - 1)])
-            images.insert(0, join(restored, *self.joints[n:]))
+            images.insert(0, join(restored, *(dim for joint in joints[n:] for dim in joint)))
             if n < stages:
                 handed_on.append(
                     getattr(self, f"sam{n}{n + 1}")(features, restored) if self.config["sam"] else features
@@ -172,15 +178,15 @@ class MPRNet(nn.Module):
         return by_rows(joined, [shallow, handed_on.pop()], self.config["kernel_size"] // 2)
 
     def _subnetwork(
-        self, n: int, features: Tensor, pyramids: tuple[Pyramid, Pyramid] | None
+        self, n: int, features: Tensor, pyramids: tuple[Pyramid, Pyramid] | None, joint: tuple[int, ...]
     ) -> tuple[Tensor, tuple[Pyramid, Pyramid] | None]:
-        """Stage ``n``'s features, joined to the patches of the next stage, and likewise its pyramids.
+        """Stage ``n``'s features, joined along ``joint`` to the patches of the next stage, and likewise its
+        pyramids.
 
         ``pyramids`` are the previous stage's, of its encoder and its decoder, over this stage's patches: for CSFF; they
         are emptied after it.
         """
         encoded, decoded = pyramids if pyramids and self.config["csff"] else (None, None)
-        joint = self.joints[n - 1 : n]
         if self.subnetworks[n - 1] == "orsnet":
             features = getattr(self, f"stage{n}_orsnet")(features, encoded, decoded)
             return join(features, *joint), None
