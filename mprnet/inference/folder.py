@@ -151,7 +151,7 @@ def restore_all(jobs: Sequence[Job], restorer: Restorer) -> Report:
     with (
         ThreadPoolExecutor(_THREADS, "read") as readers,
         ThreadPoolExecutor(_THREADS, "write") as writers,
-        tqdm(total=len(jobs), unit="picture") as bar,
+        tqdm(total=len(jobs), unit="picture", disable=not jobs) as bar,
     ):
         restorer.on_tile = lambda done, total: bar.set_postfix_str(f"tile {done} of {total}")
         try:

@@ -1,7 +1,9 @@
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,12 @@ from conftest import ROOT
 from PIL import Image
 
 from apps import odd_files
-from mprnet import MPRNet, save_weights
+from mprnet import MPRNet, Restorer, save_weights
+from mprnet.apps.running import choose_weights, load
+from mprnet.inference.folder import plan, restore_all
+from mprnet.model.local_pooling import training_patch
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +36,7 @@ def identity(tmp_path_factory) -> Path:
 
 def demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "demo.py"), "--task", "Denoising", "--device", "cpu", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **ONE_THREAD}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
 
 
@@ -209,8 +216,6 @@ def test_wrong_arguments_get_a_sentence(identity, tmp_path, arguments, sentence)
 
 
 def test_result_names_never_meet(tmp_path):
-    from mprnet.inference.folder import plan
-
     names = ["a.jpg", "a.png", "a_jpg.png", "A.PNG", "a.jpeg", "a_compare.png", "b.tif"]
     jobs = plan([tmp_path / name for name in names], tmp_path, tmp_path / "out", ".png", compare=True)
     results = [str(path).lower() for job in jobs for path in (job.result, job.comparison)]
@@ -219,8 +224,6 @@ def test_result_names_never_meet(tmp_path):
 
 
 def test_the_published_weights_are_taken_if_they_are_there(identity, tmp_path, capsys):
-    from mprnet.apps.running import choose_weights
-
     task = tmp_path / "Denoising"
     (task / "pretrained_models").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"put the published model_denoising\.pth into"):
@@ -233,3 +236,119 @@ def test_the_published_weights_are_taken_if_they_are_there(identity, tmp_path, c
     published.write_bytes(b"")
     assert choose_weights(task, None) == published
     assert choose_weights(task, identity) == identity
+
+
+def test_an_interrupted_folder_goes_on(identity, tmp_path):
+    for number in range(30):
+        write_png(tmp_path / "in" / f"{number}.png", number, 200)
+    command = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
+    started = [sys.executable, str(ROOT / "demo.py"), "--task", "Denoising", "--device", "cpu", *map(str, command)]
+    run = subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **ONE_THREAD})
+    while run.poll() is None and len(list((tmp_path / "out").glob("*.png"))) < 3:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert b"Traceback" not in err
+    assert run.returncode == 130
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert 3 <= len(made) < 30
+    assert all(cv2.imread(str(path)).shape == (200, 200, 3) for path in made)
+    again = demo(*command, "--skip_existing")
+    assert again.returncode == 0, again.stderr
+    assert f"{30 - len(made)} of 30 pictures restored, {len(made)} were there" in again.stdout
+    assert len(list((tmp_path / "out").iterdir())) == 30
+    assert all(path.stat().st_mtime_ns == time for path, time in made.items())
+
+
+def test_a_missing_comparison_is_made_up_for(identity, tmp_path):
+    write_png(tmp_path / "in" / "a.png")
+    command = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
+    demo(*command)
+    assert "1 of 1" in demo(*command, "--compare", "--skip_existing").stdout
+    assert "0 of 1 pictures restored, 1 were there" in demo(*command, "--compare", "--skip_existing").stdout
+
+
+def test_two_processes_share_a_folder(identity, tmp_path):
+    for number in range(5):
+        write_png(tmp_path / "in" / f"{number}.png", 40 * number, 10 + number)
+    (tmp_path / "in" / "broken.png").write_bytes(b"\x89PNG")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--no-python"]
+    folders = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
+    run = subprocess.run(
+        [*torchrun, sys.executable, ROOT / "demo.py", "--task", "Denoising", *folders],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **ONE_THREAD},
+        check=False,
+    )
+    assert run.returncode != 0
+    assert "6 pictures in" in run.stdout
+    assert "shared by 2 processes" in run.stdout
+    assert run.stdout.count("5 of 6 pictures restored") == 1
+    assert "broken.png" in run.stderr
+    for number in range(5):
+        assert (cv2.imread(str(tmp_path / "out" / f"{number}.png")) == 40 * number).all()
+
+
+def test_pictures_of_one_size_are_restored_together_where_the_device_gains(tiny, tmp_path, monkeypatch):
+    for number in range(7):
+        write_png(tmp_path / "in" / f"{number}.png", 30 * number, 20 if number < 5 else 30)
+    jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    restorer = Restorer(tiny, "cpu")
+    restore_all(jobs, restorer)
+    alone = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    shapes = []
+    run = restorer._run
+    restorer._run = lambda batch, cuts: shapes.append(tuple(batch.shape)) or run(batch, cuts)
+    monkeypatch.setattr(Restorer, "batch_size", lambda self, height, width: 3)
+    report = restore_all(jobs, restorer)
+    assert report.done == 7
+    assert [shape[0] for shape in shapes] == [3, 2, 2]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == alone
+
+
+def test_one_bad_picture_of_a_batch_fails_alone(tiny, tmp_path, monkeypatch):
+    for number in range(3):
+        write_png(tmp_path / "in" / f"{number}.png", 50 * number, 20)
+    jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    restorer = Restorer(tiny, "cpu")
+    run = restorer._run
+
+    def dislike_white(batch, cuts):
+        images = run(batch, cuts)
+        images[0][batch.mean((1, 2, 3)) > 0.3] = torch.nan
+        return images
+
+    restorer._run = dislike_white
+    monkeypatch.setattr(Restorer, "batch_size", lambda self, height, width: 3)
+    report = restore_all(jobs, restorer)
+    assert (report.done, len(report.failures)) == (2, 1)
+    assert "2.png: the network's result is not finite" in str(report.failures[0])
+
+
+def test_the_training_patch_of_published_weights_is_the_tasks(tiny, tmp_path):
+    save_weights(tiny, tmp_path / "silent.pth")
+    save_weights(tiny, tmp_path / "telling.pth", {"training_patch": "64"})
+    for task, patch in (("Deblurring", 256), ("Deraining", 256), ("Denoising", 128)):
+        assert training_patch(load(tmp_path / "silent.pth", ROOT / task)) == patch
+        assert training_patch(load(tmp_path / "telling.pth", ROOT / task)) == 64
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (["--tile", "9"], "takes auto, none or a number from 64 on, not 9"),
+        (["--tile", "some"], "not some"),
+        (["--memory", "nan"], "takes a number above 0, not nan"),
+        (["--training_patch", "0"], "takes a number from 8 on, not 0"),
+        (["--precision", "fp8"], "invalid choice"),
+        (["--memory", "0.001"], "GiB are free on cpu"),
+    ],
+)
+def test_wrong_ways_to_run_get_a_sentence(identity, tmp_path, option, sentence):
+    write_png(tmp_path / "in" / "a.png", size=40)
+    run = demo("--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity, *option)
+    assert run.returncode in (1, 2)
+    assert "Traceback" not in run.stderr
+    assert sentence in run.stderr
