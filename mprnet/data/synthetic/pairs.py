@@ -22,7 +22,7 @@ from mprnet.files import write_whole
 # (generator, clean uint8 (H, W, 3)) -> degraded uint8 of the same shape.
 Degradation = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 # Goes into the file names of banks: raise it when dead_leaves comes to draw other pictures.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 
 def picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -> np.ndarray:
