@@ -54,9 +54,8 @@ def dead_leaves(seed: int, index: int, size: int) -> np.ndarray:
     rng = np.random.default_rng([seed, index, size])
     side = size * OVERSAMPLING
     look = _Look.random(rng, side)
-    canvas: np.ndarray = np.empty((side, side, 3), np.float32)
-    canvas[:] = look.palette.draw(rng)
-    canvas += _gradient(rng, side, side, 0.3 / side)[:, :, None]
+    ground = look.palette.draw(rng) + _gradient(rng, side, side, 0.3 / side)[:, :, None]
+    canvas = ground.astype(np.float32)
 
     # A part of the pictures is mostly empty: skies, walls.
     _cover(rng, canvas, look, coverage=rng.uniform(2.0, 7.0) if rng.random() < 0.85 else rng.uniform(0.3, 1.5))
@@ -67,15 +66,15 @@ def dead_leaves(seed: int, index: int, size: int) -> np.ndarray:
         draw_strokes(rng, canvas, look.palette)
     if rng.random() < 0.5:
         canvas *= 1 + rng.uniform(0.05, 0.3) * power_law_noise(rng, side, 2.0)[:, :, None]
-    if rng.random() < 0.4:
-        # A lens is never as sharp as a computed edge.
-        canvas = cv2.GaussianBlur(canvas, (0, 0), OVERSAMPLING * rng.uniform(0.2, 1.0))
-    elif rng.random() < 0.1:
+    # A lens is never as sharp as a computed edge; some are soft, or wrongly focused.
+    softness = rng.uniform(0.2, 0.45) if rng.random() < 0.65 else rng.uniform(0.45, 1.0)
+    canvas = cv2.GaussianBlur(canvas, (0, 0), OVERSAMPLING * softness)
+    if rng.random() < 0.06:
         canvas = _defocus(rng, canvas)
     small = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         # Cameras sharpen what they take.
-        small += rng.uniform(0.2, 1.2) * (small - cv2.GaussianBlur(small, (0, 0), rng.uniform(0.6, 1.2)))
+        small += rng.uniform(0.2, 1.0) * (small - cv2.GaussianBlur(small, (0, 0), rng.uniform(0.6, 1.2)))
     return np.rint(255 * np.clip(small, 0, 1)).astype(np.uint8)
 
 

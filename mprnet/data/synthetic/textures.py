@@ -1,4 +1,4 @@
-"""Textures that leaves are filled with: noise with a power-law spectrum, fur, stripes, fine repetition; sharp or not."""
+"""What leaves are filled with: noise with a power-law spectrum, fur, stripes, fine repetition; sharp or soft."""
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ def stripes(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def repetition(rng: np.random.Generator, size: int) -> np.ndarray:
     """A small random motif repeated on a grid, as in cloth, bricks and foliage; (size, size) float32."""
-    period = int(rng.integers(4, 32))
+    period = int(2 ** rng.uniform(2.6, 5.5))
     motif = power_law_noise(rng, period, rng.uniform(0.5, 2.0))
     tiles = -(-size // period)
     return np.tile(motif, (tiles, tiles))[:size, :size]
