@@ -24,7 +24,7 @@ from mprnet.data.synthetic.pairs import SyntheticPairs
 from mprnet.metrics import psnr
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIZE, CROP, COLUMNS = 256, 128, 8

@@ -12,8 +12,9 @@ import numpy as np
 
 from mprnet.data.synthetic.noise import random_shot_read, shot_read_noise
 
-# Camera to sRGB after white balance, as of common cameras; rows add up to 1, so that greys stay grey.
-_MATRIX = np.array([[1.7, -0.55, -0.15], [-0.25, 1.6, -0.35], [0.02, -0.52, 1.5]])
+# Camera to sRGB after white balance, as of common cameras: what a channel loses to the others. Rows of the whole matrix
+# add up to 1, so that greys stay grey; none of these being positive, its inverse takes every colour to light above 0.
+_CROSSTALK = np.array([[0, -0.55, -0.15], [-0.25, 0, -0.35], [-0.02, -0.52, 0]])
 _LEVELS = 4096
 # Malvar, He and Cutler, "High-quality linear interpolation for demosaicing" (ICASSP 2004), Figure 2; eighths.
 _GREEN = np.array([[0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1], [0, 0, 2, 0, 0], [0, 0, -1, 0, 0]])
@@ -32,21 +33,22 @@ class Camera:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> "Camera":
-        matrix = _MATRIX + 0.1 * rng.standard_normal((3, 3)) * (1 - np.eye(3))
-        matrix = np.eye(3) + rng.uniform(0.6, 1.1) * (matrix / matrix.sum(axis=1, keepdims=True) - np.eye(3))
+        others = np.minimum(rng.uniform(0.6, 1.1) * (_CROSSTALK + 0.1 * rng.standard_normal((3, 3))), 0) * (
+            1 - np.eye(3)
+        )
+        matrix = others + np.diag(1 - others.sum(axis=1))
         gains = np.array([rng.uniform(1.4, 2.4), 1.0, rng.uniform(1.4, 2.4)])
         return cls(gains, matrix, contrast=rng.uniform(0, 0.9), exposure=rng.uniform(0.5, 1.0))
 
     def undevelop(self, image: np.ndarray) -> np.ndarray:
-        """An sRGB picture (H, W, 3) uint8 to the light on the sensor, (H, W, 3) float32, about in [0, 1].
+        """An sRGB picture (H, W, 3) uint8 to the light on the sensor, (H, W, 3) float32 in [0, 1].
 
-        ``develop`` undoes it: rounded, within a grey level, but for what no camera of these colours can have seen
-        (negative light), which is taken as black.
+        ``develop`` undoes it within a grey level.
         """
         light, tones = self._curve()
         linear = np.interp(np.arange(256) / 255, tones, light).astype(np.float32)[image]
         balanced = cv2.transform(linear, np.linalg.inv(self.matrix).astype(np.float32))
-        return np.maximum(balanced * (self.exposure / self.gains).astype(np.float32), 0)
+        return np.clip(balanced * (self.exposure / self.gains).astype(np.float32), 0, 1)
 
     def develop(self, raw: np.ndarray) -> np.ndarray:
         """The light on the sensor, (H, W, 3) float32, to an sRGB picture, (H, W, 3) uint8; clipped and rounded."""

@@ -29,13 +29,13 @@ class _Layer:
     def random(cls, rng: np.random.Generator, heaviness: float, angle: float) -> "_Layer":
         """A layer of rain between light (0) and heavy (1), about in the direction ``angle``."""
         near = 2 ** rng.uniform(-1, 1)  # drops at half the distance look twice as large and are a quarter as many
-        width = near**0.7 * rng.uniform(0.35, 0.75 + 0.35 * heaviness)
+        width = near**0.7 * rng.uniform(0.35, 0.65 + 0.3 * heaviness)
         return cls(
             angle=angle + (0.03 + 0.25 * heaviness) * rng.standard_normal(),
-            length=max(near * rng.uniform(8, 22 + 16 * heaviness), 15 * width),
+            length=max(near * rng.uniform(9, 26 + 18 * heaviness), 15 * width),
             width=width,
-            density=near**-2 * 2 ** rng.uniform(-10.5 + 2.0 * heaviness, -8.5 + 2.5 * heaviness),
-            brightness=near**0.3 * rng.uniform(0.12 + 0.15 * heaviness, 0.6 + 0.4 * heaviness),
+            density=near**-2 * 2 ** rng.uniform(-10.5 + 2.0 * heaviness, -8.5 + 1.8 * heaviness),
+            brightness=near**0.3 * rng.uniform(0.12 + 0.15 * heaviness, 0.6 + 0.3 * heaviness),
             spread=rng.uniform(0, 0.06),
         )
 
@@ -66,7 +66,7 @@ def streaks(rng: np.random.Generator, height: int, width: int, heaviness: float)
     light: np.ndarray = np.zeros((height, width), np.float32)
     # Mostly straight down, at times driven by wind.
     angle = rng.uniform(-1, 1) if rng.random() < 0.25 else 0.3 * rng.standard_normal()
-    for _ in range(1 + int(rng.binomial(4, 0.15 + 0.6 * heaviness))):
+    for _ in range(1 + int(rng.binomial(4, 0.15 + 0.5 * heaviness))):
         layer = _Layer.random(rng, heaviness, angle)
         light += (_drawn if rng.random() < 0.5 else _smeared)(rng, height, width, layer)
     if rng.random() < 0.5 and min(height, width) > 1:
@@ -102,8 +102,9 @@ def _drawn(rng: np.random.Generator, height: int, width: int, layer: _Layer) -> 
     for shade, group in enumerate(np.array_split(points, _SHADES), 1):
         value = 255 * layer.brightness * (0.25 + 0.75 * shade / _SHADES)
         cv2.polylines(ink, list(group), False, min(value, 255), max(1, round(2 * layer.width)), cv2.LINE_AA, _SHIFT)
-    fade = 0.2 * layer.length
-    return _along(cv2.GaussianBlur(ink, (0, 0), 0.5), layer.angle, fade) / np.float32(255)
+    soft = cv2.GaussianBlur(ink, (0, 0), 0.5)
+    faded: np.ndarray = _along(soft, layer.angle, 0.2 * layer.length) / np.float32(255)
+    return faded
 
 
 def _smeared(rng: np.random.Generator, height: int, width: int, layer: _Layer) -> np.ndarray:
@@ -113,10 +114,10 @@ def _smeared(rng: np.random.Generator, height: int, width: int, layer: _Layer) -
     count = int(rng.poisson(layer.density * shape[0] * shape[1]))
     drops = np.zeros(shape, np.float32)
     drops[rng.integers(0, shape[0], count), rng.integers(0, shape[1], count)] = rng.uniform(0.2, 1, count)
-    drops = cv2.GaussianBlur(drops, (0, 0), layer.width)
+    wide = cv2.GaussianBlur(drops, (0, 0), layer.width)
     # What remains of a drop of 1 in the middle of its streak.
     peak = 1 / (np.sqrt(2 * np.pi) * layer.width * layer.length)
-    light = _along(drops, layer.angle, layer.length) * np.float32(layer.brightness / peak)
+    light = _along(wide, layer.angle, layer.length) * np.float32(layer.brightness / peak)
     return np.clip(light[margin : margin + height, margin : margin + width], 0, 1)
 
 
