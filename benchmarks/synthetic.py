@@ -27,7 +27,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 DOCS = Path(__file__).parents[1] / "docs"
-SIZE, CROP, COLUMNS = 256, 128, 8
+SIZE, CROP, COLUMNS = 256, 96, 6
 SIGMA = (0.0, 55.0)
 PATCHES = {"noise": 80, "camera_noise": 80, "rain": 96, "motion_blur": 128}
 
@@ -111,7 +111,9 @@ def main() -> None:
     pictures = np.array([dead_leaves(2, index, SIZE) for index in range(arguments.pictures)])
     print(f"clean pictures of {SIZE}: {1000 * (time.perf_counter() - start) / len(pictures):.0f} ms each")
     time_degradations(pictures, arguments.samples)
-    cv2.imwrite(str(arguments.out / "synthetic.png"), contact_sheet(pictures)[:, :, ::-1])
+    cv2.imwrite(
+        str(arguments.out / "synthetic.png"), contact_sheet(pictures)[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9]
+    )
     draw_statistics({"photographs": photographs(), "generated": pictures}, arguments.out / "synthetic_statistics.png")
 
 

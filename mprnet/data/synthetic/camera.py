@@ -115,9 +115,12 @@ def camera_noise(rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarra
         removed; same shape, uint8.
     """
     camera = Camera.random(rng)
-    bayer = mosaic(camera.undevelop(clean))
+    raw = camera.undevelop(clean)
+    bayer = mosaic(raw)
     counted = np.minimum(shot_read_noise(rng, bayer, *random_shot_read(rng)), 1)
-    noisy = camera.develop(demosaick(counted))
+    # Demosaicking is linear, so what it makes of the noise can be had without what it makes of drawn edges: those are
+    # sharper than any lens's, and the zips and coloured dots along them would be learned as part of clean pictures.
+    noisy = camera.develop(raw + demosaick(counted - bayer))
     if rng.random() < 0.5:
         noisy = jpeg(rng, noisy, int(rng.integers(70, 99)))
-    return noisy, camera.develop(demosaick(bayer))
+    return noisy, camera.develop(raw)
