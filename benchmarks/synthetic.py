@@ -27,7 +27,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 DOCS = Path(__file__).parents[1] / "docs"
-SIZE, CROP, COLUMNS = 256, 96, 6
+SIZE, CROP, COLUMNS = 256, 88, 6
 SIGMA = (0.0, 55.0)
 PATCHES = {"noise": 80, "camera_noise": 80, "rain": 96, "motion_blur": 128}
 

@@ -168,7 +168,7 @@ def _synthetic_data(settings: CfgNode) -> _Data:
     training = SyntheticPairs(pictures, degraded, c.SAMPLES_PER_EPOCH, t.TRAIN_PS, t.SEED)
     # Other pictures than the training's: another seed.
     unseen = bank(seed=t.SEED + 1, count=c.VAL_PICTURES)
-    degraded = degradations(c.DEGRADATION, (c.VAL_SIGMA, c.VAL_SIGMA))
+    degraded = degradations(c.DEGRADATION, (c.VAL_SIGMA, c.VAL_SIGMA), untouched=False)
     pairs = SyntheticPairs(unseen, degraded, c.VAL_PICTURES, c.PICTURE_SIZE, t.SEED + 1)
     validation = [(*pairs[0, index][:2], f"picture_{index}") for index in range(len(pairs))]
     names = [f"sample {index}" for index in range(len(training))]

@@ -141,3 +141,13 @@ def test_crops_see_their_surroundings():
     assert SyntheticPairs(pictures, [Degradation(look, margin=8)], 1, 32, 0)[0, 0][0].shape == (3, 32, 32)
     assert SyntheticPairs(pictures, [Degradation(look, margin=8)], 1, 56, 0)[0, 0][0].shape == (3, 56, 56)
     assert seen == [(48, 48, 3), (64, 64, 3)]
+
+
+@pytest.mark.parametrize("name", ["rain", "motion_blur"])
+def test_what_is_validated_on_is_always_degraded(name):
+    picture = np.full((64, 64, 3), 100, np.uint8)
+    picture[::2, ::3] = 30
+    (degradation,) = degradations(name, (0, 55), untouched=False)
+    for seed in range(40):
+        degraded, target = degradation.apply(np.random.default_rng(seed), picture)
+        assert not np.array_equal(degraded, target)

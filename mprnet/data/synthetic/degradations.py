@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -27,11 +28,13 @@ class Degradation:
     margin: int = 0
 
 
-def degradations(names: str, sigma: tuple[float, float]) -> list[Degradation]:
+def degradations(names: str, sigma: tuple[float, float], untouched: bool = True) -> list[Degradation]:
     """Those of ``NAMES`` that ``names`` lists, separated by commas.
 
     Args:
         sigma: of ``noise``, grey levels; uniform between the two.
+        untouched: let rain and motion blur leave a part of the pictures as they are. Not to validate on: those have no
+            finite PSNR to begin with, and would outweigh all others.
 
     Raises:
         KeyError: an unknown name.
@@ -43,8 +46,8 @@ def degradations(names: str, sigma: tuple[float, float]) -> list[Degradation]:
     known = {
         "noise": Degradation(noise),
         "camera_noise": Degradation(camera_noise),
-        "rain": Degradation(rain),
-        "motion_blur": Degradation(motion_blur, MARGIN),
+        "rain": Degradation(rain if untouched else partial(rain, dry=0.0)),
+        "motion_blur": Degradation(motion_blur if untouched else partial(motion_blur, sharp=0.0), MARGIN),
     }
     return [known[name] for name in split_names(names)]
 

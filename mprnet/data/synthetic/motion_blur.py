@@ -51,17 +51,18 @@ class Motion:
         return np.concatenate([turns, places[:, :, None]], axis=2)
 
 
-def motion_blur(rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A picture taken with a shaken camera, of things that move, or of both; now and then (``SHARP``) as it is.
+def motion_blur(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHARP) -> tuple[np.ndarray, np.ndarray]:
+    """A picture taken with a shaken camera, of things that move, or of both; now and then as it is.
 
     Args:
         clean: (H, W, 3) uint8; what comes from beyond its border is its reflection.
+        sharp: how often it is left as it is, 0 to 1.
 
     Returns:
         The blurred picture, with noise of sigma 0 to 2, and the sharp one: ``clean``, or with the moving things laid
         onto it; same shape, uint8.
     """
-    if rng.random() < SHARP:
+    if rng.random() < sharp:
         return clean, clean
     side = max(clean.shape[:2])
     linear = _LINEAR[clean]

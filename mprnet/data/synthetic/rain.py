@@ -40,16 +40,17 @@ class _Layer:
         )
 
 
-def rain(rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A picture in the rain, or now and then (``DRY``) as it is.
+def rain(rng: np.random.Generator, clean: np.ndarray, dry: float = DRY) -> tuple[np.ndarray, np.ndarray]:
+    """A picture in the rain, or now and then as it is.
 
     Args:
         clean: (H, W, 3) uint8.
+        dry: how often it is left as it is, 0 to 1.
 
     Returns:
         The rainy picture, same shape, uint8, and ``clean``.
     """
-    if rng.random() < DRY:
+    if rng.random() < dry:
         return clean, clean
     heaviness = rng.random()
     scene: np.ndarray = clean / np.float32(255)
