@@ -22,7 +22,7 @@ class _Layer:
     length: float  # of the streaks, pixels
     width: float  # standard deviation across, pixels
     density: float  # streaks per pixel
-    brightness: float  # of the brightest, in [0, 1]
+    brightness: float  # of the brightest; 1 is white
     spread: float  # of directions and lengths within the layer
 
     @classmethod
