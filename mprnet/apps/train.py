@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -17,7 +16,7 @@ from yacs.config import CfgNode
 from mprnet.apps import command
 from mprnet.apps.check import check_training
 from mprnet.data.paired import PairedPictures, WholePairs, located, split_by_scene
-from mprnet.data.synthetic.noise import gaussian_noise
+from mprnet.data.synthetic.degradations import degradations, split_names
 from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
 from mprnet.errors import UserError
 from mprnet.files import locked, make_folder
@@ -163,20 +162,18 @@ def _data(settings: CfgNode, get_training_data: GetTraining, get_validation_data
 def _synthetic_data(settings: CfgNode) -> _Data:
     c, t = settings.SYNTHETIC, settings.TRAINING
     low, high = c.SIGMA
-
-    def noise(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
-        return gaussian_noise(rng, clean, rng.uniform(low, high))
-
-    def validation_noise(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
-        return gaussian_noise(rng, clean, c.VAL_SIGMA)
-
     bank = partial(picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=torch.multiprocessing.cpu_count())
     pictures = bank(seed=t.SEED, count=c.PICTURES)
-    training = SyntheticPairs(pictures, noise, c.SAMPLES_PER_EPOCH, t.TRAIN_PS, t.SEED)
+    degraded = degradations(c.DEGRADATION, (low, high))
+    training = SyntheticPairs(pictures, degraded, c.SAMPLES_PER_EPOCH, t.TRAIN_PS, t.SEED)
     # Other pictures than the training's: another seed.
     unseen = bank(seed=t.SEED + 1, count=c.VAL_PICTURES)
-    pairs = SyntheticPairs(unseen, validation_noise, c.VAL_PICTURES, c.PICTURE_SIZE, t.SEED + 1)
+    degraded = degradations(c.DEGRADATION, (c.VAL_SIGMA, c.VAL_SIGMA), untouched=False)
+    pairs = SyntheticPairs(unseen, degraded, c.VAL_PICTURES, c.PICTURE_SIZE, t.SEED + 1)
     validation = [(*pairs[0, index][:2], f"picture_{index}") for index in range(len(pairs))]
     names = [f"sample {index}" for index in range(len(training))]
-    described = f"generated pictures (dead leaves), Gaussian noise of sigma {low:g} to {high:g}"
+    kinds = c.DEGRADATION.replace("_", " ")
+    described = f"generated pictures (dead leaves), {kinds}"
+    if "noise" in split_names(c.DEGRADATION):
+        described += f"; Gaussian noise of sigma {low:g} to {high:g}"
     return _Data(training, names, validation, described)

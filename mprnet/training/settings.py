@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from mprnet.data.synthetic.degradations import NAMES, split_names
 from mprnet.errors import UserError
 
 
@@ -90,7 +91,8 @@ def defaults() -> CfgNode:
     c.TRAINING.CHECKPOINTING = False  # recompute activations in the backward pass: less memory, a third more time
 
     c.SYNTHETIC = CfgNode()  # generated training pictures (mprnet/data/synthetic), for TRAIN_DIR and VAL_DIR
-    c.SYNTHETIC.DEGRADATION = ""  # noise; empty: none are generated
+    # noise, camera_noise, rain or motion_blur, or several, comma-separated; empty: none are generated
+    c.SYNTHETIC.DEGRADATION = ""
     c.SYNTHETIC.BANK_DIR = "./Datasets/synthetic"
     c.SYNTHETIC.PICTURES = 2000
     c.SYNTHETIC.PICTURE_SIZE = 256
@@ -222,7 +224,10 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TRAINING.MAX_BAD_STEPS": _AT_LEAST_1,
     "TRAINING.COMPILE_BUDGET": (lambda v: 0 <= v <= 1, "from 0 to 1"),
     "TRAINING.PRECISION": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
-    "SYNTHETIC.DEGRADATION": (lambda v: v in ("", "noise"), "noise or empty"),
+    "SYNTHETIC.DEGRADATION": (
+        lambda v: v == "" or set(split_names(v)) <= set(NAMES),
+        f"of {', '.join(NAMES)}, comma-separated, or empty",
+    ),
     "SYNTHETIC.PICTURES": _AT_LEAST_1,
     "SYNTHETIC.PICTURE_SIZE": _AT_LEAST_1,
     "SYNTHETIC.VAL_SIGMA": (lambda v: 0 <= v <= 255, "from 0 to 255"),

@@ -47,7 +47,7 @@ def test_blur_and_noise_are_no_displacement():
 @pytest.fixture
 def folder(tmp_path):
     for index in range(5):
-        clean = dead_leaves(1, index, 64)
+        clean = dead_leaves(9, index, 64)
         noisy = gaussian_noise(np.random.default_rng(index), clean, 25)
         for side, image in (("input", noisy), ("target", clean)):
             (tmp_path / side).mkdir(exist_ok=True)

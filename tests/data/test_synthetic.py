@@ -1,9 +1,13 @@
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
 import numpy as np
 import pytest
 
 from mprnet.data.augment import random_crop, symmetry
 from mprnet.data.synthetic.dead_leaves import dead_leaves
-from mprnet.data.synthetic.noise import gaussian_noise
+from mprnet.data.synthetic.degradations import NAMES, Degradation, degradations
+from mprnet.data.synthetic.noise import gaussian_noise, shot_read_noise
 from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
 
 
@@ -66,7 +70,7 @@ def test_a_bank_is_drawn_once_and_whole(tmp_path):
 
 def test_items_depend_on_seed_epoch_and_index_alone():
     pictures = np.stack([dead_leaves(1, i, 48) for i in range(2)])
-    make = lambda seed: SyntheticPairs(pictures, lambda r, c: gaussian_noise(r, c, 20), 9, 32, seed)  # noqa: E731
+    make = lambda seed: SyntheticPairs(pictures, degradations("noise", (20, 20)), 9, 32, seed)  # noqa: E731
     first, second = make(1), make(1)
     second[3, 5]
     for a, b in zip(first[2, 4][:2], second[2, 4][:2], strict=True):
@@ -78,3 +82,72 @@ def test_items_depend_on_seed_epoch_and_index_alone():
     assert index == 1
     assert (255 * degraded).round().equal(255 * degraded)
     assert 10 < 255 * (degraded - clean).std() < 21
+
+
+def test_shot_and_read_noise_have_the_variance_of_the_model():
+    """Affine in the signal: shot * raw + read; and the mean is the signal."""
+    shot, read = 0.01, 4e-4
+    for raw in (0.0, 0.02, 0.3, 0.9):
+        counted = shot_read_noise(np.random.default_rng(1), np.full((400, 400), raw, np.float32), shot, read)
+        assert counted.mean() == pytest.approx(raw, abs=1e-3)
+        assert counted.var() == pytest.approx(shot * raw + read, rel=0.03)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (8, 8), (33, 20)])
+def test_every_degradation_takes_any_size(name, shape):
+    (degradation,) = degradations(name, (0, 55))
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        clean = rng.integers(0, 256, (*shape, 3), np.uint8)
+        for image in degradation.apply(rng, clean):
+            assert image.shape == clean.shape
+            assert image.dtype == np.uint8
+
+
+def _sample(name: str, key: tuple[int, int]) -> list[np.ndarray]:
+    pictures = np.stack([dead_leaves(1, i, 64) for i in range(2)])
+    pair = SyntheticPairs(pictures, degradations(name, (0, 55)), 9, 32, 5)[key]
+    return [tensor.numpy() for tensor in pair[:2]]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "noise, camera_noise"])
+def test_samples_are_the_same_in_another_process(name):
+    keys = [(1, 2), (7, 0), (7, 8)]
+    with ProcessPoolExecutor(1) as pool:
+        elsewhere = list(pool.map(partial(_sample, name), keys))
+    for key, expected in zip(keys, elsewhere, strict=True):
+        found = _sample(name, key)
+        assert found[0].shape == found[1].shape == (3, 32, 32)
+        assert np.array_equal(found, expected)
+
+
+def test_a_mixture_draws_all_of_its_degradations():
+    marks = [Degradation(lambda rng, clean, mark=mark: (np.full_like(clean, mark), clean)) for mark in (3, 4, 5)]
+    pairs = SyntheticPairs(dead_leaves(1, 0, 32)[None], marks, 60, 32, 0)
+    drawn = [round(255 * pairs[0, i][0].max().item()) for i in range(60)]
+    assert {mark: 10 < drawn.count(mark) < 30 for mark in set(drawn)} == {3: True, 4: True, 5: True}
+
+
+def test_crops_see_their_surroundings():
+    """A margin around the crop goes to the degradation and is cut off after it."""
+    seen = []
+
+    def look(rng, clean):
+        seen.append(clean.shape)
+        return clean, clean
+
+    pictures = np.stack([dead_leaves(1, 0, 64)])
+    assert SyntheticPairs(pictures, [Degradation(look, margin=8)], 1, 32, 0)[0, 0][0].shape == (3, 32, 32)
+    assert SyntheticPairs(pictures, [Degradation(look, margin=8)], 1, 56, 0)[0, 0][0].shape == (3, 56, 56)
+    assert seen == [(48, 48, 3), (64, 64, 3)]
+
+
+@pytest.mark.parametrize("name", ["rain", "motion_blur"])
+def test_what_is_validated_on_is_always_degraded(name):
+    picture = np.full((64, 64, 3), 100, np.uint8)
+    picture[::2, ::3] = 30
+    (degradation,) = degradations(name, (0, 55), untouched=False)
+    for seed in range(40):
+        degraded, target = degradation.apply(np.random.default_rng(seed), picture)
+        assert not np.array_equal(degraded, target)

@@ -2,8 +2,8 @@
 
 After Achddou et al., "Synthetic images as a regularity prior for image restoration neural networks" (SSVM 2021) and
 "Fully synthetic training for image restoration tasks" (2023): sizes by a power law make the pictures' statistics those
-of photographs. Colours, gradients and textures fill the shapes; some pictures have a blurred background, as a lens
-makes it, and thin strokes. Nothing is taken from any photograph.
+of photographs. Colours, gradients and textures fill the shapes, which lie at several depths: what a lens does not focus
+on is blurred, and some edges are soft in themselves (shadows, fur, smoke). Nothing is taken from any photograph.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from mprnet.data.synthetic.palette import Palette
+from mprnet.data.synthetic.strokes import draw_strokes
 from mprnet.data.synthetic.textures import power_law_noise, random_texture
 
 # Pictures are drawn this many times larger and averaged down, which antialiases every edge.
@@ -19,29 +21,24 @@ _TEXTURES = 5
 
 
 @dataclass(frozen=True)
-class _Palette:
-    """The colours of one picture: few, related, mostly dull, as in one scene under one light."""
+class _Look:
+    """What the leaves of one picture have in common."""
 
-    centres: np.ndarray  # (k, 3) in [0, 1]
-    spread: float
+    palette: Palette
+    textures: list[np.ndarray]  # (side, side) float32 each
+    contrast: float  # of the textures
+    textured: float  # part of the leaves that have one
+    soft: float  # part of the leaves whose edges are
 
     @classmethod
-    def random(cls, rng: np.random.Generator) -> "_Palette":
-        count = int(rng.integers(3, 10))
-        light, range_ = rng.beta(2.0, 2.0), rng.uniform(0.1, 1.0)
-        luma = light + range_ * (rng.beta(1.1, 1.1, count) - light)
-        chroma = rng.standard_normal((count, 2)) * rng.gamma(1.2, 0.05) + rng.standard_normal(2) * 0.03
-        return cls(np.clip(_rgb(luma, chroma), 0, 1), spread=rng.uniform(0.01, 0.12))
-
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
-        centre = self.centres[rng.integers(len(self.centres))]
-        return centre + self.spread * (rng.standard_normal() + 0.3 * rng.standard_normal(3))
-
-
-def _rgb(luma: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """Luma (k,) and blue and red differences (k, 2) to RGB (k, 3), ITU-R BT.601."""
-    cb, cr = chroma[:, 0], chroma[:, 1]
-    return np.stack([luma + 1.402 * cr, luma - 0.344 * cb - 0.714 * cr, luma + 1.772 * cb], axis=1)
+    def random(cls, rng: np.random.Generator, side: int) -> "_Look":
+        return cls(
+            palette=Palette.random(rng),
+            textures=[random_texture(rng, side) for _ in range(_TEXTURES)],
+            contrast=rng.gamma(1.5, 0.08),
+            textured=rng.uniform(0.2, 1.0),
+            soft=rng.beta(0.5, 2.0),
+        )
 
 
 def dead_leaves(seed: int, index: int, size: int) -> np.ndarray:
@@ -56,90 +53,100 @@ def dead_leaves(seed: int, index: int, size: int) -> np.ndarray:
     """
     rng = np.random.default_rng([seed, index, size])
     side = size * OVERSAMPLING
-    palette = _Palette.random(rng)
-    textures = [random_texture(rng, side) for _ in range(_TEXTURES)]
-    contrast = rng.gamma(1.5, 0.06)
-    canvas: np.ndarray = np.empty((side, side, 3), np.float32)
-    canvas[:] = palette.draw(rng)
+    look = _Look.random(rng, side)
+    ground = look.palette.draw(rng) + _gradient(rng, side, side, 0.3 / side)[:, :, None]
+    canvas = ground.astype(np.float32)
 
-    _cover(rng, canvas, palette, textures, contrast, coverage=rng.uniform(4.0, 7.0))
-    if rng.random() < 0.35:
+    # A part of the pictures is mostly empty: skies, walls.
+    _cover(rng, canvas, look, coverage=rng.uniform(2.0, 7.0) if rng.random() < 0.85 else rng.uniform(0.3, 1.5))
+    if rng.random() < 0.4:
         canvas = _defocus(rng, canvas)
-        _cover(rng, canvas, palette, textures, contrast, coverage=rng.uniform(0.2, 2.0))
-    if rng.random() < 0.35:
-        _strokes(rng, canvas, palette)
+        _cover(rng, canvas, look, coverage=rng.uniform(0.1, 2.0))
+    if rng.random() < 0.4:
+        draw_strokes(rng, canvas, look.palette)
     if rng.random() < 0.5:
         canvas *= 1 + rng.uniform(0.05, 0.3) * power_law_noise(rng, side, 2.0)[:, :, None]
-    if rng.random() < 0.5:
-        # A lens is never as sharp as a computed edge.
-        canvas = cv2.GaussianBlur(canvas, (0, 0), OVERSAMPLING * rng.uniform(0.2, 0.9))
+    # A lens is never as sharp as a computed edge; some are soft, or wrongly focused.
+    softness = rng.uniform(0.2, 0.45) if rng.random() < 0.65 else rng.uniform(0.45, 1.0)
+    canvas = cv2.GaussianBlur(canvas, (0, 0), OVERSAMPLING * softness)
+    if rng.random() < 0.06:
+        canvas = _defocus(rng, canvas)
     small = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.5:
+        # Cameras sharpen what they take.
+        small += rng.uniform(0.2, 1.0) * (small - cv2.GaussianBlur(small, (0, 0), rng.uniform(0.6, 1.2)))
     return np.rint(255 * np.clip(small, 0, 1)).astype(np.uint8)
 
 
-def _cover(
-    rng: np.random.Generator,
-    canvas: np.ndarray,
-    palette: _Palette,
-    textures: list[np.ndarray],
-    contrast: float,
-    coverage: float,
-) -> None:
+def _cover(rng: np.random.Generator, canvas: np.ndarray, look: _Look, coverage: float) -> None:
     """Drop leaves until their areas add up to ``coverage`` times the canvas; later ones lie on top."""
     side = canvas.shape[0]
-    smallest, largest = 2.0 * 2 ** rng.uniform(0, 4), side * rng.uniform(0.2, 0.6)
+    smallest, largest = 2.0 * 2 ** rng.uniform(0, 4.2), side * rng.uniform(0.3, 0.8)
     roundness = rng.uniform(0, 1)
     area, limit = 0.0, coverage * side * side
     while area < limit:
         # Density r^-3 between the bounds, by inversion of its distribution function.
-        u = rng.random(64)
-        radii = (smallest**-2 + u * (largest**-2 - smallest**-2)) ** -0.5
+        radii = (smallest**-2 + rng.random(64) * (largest**-2 - smallest**-2)) ** -0.5
         # A part of the area is given to large leaves, so that small ones do not hide everything.
         radii[rng.random(64) < 0.1] *= 4
         for radius in np.minimum(radii, largest):
-            _leaf(rng, canvas, palette, textures, contrast, float(radius), roundness)
-        area += float(np.pi * np.sum(np.minimum(radii, largest) ** 2))
+            _leaf(rng, canvas, look, float(radius), roundness)
+            area += float(np.pi * min(radius, largest) ** 2)
+            if area >= limit:
+                return
 
 
-def _leaf(
-    rng: np.random.Generator,
-    canvas: np.ndarray,
-    palette: _Palette,
-    textures: list[np.ndarray],
-    contrast: float,
-    radius: float,
-    roundness: float,
-) -> None:
+def _leaf(rng: np.random.Generator, canvas: np.ndarray, look: _Look, radius: float, roundness: float) -> None:
     side = canvas.shape[0]
     centre = rng.uniform(-0.1 * side, 1.1 * side, 2)
-    outline = np.rint(centre + radius * _outline(rng, roundness)).astype(np.int32)
-    low = np.maximum(outline.min(axis=0), 0)
-    high = np.minimum(outline.max(axis=0) + 1, side)
+    border = np.rint(centre + radius * outline(rng, roundness)).astype(np.int32)
+    softness = radius * 2 ** rng.uniform(-5, -1.5) if rng.random() < look.soft else 0.0
+    reach = int(2 * softness)
+    low = np.maximum(border.min(axis=0) - reach, 0)
+    high = np.minimum(border.max(axis=0) + reach + 1, side)
     if np.any(high <= low):
         return
     width, height = (high - low).tolist()
     mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [outline - low], 1)
+    cv2.fillPoly(mask, [border - low], 255)
     region = canvas[low[1] : high[1], low[0] : high[0]]
-    colour = palette.draw(rng)
+    colour = look.palette.draw(rng)
     if radius < 3 * OVERSAMPLING:
         region[mask.view(bool)] = colour
         return
+    fill = _fill(rng, look, colour, radius, height, width)
+    if softness >= 1:
+        share = cv2.GaussianBlur(mask, (0, 0), softness)[:, :, None] * np.float32(1 / 255)
+        region += share * (fill - region)
+    else:
+        cv2.copyTo(fill, mask, region)
+
+
+def _fill(
+    rng: np.random.Generator, look: _Look, colour: np.ndarray, radius: float, height: int, width: int
+) -> np.ndarray:
+    """A leaf's inside, (height, width, 3) float32: its colour, shaded and textured."""
+    side = look.textures[0].shape[0]
     shade = np.zeros((height, width), np.float32)
     if rng.random() < 0.6:
-        slope = rng.standard_normal(2) * 0.12 / radius
-        shade += (np.arange(height) - height / 2)[:, None] * np.float32(slope[1])
-        shade += (np.arange(width) - width / 2)[None, :] * np.float32(slope[0])
-    if rng.random() < 0.75:
-        texture = textures[rng.integers(len(textures))]
+        shade += _gradient(rng, height, width, 0.12 / radius)
+    if rng.random() < look.textured:
+        texture = look.textures[rng.integers(len(look.textures))]
         y, x = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
-        shade += np.float32(contrast * rng.gamma(1.5, 0.6)) * texture[y : y + height, x : x + width]
+        shade += np.float32(look.contrast * rng.gamma(1.5, 0.6)) * texture[y : y + height, x : x + width]
     tint = 1 + 0.2 * rng.standard_normal(3)
-    fill = (colour + shade[:, :, None] * tint).astype(np.float32)
-    cv2.copyTo(fill, mask, region)
+    return (colour + shade[:, :, None] * tint).astype(np.float32)
 
 
-def _outline(rng: np.random.Generator, roundness: float) -> np.ndarray:
+def _gradient(rng: np.random.Generator, height: int, width: int, slope: float) -> np.ndarray:
+    """A ramp of any direction through 0 in the middle, (height, width) float32."""
+    down, right = (rng.standard_normal(2) * slope).astype(np.float32)
+    return (np.arange(height, dtype=np.float32) - height / 2)[:, None] * down + (
+        np.arange(width, dtype=np.float32) - width / 2
+    ) * right
+
+
+def outline(rng: np.random.Generator, roundness: float) -> np.ndarray:
     """A closed outline around the origin, about radius 1: (points, 2). Smooth blobs, ellipses or polygons."""
     stretch = 2 ** rng.uniform(-1.2, 1.2)
     if rng.random() < roundness:
@@ -164,26 +171,3 @@ def _defocus(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disk = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1)
     return cv2.filter2D(canvas, -1, disk / disk.sum(), borderType=cv2.BORDER_REFLECT)
-
-
-def _strokes(rng: np.random.Generator, canvas: np.ndarray, palette: _Palette) -> None:
-    """Thin lines, curves and rows of letter-like signs on top of everything."""
-    side = canvas.shape[0]
-    for _ in range(int(rng.integers(2, 20))):
-        start = rng.uniform(0, side, 2)
-        if rng.random() < 0.3:
-            paths = _signs(rng) + start
-        else:
-            bend = np.cumsum(rng.standard_normal((24, 2)) * 0.3, axis=0) + rng.standard_normal(2)
-            paths = (start + np.cumsum(bend, axis=0) * rng.uniform(1, 12))[None]
-        ink = np.zeros((side, side), np.uint8)
-        cv2.polylines(ink, list(np.rint(paths).astype(np.int32)), False, 1, int(rng.integers(1, 6)))
-        canvas[ink.view(bool)] = palette.draw(rng)
-
-
-def _signs(rng: np.random.Generator) -> np.ndarray:
-    """A row of made-up letters, each of three short strokes: (strokes, points, 2) from the origin on."""
-    letters, height = int(rng.integers(3, 12)), rng.uniform(8, 40)
-    points = rng.integers(0, 3, (letters, 3, 4, 2)) * np.array([0.3, 0.5]) * height
-    points[..., 0] += np.arange(letters)[:, None, None] * 0.9 * height
-    return points.reshape(letters * 3, 4, 2)

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import signal
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,13 @@ from tqdm import tqdm
 
 from mprnet.data.augment import random_crop, symmetry
 from mprnet.data.synthetic.dead_leaves import dead_leaves
+from mprnet.data.synthetic.degradations import Degradation
 from mprnet.data.tensors import to_tensor
 from mprnet.errors import UserError
 from mprnet.files import write_whole
 
-# (generator, clean uint8 (H, W, 3)) -> degraded uint8 of the same shape.
-Degradation = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 # Goes into the file names of banks: raise it when dead_leaves comes to draw other pictures.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 
 def picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -> np.ndarray:
@@ -55,7 +54,7 @@ def _leave_interrupts_to_the_parent() -> None:
 
 
 class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
-    """Crops of generated pictures and what a degradation makes of them.
+    """Crops of generated pictures and what a degradation makes of them; of several, each sample draws one.
 
     An item is addressed by (epoch, index): which picture, crop, symmetry and degradation it shows is a function of
     (seed, epoch, index) alone, whichever process computes it, so that any run can be repeated and gone on with.
@@ -66,11 +65,13 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
         patch: height and width of the crops, at most the pictures'.
     """
 
-    def __init__(self, pictures: np.ndarray, degrade: Degradation, length: int, patch: int, seed: int) -> None:
+    def __init__(
+        self, pictures: np.ndarray, degradations: Sequence[Degradation], length: int, patch: int, seed: int
+    ) -> None:
         if patch > pictures.shape[1]:
             raise UserError(f"a patch of {patch} does not fit into pictures of {pictures.shape[1]} pixels.")
         self.pictures = pictures
-        self.degrade = degrade
+        self.degradations = degradations
         self.length = length
         self.patch = patch
         self.seed = seed
@@ -79,10 +80,17 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
         return self.length
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
-        """Degraded and clean crop, each (3, patch, patch) float32 in [0, 1], and the index."""
+        """Degraded crop and target, each (3, patch, patch) float32 in [0, 1], and the index."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         picture = self.pictures[rng.integers(len(self.pictures))]
-        rows, columns = random_crop(rng, picture.shape[0], picture.shape[1], self.patch)
+        several = len(self.degradations) > 1
+        degradation = self.degradations[int(rng.integers(len(self.degradations))) if several else 0]
+        # With as much of the surroundings as the picture has.
+        side = min(self.patch + 2 * degradation.margin, picture.shape[0])
+        rows, columns = random_crop(rng, picture.shape[0], picture.shape[1], side)
         clean = symmetry(picture[rows, columns], int(rng.integers(8)))
-        return to_tensor(self.degrade(rng, clean)), to_tensor(clean), index
+        first = (side - self.patch) // 2
+        middle = slice(first, first + self.patch)
+        degraded, target = degradation.apply(rng, np.ascontiguousarray(clean))
+        return to_tensor(degraded[middle, middle]), to_tensor(target[middle, middle]), index

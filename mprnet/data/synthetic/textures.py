@@ -1,5 +1,6 @@
-"""Textures that leaves are filled with: noise with a power-law spectrum, stripes, fine repetition."""
+"""What leaves are filled with: noise with a power-law spectrum, fur, stripes, fine repetition; sharp or soft."""
 
+import cv2
 import numpy as np
 
 
@@ -30,19 +31,42 @@ def stripes(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def repetition(rng: np.random.Generator, size: int) -> np.ndarray:
     """A small random motif repeated on a grid, as in cloth, bricks and foliage; (size, size) float32."""
-    period = int(rng.integers(4, 32))
+    period = int(2 ** rng.uniform(2.6, 5.5))
     motif = power_law_noise(rng, period, rng.uniform(0.5, 2.0))
     tiles = -(-size // period)
     return np.tile(motif, (tiles, tiles))[:size, :size]
 
 
+def fur(rng: np.random.Generator, size: int) -> np.ndarray:
+    """White noise averaged along a slowly turning direction: hairs, wood, grass; (size, size) float32."""
+    angle = rng.uniform(0, 2 * np.pi) + rng.uniform(0.1, 0.8) * power_law_noise(rng, size, 2.0)
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    across, down = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    texture = power_law_noise(rng, size, rng.uniform(0.0, 0.7))
+    # Steps that double make a mean over 2^n places from n sums of two.
+    for doubling in range(int(rng.integers(3, 6))):
+        step = 2.0**doubling
+        there = cv2.remap(texture, x + step * across, y + step * down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        texture = texture + there
+    texture -= cv2.GaussianBlur(texture, (0, 0), 12)
+    return (texture / (texture.std() + 1e-12)).astype(np.float32)
+
+
 def random_texture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """One of the kinds above, (size, size) float32 of standard deviation about 1, range clipped to [-3, 3]."""
-    kind = rng.choice(3, p=[0.6, 0.25, 0.15])
+    """One of the kinds above, (size, size) float32 of standard deviation at most about 1, clipped to [-3, 3].
+
+    A part of them is soft, so that a picture holds detail that never was sharp beside edges that are.
+    """
+    kind = rng.choice(4, p=[0.5, 0.2, 0.15, 0.15])
     if kind == 0:
-        texture = power_law_noise(rng, size, rng.uniform(0.5, 2.0))
+        texture = power_law_noise(rng, size, rng.uniform(0.5, 2.5))
     elif kind == 1:
+        texture = fur(rng, size)
+    elif kind == 2:
         texture = stripes(rng, size)
     else:
         texture = repetition(rng, size)
-    return np.clip(texture, -3, 3)
+    texture = np.clip(texture, -3, 3)
+    if rng.random() < 0.35:
+        texture = cv2.GaussianBlur(texture, (0, 0), 2 ** rng.uniform(-0.5, 3))
+    return texture

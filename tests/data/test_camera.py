@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from mprnet.data.synthetic.camera import Camera, camera_noise, demosaick, jpeg, mosaic
+from mprnet.data.synthetic.dead_leaves import dead_leaves
+
+
+def smooth(size: int = 64) -> np.ndarray:
+    """A linear ramp of light, (size, size, 3) float32."""
+    y, x = np.mgrid[:size, :size] / size
+    return np.stack([0.1 + 0.5 * x, 0.7 - 0.4 * y, 0.2 + 0.3 * x + 0.2 * y], axis=2).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_developing_undoes_undeveloping(seed):
+    """Within a grey level, for every colour: random cameras clip none of them."""
+    camera = Camera.random(np.random.default_rng(seed))
+    levels = np.arange(0, 256, 15)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3).astype(np.uint8)
+    raw = camera.undevelop(colours)
+    assert 0 <= raw.min() <= raw.max() <= 1
+    assert np.abs(camera.develop(raw).astype(int) - colours).max() <= 1
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    assert np.abs(camera.develop(camera.undevelop(greys)).astype(int) - greys).max() <= 1
+
+
+def test_demosaicking_gives_ramps_back():
+    """Malvar's filters are exact on what is linear, but at the border, where reflection bends it."""
+    light = smooth()
+    found = demosaick(mosaic(light))
+    assert np.abs(found - light)[3:-3, 3:-3].max() < 1e-5
+    assert np.abs(found - light).max() < 0.05
+
+
+def test_a_mosaic_is_rggb():
+    image = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    assert np.array_equal(mosaic(image), [[0, 4], [7, 11]])
+
+
+def test_light_beyond_white_is_white_and_below_black_is_black():
+    camera = Camera.random(np.random.default_rng(0))
+    assert (camera.develop(np.full((2, 2, 3), 5, np.float32)) == 255).all()
+    assert (camera.develop(np.full((2, 2, 3), -1, np.float32)) == 0).all()
+
+
+def test_camera_noise_is_stronger_in_shadows_and_correlated():
+    """Unlike white Gaussian noise. Means over many cameras."""
+    dark, light = (np.full((64, 64, 3), level, np.uint8) for level in (40, 230))
+    spread, neighbours = [], []
+    for seed in range(30):
+        noises = []
+        for clean in (dark, light):
+            noisy, target = camera_noise(np.random.default_rng(seed), clean)
+            noises.append(noisy[4:-4, 4:-4].astype(float) - target[4:-4, 4:-4])
+        spread.append([noise.std() for noise in noises])
+        neighbours.append(np.corrcoef(noises[0][:, 1:, 0].ravel(), noises[0][:, :-1, 0].ravel())[0, 1])
+    assert np.mean(spread, axis=0)[0] > 1.2 * np.mean(spread, axis=0)[1]
+    assert np.nanmean(neighbours) > 0.2
+
+
+def test_the_target_holds_no_noise():
+    """A flat picture's target is flat, and about the picture."""
+    clean = np.full((32, 32, 3), (90, 140, 60), np.uint8)
+    for seed in range(10):
+        noisy, target = camera_noise(np.random.default_rng(seed), clean)
+        assert np.abs(target.astype(int) - clean).max() <= 1
+        assert noisy.std(axis=(0, 1)).max() > 0
+
+
+def test_the_target_is_the_picture_within_a_grey_level():
+    clean = dead_leaves(1, 3, 96)
+    target = camera_noise(np.random.default_rng(3), clean)[1]
+    assert np.abs(target.astype(int) - clean).max() <= 1
+
+
+def test_jpeg_leaves_its_traces_and_the_size():
+    clean = dead_leaves(1, 0, 50)
+    off = [np.abs(jpeg(np.random.default_rng(1), clean, q).astype(int) - clean).mean() for q in (70, 98)]
+    assert off[0] > off[1] > 0
+    assert jpeg(np.random.default_rng(1), clean[:31, :17], 90).shape == (31, 17, 3)
