@@ -176,7 +176,7 @@ def figure(rows: list[dict[str, object]], path: Path, machine: str) -> None:
     axes.set_xticks(range(len(places)), [f"{task}\n{size}" for task, size in places], fontsize=8)
     axes.set_ylabel("times as fast as published fp32")
     axes.set_title(machine, fontsize=8)
-    axes.legend(fontsize=7)
+    figure.legend(fontsize=7, loc="outside lower center", ncols=len(names))
     figure.savefig(path, dpi=120)
 
 

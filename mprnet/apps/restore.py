@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from mprnet.apps import command
-from mprnet.apps.running import add_running, choose_weights, load, make_restorer
+from mprnet.apps.running import PATIENCE, add_running, choose_weights, load, make_restorer
 from mprnet.data.photo_writing import FORMATS
 from mprnet.files import make_folder
 from mprnet.inference.distributed import joined_world
@@ -29,7 +29,7 @@ def _restore(project: Path) -> int:
     result_dir: Path = arguments.result_dir or project / "samples" / "output"
     photos, closed = find_photos(source, arguments.recursive, skip=result_dir)
     jobs = plan(photos, source, result_dir, FORMATS[arguments.format], arguments.compare)
-    with joined_world([-1]) as world:
+    with joined_world([-1], PATIENCE) as world:
         restorer = make_restorer(load(weights, project / arguments.task), arguments, world, arguments.stage)
         make_folder(result_dir)
         if world.is_main:
@@ -71,7 +71,9 @@ def _parse(project: Path) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps, ...")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the results; default: png")
     parser.add_argument("--compare", action="store_true", help="write NAME_compare too: input beside result")
-    parser.add_argument("--skip_existing", action="store_true", help="go on: leave out what has a result already")
+    parser.add_argument(
+        "--skip_existing", action="store_true", help="leave out pictures whose result is there and no older"
+    )
     parser.add_argument("--verbose", action="store_true", help="say how long it took, and what share the network had")
     add_running(parser, precision="auto")
     return parser.parse_args()

@@ -1,7 +1,8 @@
 """What all programs that run a network share: which weights, and the options that say how."""
 
 import argparse
-import math
+import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from mprnet.inference.distributed import World
 from mprnet.inference.precision import PRECISIONS
 from mprnet.inference.restorer import Restorer
 from mprnet.inference.tiling import SMALLEST
-from mprnet.model.network import SIZE_MULTIPLE, MPRNet
+from mprnet.model.local_pooling import PATCHES
+from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
+
+# Processes that share a folder meet at its end, and one may have far less to do than another.
+PATIENCE = timedelta(days=7)
 
 
 def add_running(parser: argparse.ArgumentParser, precision: str) -> None:
@@ -55,14 +60,14 @@ def add_running(parser: argparse.ArgumentParser, precision: str) -> None:
 def _tile(text: str) -> int | str:
     if text in ("auto", "none"):
         return text
-    if not text.isdigit() or int(text) < SMALLEST:
+    if not text.isdecimal() or int(text) < SMALLEST:
         raise argparse.ArgumentTypeError(f"takes auto, none or a number from {SMALLEST} on, not {text}")
     return int(text)
 
 
 def _patch(text: str) -> int:
-    if not text.isdigit() or int(text) < SIZE_MULTIPLE:
-        raise argparse.ArgumentTypeError(f"takes a number from {SIZE_MULTIPLE} on, not {text}")
+    if not text.isdecimal() or int(text) not in PATCHES:
+        raise argparse.ArgumentTypeError(f"takes a number from {PATCHES[0]} to {PATCHES[-1]}, not {text}")
     return int(text)
 
 
@@ -71,7 +76,7 @@ def _positive(text: str) -> float:
         number = float(text)
     except ValueError:
         number = 0
-    if not 0 < number < math.inf:
+    if not 0 < number < 2**30:
         raise argparse.ArgumentTypeError(f"takes a number above 0, not {text}")
     return number
 
@@ -80,16 +85,26 @@ def load(weights: Path, task: Path) -> MPRNet:
     """The network of these weights, which knows its training patch: where the file does not say, as the published ones
     do not, the patch is what the task's folder says of those (pretrained_models/published.yml)."""
     model = load_model(weights)
-    published = task / "pretrained_models" / "published.yml"
-    if published.exists():
-        for key, value in yaml.safe_load(published.read_text()).items():
-            model.metadata.setdefault(key, str(value))
+    path = task / "pretrained_models" / "published.yml"
+    if "training_patch" not in model.metadata and path.exists():
+        try:
+            model.metadata["training_patch"] = str(int(yaml.safe_load(path.read_text())["training_patch"]))
+        except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path} does not say training_patch: NUMBER.") from error
     return model
 
 
 def make_restorer(model: MPRNet, a: argparse.Namespace, world: World, stage: int | None) -> Restorer:
-    """As the options of ``add_running``, and ``--device``, say; under torchrun on this process's device."""
-    return Restorer(
+    """As the options of ``add_running``, and ``--device``, say; under torchrun on this process's device.
+
+    Raises:
+        UserError: options that do not go together, and as Restorer.
+    """
+    if world.size > 1 and a.device not in ("auto", world.device.type):
+        raise UserError(f"torchrun gives each process its device, here {world.device}: leave --device {a.device} away.")
+    if a.memory and a.tile != "auto":
+        raise UserError("--memory is what --tile auto has to do with, and does not go with another --tile.")
+    restorer = Restorer(
         model,
         str(world.device) if world.size > 1 else a.device,
         a.precision,
@@ -100,13 +115,16 @@ def make_restorer(model: MPRNet, a: argparse.Namespace, world: World, stage: int
         a.compile,
         int(a.memory * 2**30) if a.memory else None,
     )
+    if isinstance(a.tile, int) and restorer.tile != a.tile and world.is_main:
+        print(f"tiles are of {restorer.tile} pixels: a multiple of 8, and no less than local pooling needs")
+    return restorer
 
 
 def described(a: argparse.Namespace, restorer: Restorer) -> dict[str, Any]:
     """How the network runs, as far as results depend on it."""
     return {
         "precision": restorer.precision,
-        "tile": a.tile,
+        "tile": restorer.tile,
         "local_pooling": restorer.patch,
         "ensemble": a.ensemble,
         "compiled": a.compile,
@@ -125,15 +143,21 @@ def choose_weights(task: Path, named: Path | None) -> Path:
     published = folder / f"model_{task.name.lower()}.pth"
     bundled = folder / f"model_{task.name.lower()}_lite.safetensors"
     if named is not None:
-        print(f"{task.name} with {named}")
+        _say(f"{task.name} with {named}")
         return named
     if published.exists():
-        print(f"{task.name} with the published weights, {published}")
+        _say(f"{task.name} with the published weights, {published}")
         return published
     if bundled.exists():
-        print(f"{task.name} with the bundled lite weights, {bundled} (a small network, not the paper's)")
+        _say(f"{task.name} with the bundled lite weights, {bundled} (a small network, not the paper's)")
         return bundled
     raise UserError(
         f"there are no weights for {task.name}: put the published model_{task.name.lower()}.pth into {folder}, or name "
         "a file with --weights."
     )
+
+
+def _say(line: str) -> None:
+    """Once for all processes of torchrun."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line)

@@ -18,7 +18,7 @@ import torch
 
 from mprnet.apps import command
 from mprnet.apps.check import check_benchmarks
-from mprnet.apps.running import add_running, choose_weights, described, load, make_restorer
+from mprnet.apps.running import PATIENCE, add_running, choose_weights, described, load, make_restorer
 from mprnet.apps.submission import submit
 from mprnet.data.png import write_png
 from mprnet.errors import UserError
@@ -79,7 +79,7 @@ def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> 
     if not chosen:
         _print_tables(protocols, {})
         return 0
-    with joined_world([-1]) as world:
+    with joined_world([-1], PATIENCE) as world:
         restorer, weights = _restorer(network, folder, a, world)
         # A process of torchrun has its share of the cores.
         workers = a.workers if a.workers >= 0 else max(1, (os.cpu_count() or 1) // world.size)

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -13,7 +14,7 @@ from mprnet.errors import UserError
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together; rank 0 alone prints and writes."""
+    """This process among those of a run; rank 0 alone speaks for all."""
 
     rank: int
     size: int
@@ -37,12 +38,13 @@ class World:
             dist.barrier()
 
 
-def join_world(gpus: list[int]) -> World:
+def join_world(gpus: list[int], patience: timedelta | None = None) -> World:
     """The world that torchrun made, or a world of one.
 
     Args:
         gpus: numbers of GPUs from the settings; [-1] for whichever there is. Under torchrun each process takes the GPU
             of its local rank.
+        patience: how long one process waits for another. None: as PyTorch has it, 10 to 30 minutes.
 
     Raises:
         UserError: a GPU that is not there.
@@ -59,7 +61,7 @@ def join_world(gpus: list[int]) -> World:
         if cuda:
             torch.cuda.set_device(device)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if cuda else "gloo")
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
         return World(dist.get_rank(), dist.get_world_size(), device)
     return World(0, 1, _single_device(gpus))
 
@@ -77,13 +79,13 @@ def _single_device(gpus: list[int]) -> torch.device:
 
 
 @contextlib.contextmanager
-def joined_world(gpus: list[int]) -> Iterator[World]:
+def joined_world(gpus: list[int], patience: timedelta | None = None) -> Iterator[World]:
     """``join_world``, and leave it at the end.
 
     Raises:
         UserError: as ``join_world``, and when another process of the world has ended.
     """
-    world = join_world(gpus)
+    world = join_world(gpus, patience)
     try:
         yield world
     except RuntimeError as error:

@@ -126,8 +126,18 @@ def plan(sources: Sequence[Path], root: Path, result_dir: Path, suffix: str, com
 
 
 def left_to_do(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs of which a result is missing. Results are written whole or not at all, so one that is there is done."""
-    return [job for job in jobs if not all(path.exists() for path in (job.result, job.comparison) if path is not None)]
+    """The jobs of which a result is missing, or older than its picture: names of results depend on which pictures there
+    are, so what is older may be another's. Results are written whole or not at all."""
+
+    def done(job: Job, path: Path) -> bool:
+        try:
+            return path.stat().st_mtime_ns >= job.source.stat().st_mtime_ns
+        except OSError:
+            return False
+
+    return [
+        job for job in jobs if not all(done(job, path) for path in (job.result, job.comparison) if path is not None)
+    ]
 
 
 @dataclass

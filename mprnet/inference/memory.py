@@ -1,6 +1,8 @@
 """How much memory an image takes, and how much there is."""
 
+import contextlib
 import copy
+import ctypes
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +13,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from mprnet.model.network import MPRNet
+from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
 # What the process takes beyond its tensors' bytes: blocks handed back that do not fit, and the libraries' own buffers.
 # Measured on the CPU: 1.05 to 1.15.
 _OVERHEAD = 1.25
+# Bands of rows are larger on GPUs than where tensors are counted, and three of them are alive at a time.
+_LARGE_BANDS = 3 * 2**28
 _CGROUP = Path("/sys/fs/cgroup")
 # Where tensors are counted. Twice as large an image has tensors twice as large, but for bands of rows, which are not.
 _SIDE = 1024
@@ -30,11 +34,13 @@ class Need:
     Args:
         model: as it will run: in its precision, with or without local pooling.
         stages: how many stages are run. None: all.
+        device: where.
     """
 
-    def __init__(self, model: MPRNet, stages: int | None) -> None:
+    def __init__(self, model: MPRNet, stages: int | None, device: torch.device) -> None:
         self._model = model
         self._stages = stages
+        self._bands = 0 if device.type == "cpu" else _LARGE_BANDS
         self._per_pixel: float | None = None
 
     def bytes(self, count: int, height: int, width: int) -> int:
@@ -42,7 +48,11 @@ class Need:
         if self._per_pixel is None:
             peak = _peak(self._model, self._stages)
             self._per_pixel = _OVERHEAD * peak / _SIDE**2
-        return int(self._per_pixel * count * height * width)
+        return int(self._per_pixel * count * _padded(height) * _padded(width)) + self._bands
+
+
+def _padded(side: int) -> int:
+    return -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE
 
 
 def _peak(model: MPRNet, stages: int | None) -> int:
@@ -97,6 +107,12 @@ def available(device: torch.device, limit: int | None = None) -> int | None:
         limits = [limit]
     known = [each for each in limits if each is not None]
     return max(0, min(known)) if known else None
+
+
+def trim() -> None:
+    """Let the C library give back what it keeps of memory that is free, where it can."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _system() -> int | None:

@@ -1,5 +1,6 @@
 """A trained network as a function from images to images."""
 
+import operator
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,7 +15,7 @@ from mprnet.errors import UserError
 from mprnet.inference import memory, tiling
 from mprnet.inference.precision import TYPES, choose_precision, prepared
 from mprnet.inference.running import Runner
-from mprnet.model.local_pooling import largest_window, set_local_pooling, training_patch
+from mprnet.model.local_pooling import PATCHES, largest_window, set_local_pooling, training_patch
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
 Image = TypeVar("Image", np.ndarray, Tensor)
@@ -32,18 +33,20 @@ class Restorer:
         model: the network, which stays as it is: what runs is a copy.
         device: ``auto`` takes CUDA, else MPS, else the CPU; or a device as PyTorch names it.
         precision: ``fp32`` (without TF32), ``bf16``, ``fp16``, or ``auto``: bf16 where the machine is faster with it,
-            else fp32. Images whose result in fp16 is not finite are restored again in fp32.
+            else fp32. From the first image on whose result in fp16 is not finite, in fp32.
         stage: whose image to return; the stages after it are not run. None: the last.
-        tile: height and width of tiles; ``auto``: tiles where the image does not fit into the memory, as large as do;
-            ``none``: never.
+        tile: height and width of tiles, more where local pooling needs it; ``auto``: tiles where the image does not fit
+            into the memory, as large as do; ``none``: never.
         local_pooling: pool over windows around each pixel as the network did in training, not over the whole image
             (mprnet/model/local_pooling.py). True takes the training patch that the weights name; a number is the patch.
         ensemble: the mean over the image's eight symmetries, for eight times the time.
         compiled: by torch.compile, which takes minutes for every size of images, and then is faster.
         limit: bytes that the process may take in all, for ``tile`` ``auto``. None: what is free.
 
+    One at a time: on a GPU, several threads must not share a Restorer.
+
     Raises:
-        UserError: a device that is not there, an unknown precision, stage or size of tiles.
+        UserError: a device that is not there, an unknown precision, stage, size of tiles or training patch.
     """
 
     def __init__(
@@ -63,19 +66,17 @@ class Restorer:
             raise UserError(f"these weights have the stages 1 to {last}, but no stage {stage}.")
         if model.config["in_c"] != 3:
             raise UserError(f"these weights are for images of {model.config['in_c']} channels; Restorer takes RGB.")
-        if tile not in ("auto", "none") and (isinstance(tile, str) or tile < tiling.SMALLEST):
-            raise UserError(f"a tile is auto, none or at least {tiling.SMALLEST} pixels, not {tile}.")
         self.device = choose_device(device)
         self.stage = stage
         self.stages = last
         self.ensemble = ensemble
         self.limit = limit
         self.on_tile: Callable[[int, int], None] | None = None  # called with how many tiles of how many are done
-        self._tile = tile
+        self.tile = _checked_tile(tile)
+        self._most: int | None = None  # the largest tile after memory has run out
+        self._chosen: dict[tuple[int, int, int], int] = {}  # tiles for images of (count, height, width)
         self._source = model
-        self.patch = (
-            None if local_pooling is False else training_patch(model) if local_pooling is True else local_pooling
-        )
+        self.patch = _checked_patch(local_pooling, model)
         self._compiled = compiled
         self._prepare(choose_precision(precision, self.device, model.config["n_feat"]))
 
@@ -85,9 +86,11 @@ class Restorer:
         set_local_pooling(model, self.patch)
         self._smallest = tiling.SMALLEST
         if self.patch is not None:
-            # A tile narrower than a window would pool over less than the whole image does.
+            # In the middle of a tile, at least, a whole window is there to pool over.
             self._smallest = tiling.allowed(largest_window(model) + tiling.overlap(1024) + SIZE_MULTIPLE)
-        self._need = memory.Need(model, self.stage)
+        if not isinstance(self.tile, str):
+            self.tile = max(self.tile, self._smallest)
+        self._need = memory.Need(model, self.stage, self.device)
         self._run = Runner(model, self.device, self.stage, self._compiled)
 
     def __call__(self, image: Image) -> Image:
@@ -100,17 +103,11 @@ class Restorer:
             Of the same kind and shape, float32 (a tensor on the device of ``image``), clipped to [0, 1].
 
         Raises:
-            ValueError: another shape or type, or values outside [0, 1].
+            ValueError: another shape or type, or values outside [0, 1] by more than 0.001.
             UserError: the device has not the memory for it, or the result is not finite.
         """
         if isinstance(image, Tensor):
             return self._restore(_checked(image))[0].to(image.device)
-        if not isinstance(image, np.ndarray):
-            raise ValueError(f"an image is a NumPy array or a batch a tensor, not a {type(image).__name__}.")
-        if image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"an image is an array of shape (H, W, 3), not {image.shape}.")
-        if not np.issubdtype(image.dtype, np.floating):
-            raise ValueError(f"an image holds floats in [0, 1], not {image.dtype}: divide by its peak, 255 for 8 bits.")
         return to_array(self._restore(_checked(_to_batch(image)))[0][0])
 
     def every_stage(self, image: np.ndarray) -> list[np.ndarray]:
@@ -123,68 +120,94 @@ class Restorer:
 
     def _restore(self, batch: Tensor, every: bool = False) -> list[Tensor]:
         """The last stage's image, or every stage's, the last one first."""
-        batch = batch.float()
-        if not self.ensemble:
-            images = self._fit(batch, every)
-        else:
-            images = []
-            for flip, turns in _SYMMETRIES:
-                seen = torch.rot90(batch.flip(3) if flip else batch, turns, (2, 3))
-                for number, restored in enumerate(self._fit(seen, every)):
-                    restored = torch.rot90(restored, -turns, (2, 3))
-                    restored = (restored.flip(3) if flip else restored) / len(_SYMMETRIES)
-                    if number == len(images):
-                        images.append(restored)
-                    else:
-                        images[number] = images[number] + restored
+        try:
+            images = self._symmetries(batch.float(), every)
+        except _OverflowError:
+            if self.precision != "fp16":
+                raise UserError(
+                    "the network's result is not finite: these weights are broken or not meant for it."
+                ) from None
+            tqdm.write("the numbers outgrow fp16; going on in fp32", file=sys.stderr)
+            self._chosen.clear()
+            self._prepare("fp32")
+            return self._restore(batch, every)
         return [restored.clamp_(0, 1) for restored in images]
+
+    def _symmetries(self, batch: Tensor, every: bool) -> list[Tensor]:
+        if not self.ensemble:
+            return self._fit(batch, every)
+        images: list[Tensor] = []
+        for flip, turns in _SYMMETRIES:
+            seen = torch.rot90(batch.flip(3) if flip else batch, turns, (2, 3))
+            for number, restored in enumerate(self._fit(seen, every)):
+                restored = torch.rot90(restored, -turns, (2, 3))
+                restored = (restored.flip(3) if flip else restored) / len(_SYMMETRIES)
+                if number == len(images):
+                    images.append(restored)
+                else:
+                    images[number] += restored
+        return images
 
     def _fit(self, batch: Tensor, every: bool) -> list[Tensor]:
         """Restore in tiles that fit, the whole image being the largest; in half of them where they turn out not to."""
         height, width = batch.shape[2:]
-        size = self._tile_size(len(batch), height, width)
+        size = self._tile_size(len(batch), height, width, every)
         while True:
-            whole = size is None or size >= max(height, width)
+            whole = size >= max(height, width)
             try:
-                return self._pass(batch, every) if whole else self._in_tiles(batch, size or 0, every)
+                return self._pass(batch, every) if whole else self._in_tiles(batch, size, every)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Outside of the handler, as the exception holds the tensors of the pass that failed.
             if self.device.type == "cuda":
+                self._run.forget()
                 torch.cuda.empty_cache()
-            smaller = tiling.allowed((max(height, width) if whole else size or 0) // 2)
-            if self._tile == "none" or smaller < self._smallest or smaller == size:
+            smaller = tiling.allowed((max(height, width) if whole else size) // 2)
+            if self.tile == "none" or smaller < self._smallest or smaller == size:
                 raise UserError(
                     f"there is not enough memory on {self.device} for {width}x{height} pixels"
-                    + (" without tiles." if self._tile == "none" else f" in tiles of {size}.")
+                    + (" without tiles." if self.tile == "none" else f" in tiles of {size}.")
                 )
-            size = self._tile = smaller
+            size = self._most = smaller
             tqdm.write(f"out of memory; going on in tiles of {size} pixels", file=sys.stderr)
 
-    def _tile_size(self, count: int, height: int, width: int) -> int | None:
-        """The side of tiles, None for no tiles."""
-        if self._tile == "none":
-            return None
-        if isinstance(self._tile, int):
-            return max(self._smallest, tiling.allowed(self._tile))
-        free = memory.available(self.device, self.limit)
-        if free is None:
-            return None
-        usable = int(_SHARE * free)
-        if self._need.bytes(count, height, width) <= usable:
-            return None
+    def _tile_size(self, count: int, height: int, width: int, every: bool) -> int:
+        """The side of tiles; for no tiles, as much as the image's longer side at least."""
+        longest = max(height, width)
+        if not isinstance(self.tile, str):
+            return min(self.tile, self._most or self.tile)
+        size = longest if self.tile == "none" else self._fitting(count, height, width, every)
+        return min(size, self._most or size)
+
+    def _fitting(self, count: int, height: int, width: int, every: bool) -> int:
+        """What fits into the memory there is."""
+        images = 0
         if self.device.type == "cpu":
-            usable -= batch_bytes(count, height, width)  # the result's; tiles are made out of the image as it is
-        side = int((max(0, usable) / self._need.bytes(count, 1000, 1000)) ** 0.5 * 1000)
-        if side < self._smallest:
-            images = batch_bytes(count, height, width) if self.device.type == "cpu" else 0
-            need = (self._need.bytes(count, self._smallest, self._smallest) + images) / _SHARE
+            # Results, the next picture and the last one, and an ensemble's turned image and sum.
+            images = ((self.stages if every else 1) + 1 + 2 * self.ensemble) * count * 3 * 4 * height * width
+        free = memory.available(self.device, self.limit)
+        if free is None or self._need.bytes(count, height, width) <= _SHARE * free - images:
+            return max(height, width)
+        memory.trim()
+        free = memory.available(self.device, self.limit) or 0
+        usable = int(_SHARE * free) - images
+        if self._need.bytes(count, height, width) <= usable:
+            return max(height, width)
+        side = tiling.allowed(int((max(0, usable) / self._need.bytes(count, 1000, 1000)) ** 0.5 * 1000))
+        least = self._need.bytes(count, min(self._smallest, height), min(self._smallest, width))
+        if usable < least:
+            short = _amount((least - usable) / _SHARE)
+            allowed = f" of the {_amount(self.limit)} allowed" if self.limit else ""
             raise UserError(
-                f"{width}x{height} pixels need at least {need / 2**30:.1f} GiB, in tiles of {self._smallest}, and "
-                f"{free / 2**30:.1f} GiB are free on {self.device}."
+                f"{_amount(free)} are free on {self.device}{allowed}, and {width}x{height} pixels need {short} more, "
+                f"even in tiles of {self._smallest}."
             )
-        return tiling.allowed(side)
+        # Images of one size get tiles of one size, though the free memory is never quite the same.
+        chosen = self._chosen.get((count, height, width), 0)
+        if not side <= chosen <= 1.1 * side:
+            self._chosen[count, height, width] = chosen = max(side, self._smallest)
+        return chosen
 
     def _in_tiles(self, batch: Tensor, size: int, every: bool) -> list[Tensor]:
         height, width = batch.shape[2:]
@@ -207,17 +230,37 @@ class Restorer:
         images = self._run(padded, cuts)
         images = images if every else images[:1]
         if not all(torch.isfinite(image).all() for image in images):
-            if self.precision == "fp16":
-                tqdm.write("the numbers outgrow fp16; going on in fp32", file=sys.stderr)
-                self._prepare("fp32")
-                return self._pass(batch, every, cuts)
-            raise UserError("the network's result is not finite: these weights are broken or not meant for it.")
+            raise _OverflowError
         return [image[:, :, :height, :width] for image in images]
 
 
-def batch_bytes(count: int, height: int, width: int) -> int:
-    """Of images in fp32."""
-    return count * 3 * 4 * height * width
+class _OverflowError(Exception):
+    """A result is not finite."""
+
+
+def _amount(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def _checked_tile(tile: int | str) -> int | str:
+    if isinstance(tile, str) and tile in ("auto", "none"):
+        return tile
+    size = operator.index(tile) if hasattr(tile, "__index__") else 0
+    if size < tiling.SMALLEST:
+        raise UserError(f"a tile is auto, none or at least {tiling.SMALLEST} pixels, not {tile}.")
+    return tiling.allowed(size)
+
+
+def _checked_patch(local_pooling: bool | int, model: MPRNet) -> int | None:
+    if isinstance(local_pooling, bool):
+        return training_patch(model) if local_pooling else None
+    patch = operator.index(local_pooling) if hasattr(local_pooling, "__index__") else 0
+    if patch not in PATCHES:
+        raise UserError(
+            f"local_pooling is True, False or a training patch of {PATCHES[0]} to {PATCHES[-1]} pixels, not "
+            f"{local_pooling}."
+        )
+    return patch
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -228,6 +271,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _to_batch(image: np.ndarray) -> Tensor:
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"an image is a NumPy array or a batch a tensor, not a {type(image).__name__}.")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image is an array of shape (H, W, 3), not {image.shape}.")
+    if not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"an image holds floats in [0, 1], not {image.dtype}: divide by its peak, 255 for 8 bits.")
     array = np.ascontiguousarray(image, dtype=np.float32)
     return torch.from_numpy(array if array.flags.writeable else array.copy()).permute(2, 0, 1)[None]
 

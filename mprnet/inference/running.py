@@ -34,10 +34,19 @@ class Runner:
     def __call__(self, batch: Tensor, cuts: tuple[bool, bool]) -> list[Tensor]:
         """(N, 3, H, W) float32 on the device, in [0, 1], to the stages' images, the last stage first, float32; ``cuts``
         as in MPRNet.forward."""
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            images = self._run(batch, cuts)
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                images = self._run(batch, cuts)
+        finally:
+            torch.set_float32_matmul_precision(precision)
         # Outside of inference mode, so that what comes out is an ordinary tensor.
         return [image.float().clone() for image in images]
+
+    def forget(self) -> None:
+        """Give back the memory of recordings."""
+        self._recordings.clear()
 
     def _run(self, batch: Tensor, cuts: tuple[bool, bool]) -> list[Tensor]:
         if self._compiled is not None:

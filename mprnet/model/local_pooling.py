@@ -18,6 +18,8 @@ from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 _WINDOW, _PATCH = 384, 256
 # Which training patch to assume where a file of weights does not say: the paper's.
 DEFAULT_PATCH = 256
+# Training patches that there may be.
+PATCHES = range(SIZE_MULTIPLE, 2**14 + 1)
 
 
 def set_local_pooling(model: MPRNet, patch: int | None) -> None:
@@ -27,7 +29,7 @@ def set_local_pooling(model: MPRNet, patch: int | None) -> None:
         patch: height and width in pixels of the patches that the network was trained on, at least 8.
 
     Raises:
-        ValueError: ``patch`` is too small.
+        ValueError: ``patch`` is too small or too large.
     """
     attentions = [module for module in model.modules() if isinstance(module, ChannelAttention)]
     windows = [None] * len(attentions) if patch is None else _windows(model, patch)
@@ -44,13 +46,13 @@ def largest_window(model: MPRNet) -> int:
 def training_patch(model: MPRNet) -> int:
     """The training patch that the file of weights names, else the paper's."""
     stated = model.metadata.get("training_patch", "")
-    return int(stated) if stated.isdigit() and int(stated) >= SIZE_MULTIPLE else DEFAULT_PATCH
+    return int(stated) if stated.isdecimal() and int(stated) in PATCHES else DEFAULT_PATCH
 
 
 def _windows(model: MPRNet, patch: int) -> list[tuple[int, int] | None]:
     """Each channel attention's window: the height and width of its features for one training patch, scaled."""
-    if patch < SIZE_MULTIPLE:
-        raise ValueError(f"training patches have at least {SIZE_MULTIPLE} pixels, not {patch}.")
+    if patch not in PATCHES:
+        raise ValueError(f"training patches have {PATCHES[0]} to {PATCHES[-1]} pixels, not {patch}.")
     side = patch // SIZE_MULTIPLE * SIZE_MULTIPLE
     shapes = copy.deepcopy(model).to("meta")
 

@@ -14,7 +14,7 @@ from conftest import ROOT
 from PIL import Image
 
 from apps import odd_files
-from mprnet import MPRNet, Restorer, save_weights
+from mprnet import MPRNet, Restorer, UserError, save_weights
 from mprnet.apps.running import choose_weights, load
 from mprnet.inference.folder import plan, restore_all
 from mprnet.model.local_pooling import training_patch
@@ -260,6 +260,27 @@ def test_an_interrupted_folder_goes_on(identity, tmp_path):
     assert all(path.stat().st_mtime_ns == time for path, time in made.items())
 
 
+def test_a_result_that_is_older_than_its_picture_is_another_ones(identity, tmp_path):
+    """a.jpg alone makes a.png; once there is an a.png, that name is its result's."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(odd_files.right()["profile.jpg"][0])
+    command = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
+    demo(*command)
+    write_png(tmp_path / "in" / "a.png", 77, 5)
+    run = demo(*command, "--skip_existing")
+    assert "2 of 2 pictures restored" in run.stdout
+    assert (cv2.imread(str(tmp_path / "out" / "a.png")) == 77).all()
+
+
+@pytest.mark.parametrize("content", ["", "- 1", "a: [b", "training_patch: some"])
+def test_a_broken_statement_on_published_weights_is_a_sentence(tiny, tmp_path, content):
+    save_weights(tiny, tmp_path / "silent.pth")
+    (tmp_path / "pretrained_models").mkdir()
+    (tmp_path / "pretrained_models" / "published.yml").write_text(content)
+    with pytest.raises(UserError, match=r"published\.yml does not say training_patch: NUMBER"):
+        load(tmp_path / "silent.pth", tmp_path)
+
+
 def test_a_missing_comparison_is_made_up_for(identity, tmp_path):
     write_png(tmp_path / "in" / "a.png")
     command = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
@@ -341,9 +362,12 @@ def test_the_training_patch_of_published_weights_is_the_tasks(tiny, tmp_path):
         (["--tile", "9"], "takes auto, none or a number from 64 on, not 9"),
         (["--tile", "some"], "not some"),
         (["--memory", "nan"], "takes a number above 0, not nan"),
-        (["--training_patch", "0"], "takes a number from 8 on, not 0"),
+        (["--memory", "1e305"], "takes a number above 0, not 1e305"),
+        (["--memory", "2", "--tile", "64"], "--memory is what --tile auto has to do with"),
+        (["--training_patch", "0"], "takes a number from 8 to 16384, not 0"),
+        (["--training_patch", "1000000000000"], "takes a number from 8 to 16384, not 1000000000000"),
         (["--precision", "fp8"], "invalid choice"),
-        (["--memory", "0.001"], "GiB are free on cpu"),
+        (["--memory", "0.001"], "0 MiB are free on cpu of the 1 MiB allowed, and 40x40 pixels need"),
     ],
 )
 def test_wrong_ways_to_run_get_a_sentence(identity, tmp_path, option, sentence):

@@ -21,15 +21,15 @@ def test_what_is_reckoned_is_what_a_pass_takes(stages, patch):
     image = torch.rand(2, 3, 320, 256).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), memory._Count() as count:
         model(image, stages=stages)
-    reckoned = memory.Need(model, stages).bytes(2, 320, 256) / memory._OVERHEAD
+    reckoned = memory.Need(model, stages, CPU).bytes(2, 320, 256) / memory._OVERHEAD
     assert reckoned == pytest.approx(count.peak, rel=0.15)
 
 
 def test_a_pass_takes_less_memory_in_half_precision_and_in_fewer_stages():
     model = MPRNet(32, 4, 4, num_cab=1).eval()
-    needs = [memory.Need(model, stages).bytes(1, 1024, 1024) for stages in (1, 2, 3)]
+    needs = [memory.Need(model, stages, CPU).bytes(1, 1024, 1024) for stages in (1, 2, 3)]
     assert needs == sorted(needs)
-    assert memory.Need(model.bfloat16(), None).bytes(1, 1024, 1024) < 0.6 * needs[-1]
+    assert memory.Need(model.bfloat16(), None, CPU).bytes(1, 1024, 1024) < 0.6 * needs[-1]
 
 
 def test_free_memory_is_what_the_tightest_limit_leaves(monkeypatch):

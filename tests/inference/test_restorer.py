@@ -151,9 +151,22 @@ def test_padding_of_short_sides_goes_back_and_forth():
 def test_unfit_images_get_a_sentence(tiny, image, sentence):
     with pytest.raises(ValueError, match=sentence):
         Restorer(tiny, "cpu")(image)
+    if isinstance(image, np.ndarray):
+        with pytest.raises(ValueError, match=sentence):
+            Restorer(tiny, "cpu").every_stage(image)
 
 
-@pytest.mark.parametrize("option", [dict(device="abacus"), dict(precision="fp3"), dict(stage=4)])
+@pytest.mark.parametrize(
+    "option",
+    [
+        dict(device="abacus"),
+        dict(precision="fp3"),
+        dict(stage=4),
+        dict(local_pooling=7),
+        dict(local_pooling="x"),
+        dict(local_pooling=8.5),
+    ],
+)
 def test_unknown_options_get_a_sentence(tiny, option):
     with pytest.raises(UserError):
         Restorer(tiny, **option)

@@ -109,5 +109,5 @@ def test_the_training_patch_is_what_the_weights_say(tiny):
     assert training_patch(tiny) == 256
     tiny.metadata["training_patch"] = "80"
     assert training_patch(tiny) == 80
-    with pytest.raises(ValueError, match="at least 8 pixels, not 7"):
+    with pytest.raises(ValueError, match="8 to 16384 pixels, not 7"):
         set_local_pooling(tiny, 7)
