@@ -22,6 +22,8 @@ Image = TypeVar("Image", np.ndarray, Tensor)
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 # Of what is free, a pass is given so much: other programs live too.
 _SHARE = 0.85
+# And beside it, on the CPU, files are read and written, for which decoders and encoders take their own.
+_FILES = 2**27
 # The eight symmetries of the square: a flip or none, and quarter turns.
 _SYMMETRIES = [(flip, turns) for flip in (False, True) for turns in range(4)]
 
@@ -185,7 +187,7 @@ class Restorer:
         images = 0
         if self.device.type == "cpu":
             # Results, the next picture and the last one, and an ensemble's turned image and sum.
-            images = ((self.stages if every else 1) + 1 + 2 * self.ensemble) * count * 3 * 4 * height * width
+            images = _FILES + ((self.stages if every else 1) + 1 + 2 * self.ensemble) * count * 3 * 4 * height * width
         free = memory.available(self.device, self.limit)
         if free is None or self._need.bytes(count, height, width) <= _SHARE * free - images:
             return max(height, width)

@@ -115,6 +115,7 @@ def test_other_errors_are_not_taken_for_it(tiny):
 def test_tiles_are_as_large_as_memory_allows(tiny, monkeypatch):
     image = np.zeros((400, 600, 3), np.float32)
     images = 2 * 600 * 400 * 12  # the result and a picture beside it
+    monkeypatch.setattr("mprnet.inference.restorer._FILES", 0)
     for free in (10**9, 100 * 10**6, 30 * 10**6):
         restorer = Restorer(tiny, "cpu")
         allocator = Allocator(restorer, 10**9)
