@@ -1,4 +1,4 @@
-"""Which number format to compute in, and a network made ready for it."""
+"""Which device and number format to compute in, and a network made ready for them."""
 
 import copy
 import time
@@ -15,8 +15,29 @@ from mprnet.inference.winograd import WinogradConv2d
 Module = TypeVar("Module", bound=nn.Module)
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = ("auto", *TYPES)
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
 # How much faster than fp32 a format has to be to be worth its rounding.
 _WORTH = 1.2
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` or a device as PyTorch names it.
+
+    Raises:
+        UserError: unknown, or not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type not in _DEVICES or (device.type == "cpu" and device.index):
+            raise RuntimeError
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise UserError(f"there is no device {name} here; choose auto, cpu, cuda or mps.") from error
+    return device
 
 
 def choose_precision(name: str, device: torch.device, channels: int) -> str:

@@ -12,18 +12,15 @@ from tqdm import tqdm
 
 from mprnet.data.tensors import to_array
 from mprnet.errors import UserError
-from mprnet.inference import memory, tiling
-from mprnet.inference.precision import TYPES, choose_precision, prepared
+from mprnet.inference import tiling
+from mprnet.inference.budget import Budget, checked_tile, is_out_of_memory
+from mprnet.inference.images import checked, pad_to_multiple, to_batch
+from mprnet.inference.precision import TYPES, choose_device, choose_precision, prepared
 from mprnet.inference.running import Runner
 from mprnet.model.local_pooling import PATCHES, largest_window, set_local_pooling, training_patch
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
 Image = TypeVar("Image", np.ndarray, Tensor)
-_DEVICES = ("cpu", "cuda", "mps", "xpu")
-# Of what is free, a pass is given so much: other programs live too.
-_SHARE = 0.85
-# And beside it, on the CPU, files are read and written, for which decoders and encoders take their own.
-_FILES = 2**27
 # The eight symmetries of the square: a flip or none, and quarter turns.
 _SYMMETRIES = [(flip, turns) for flip in (False, True) for turns in range(4)]
 
@@ -72,11 +69,9 @@ class Restorer:
         self.stage = stage
         self.stages = last
         self.ensemble = ensemble
-        self.limit = limit
         self.on_tile: Callable[[int, int], None] | None = None  # called with how many tiles of how many are done
-        self.tile = _checked_tile(tile)
-        self._most: int | None = None  # the largest tile after memory has run out
-        self._chosen: dict[tuple[int, int, int], int] = {}  # tiles for images of (count, height, width)
+        self._tile = checked_tile(tile)
+        self._limit = limit
         self._source = model
         self.patch = _checked_patch(local_pooling, model)
         self._compiled = compiled
@@ -86,13 +81,10 @@ class Restorer:
         self.precision = precision
         model = prepared(self._source, self.device, TYPES[precision], winograd=not self._compiled)
         set_local_pooling(model, self.patch)
-        self._smallest = tiling.SMALLEST
-        if self.patch is not None:
-            # In the middle of a tile, at least, a whole window is there to pool over.
-            self._smallest = tiling.allowed(largest_window(model) + tiling.overlap(1024) + SIZE_MULTIPLE)
-        if not isinstance(self.tile, str):
-            self.tile = max(self.tile, self._smallest)
-        self._need = memory.Need(model, self.stage, self.device)
+        # In the middle of a tile, at least, a whole window is there to pool over.
+        window = largest_window(model)
+        smallest = tiling.allowed(window + tiling.overlap(1024) + SIZE_MULTIPLE) if window else tiling.SMALLEST
+        self._budget = Budget(model, self.stage, self.device, self._tile, smallest, self._limit)
         self._run = Runner(model, self.device, self.stage, self._compiled)
 
     def __call__(self, image: Image) -> Image:
@@ -109,12 +101,17 @@ class Restorer:
             UserError: the device has not the memory for it, or the result is not finite.
         """
         if isinstance(image, Tensor):
-            return self._restore(_checked(image))[0].to(image.device)
-        return to_array(self._restore(_checked(_to_batch(image)))[0][0])
+            return self._restore(checked(image))[0].to(image.device)
+        return to_array(self._restore(to_batch(image))[0][0])
 
     def every_stage(self, image: np.ndarray) -> list[np.ndarray]:
         """The images of all computed stages, the first stage first, in one pass; else as ``__call__`` of an array."""
-        return [to_array(restored[0]) for restored in reversed(self._restore(_checked(_to_batch(image)), every=True))]
+        return [to_array(restored[0]) for restored in reversed(self._restore(to_batch(image), every=True))]
+
+    @property
+    def tile(self) -> int | str:
+        """``auto``, ``none``, or the side of tiles as they are."""
+        return self._budget.tile
 
     def batch_size(self, height: int, width: int) -> int:
         """How many images of this size are best restored at a time: small ones leave a GPU idle."""
@@ -130,7 +127,6 @@ class Restorer:
                     "the network's result is not finite: these weights are broken or not meant for it."
                 ) from None
             tqdm.write("the numbers outgrow fp16; going on in fp32", file=sys.stderr)
-            self._chosen.clear()
             self._prepare("fp32")
             return self._restore(batch, every)
         return [restored.clamp_(0, 1) for restored in images]
@@ -153,11 +149,14 @@ class Restorer:
     def _fit(self, batch: Tensor, every: bool) -> list[Tensor]:
         """Restore in tiles that fit, the whole image being the largest; in half of them where they turn out not to."""
         height, width = batch.shape[2:]
-        size = self._tile_size(len(batch), height, width, every)
+        # Results, the next picture or the last one, an ensemble's turned image and sum.
+        copies = (self.stages if every else 1) + 1 + 2 * self.ensemble
+        size = self._budget.side(len(batch), height, width, copies)
         while True:
-            whole = size >= max(height, width)
             try:
-                return self._pass(batch, every) if whole else self._in_tiles(batch, size, every)
+                if size >= max(height, width):
+                    return self._pass(batch, every)
+                return self._in_tiles(batch, size, every)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -165,57 +164,14 @@ class Restorer:
             if self.device.type == "cuda":
                 self._run.forget()
                 torch.cuda.empty_cache()
-            smaller = tiling.allowed((max(height, width) if whole else size) // 2)
-            if self.tile == "none" or smaller < self._smallest or smaller == size:
-                raise UserError(
-                    f"there is not enough memory on {self.device} for {width}x{height} pixels"
-                    + (" without tiles." if self.tile == "none" else f" in tiles of {size}.")
-                )
-            size = self._most = smaller
+            size = self._budget.halve(size, height, width)
             tqdm.write(f"out of memory; going on in tiles of {size} pixels", file=sys.stderr)
-
-    def _tile_size(self, count: int, height: int, width: int, every: bool) -> int:
-        """The side of tiles; for no tiles, as much as the image's longer side at least."""
-        longest = max(height, width)
-        if not isinstance(self.tile, str):
-            return min(self.tile, self._most or self.tile)
-        size = longest if self.tile == "none" else self._fitting(count, height, width, every)
-        return min(size, self._most or size)
-
-    def _fitting(self, count: int, height: int, width: int, every: bool) -> int:
-        """What fits into the memory there is."""
-        images = 0
-        if self.device.type == "cpu":
-            # Results, the next picture and the last one, and an ensemble's turned image and sum.
-            images = _FILES + ((self.stages if every else 1) + 1 + 2 * self.ensemble) * count * 3 * 4 * height * width
-        free = memory.available(self.device, self.limit)
-        if free is None or self._need.bytes(count, height, width) <= _SHARE * free - images:
-            return max(height, width)
-        memory.trim()
-        free = memory.available(self.device, self.limit) or 0
-        usable = int(_SHARE * free) - images
-        if self._need.bytes(count, height, width) <= usable:
-            return max(height, width)
-        side = tiling.allowed(int((max(0, usable) / self._need.bytes(count, 1000, 1000)) ** 0.5 * 1000))
-        least = self._need.bytes(count, min(self._smallest, height), min(self._smallest, width))
-        if usable < least:
-            short = _amount((least - usable) / _SHARE)
-            allowed = f" of the {_amount(self.limit)} allowed" if self.limit else ""
-            raise UserError(
-                f"{_amount(free)} are free on {self.device}{allowed}, and {width}x{height} pixels need {short} more, "
-                f"even in tiles of {self._smallest}."
-            )
-        # Images of one size get tiles of one size, though the free memory is never quite the same.
-        chosen = self._chosen.get((count, height, width), 0)
-        if not side <= chosen <= 1.1 * side:
-            self._chosen[count, height, width] = chosen = max(side, self._smallest)
-        return chosen
 
     def _in_tiles(self, batch: Tensor, size: int, every: bool) -> list[Tensor]:
         height, width = batch.shape[2:]
         results: list[Tensor] = []
-        total = tiling.count(height, width, size, self._smallest)
-        for number, tile in enumerate(tiling.tiles(height, width, size, self._smallest), start=1):
+        total = tiling.count(height, width, size, self._budget.smallest)
+        for number, tile in enumerate(tiling.tiles(height, width, size, self._budget.smallest), start=1):
             images = self._pass(tile.of(batch), every, (tile.rows.cut, tile.columns.cut))
             if not results:
                 results = [torch.zeros_like(batch, memory_format=torch.channels_last) for _ in images]
@@ -240,19 +196,6 @@ class _OverflowError(Exception):
     """A result is not finite."""
 
 
-def _amount(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
-
-
-def _checked_tile(tile: int | str) -> int | str:
-    if isinstance(tile, str) and tile in ("auto", "none"):
-        return tile
-    size = operator.index(tile) if hasattr(tile, "__index__") else 0
-    if size < tiling.SMALLEST:
-        raise UserError(f"a tile is auto, none or at least {tiling.SMALLEST} pixels, not {tile}.")
-    return tiling.allowed(size)
-
-
 def _checked_patch(local_pooling: bool | int, model: MPRNet) -> int | None:
     if isinstance(local_pooling, bool):
         return training_patch(model) if local_pooling else None
@@ -263,67 +206,3 @@ def _checked_patch(local_pooling: bool | int, model: MPRNet) -> int | None:
             f"{local_pooling}."
         )
     return patch
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device's or the system's memory is what ``error`` is about."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in str(error) for words in ("not enough memory", "out of memory", "can't allocate memory")
-    )
-
-
-def _to_batch(image: np.ndarray) -> Tensor:
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f"an image is a NumPy array or a batch a tensor, not a {type(image).__name__}.")
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"an image is an array of shape (H, W, 3), not {image.shape}.")
-    if not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"an image holds floats in [0, 1], not {image.dtype}: divide by its peak, 255 for 8 bits.")
-    array = np.ascontiguousarray(image, dtype=np.float32)
-    return torch.from_numpy(array if array.flags.writeable else array.copy()).permute(2, 0, 1)[None]
-
-
-def pad_to_multiple(batch: Tensor, multiple: int) -> Tensor:
-    """Pad height and width at the bottom and right to multiples of ``multiple`` by reflection.
-
-    (N, C, H, W), H and W at least 1. Where a side is too short for one reflection, it is reflected back and forth.
-    """
-    for dim in (2, 3):
-        size = batch.shape[dim]
-        target = -(-size // multiple) * multiple
-        if target != size:
-            period = max(1, 2 * (size - 1))
-            position = torch.arange(target, device=batch.device) % period
-            batch = batch.index_select(dim, torch.minimum(position, period - position).clamp(max=size - 1))
-    return batch
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` or a device as PyTorch names it.
-
-    Raises:
-        UserError: unknown, or not on this machine.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        if device.type not in _DEVICES or (device.type == "cpu" and device.index):
-            raise RuntimeError
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        raise UserError(f"there is no device {name} here; choose auto, cpu, cuda or mps.") from error
-    return device
-
-
-def _checked(batch: Tensor) -> Tensor:
-    if batch.ndim != 4 or batch.shape[1] != 3 or 0 in batch.shape:
-        raise ValueError(f"a batch of images has the shape (N, 3, H, W), none of them 0, not {tuple(batch.shape)}.")
-    if not batch.is_floating_point():
-        raise ValueError(f"images hold floats in [0, 1], not {batch.dtype}: divide by their peak, 255 for 8 bits.")
-    low, high = batch.aminmax()
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # also if there are NaN
-        raise ValueError(f"images hold values in [0, 1], not from {float(low):g} to {float(high):g}.")
-    return batch

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from mprnet.data.png import write_png
 from mprnet.errors import UserError
 from mprnet.inference.distributed import World
-from mprnet.inference.restorer import pad_to_multiple
+from mprnet.inference.images import pad_to_multiple
 from mprnet.metrics import psnr
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from mprnet import Restorer, UserError
-from mprnet.inference.restorer import pad_to_multiple
+from mprnet.inference.images import pad_to_multiple
 
 SIZES = [(1, 1), (1, 50), (2, 3), (7, 9), (8, 8), (17, 33), (40, 24)]
 

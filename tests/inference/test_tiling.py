@@ -115,17 +115,17 @@ def test_other_errors_are_not_taken_for_it(tiny):
 def test_tiles_are_as_large_as_memory_allows(tiny, monkeypatch):
     image = np.zeros((400, 600, 3), np.float32)
     images = 2 * 600 * 400 * 12  # the result and a picture beside it
-    monkeypatch.setattr("mprnet.inference.restorer._FILES", 0)
+    monkeypatch.setattr("mprnet.inference.budget._FILES", 0)
     for free in (10**9, 100 * 10**6, 30 * 10**6):
         restorer = Restorer(tiny, "cpu")
         allocator = Allocator(restorer, 10**9)
         monkeypatch.setattr("mprnet.inference.memory.available", lambda device, limit, free=free: free)
         restorer(image)
         side = max(allocator.sizes)
-        need = restorer._need.bytes(1, side, side if side < 600 else 400)
+        need = restorer._budget.need.bytes(1, side, side if side < 600 else 400)
         assert need <= 0.85 * free - images
         if side < 600:
-            assert restorer._need.bytes(1, side + 16, side + 16) > 0.85 * free - images
+            assert restorer._budget.need.bytes(1, side + 16, side + 16) > 0.85 * free - images
         # A little less is free the next time: the tiles stay as they are.
         monkeypatch.setattr("mprnet.inference.memory.available", lambda device, limit, free=free: 0.97 * free)
         allocator.sizes.clear()
