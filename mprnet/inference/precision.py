@@ -18,6 +18,7 @@ PRECISIONS = ("auto", *TYPES)
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 # How much faster than fp32 a format has to be to be worth its rounding.
 _WORTH = 1.2
+_RUNS = 20
 
 
 def choose_device(name: str) -> torch.device:
@@ -68,21 +69,24 @@ def choose_precision(name: str, device: torch.device, channels: int) -> str:
 def _fastest_on_cpu(channels: int) -> str:
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "fp32"
-    fp32, bf16 = (_seconds(channels, TYPES[name]) for name in ("fp32", "bf16"))
-    return "bf16" if _WORTH * bf16 < fp32 else "fp32"
+    times = _seconds(channels)
+    return "bf16" if _WORTH * times[torch.bfloat16] < times[torch.float32] else "fp32"
 
 
 @torch.inference_mode()
-def _seconds(channels: int, dtype: torch.dtype) -> float:
-    """Of one convolution, the shortest of a few runs: what disturbs a measurement only ever makes it longer."""
-    layer = prepared(nn.Conv2d(channels, channels, 3, padding=1, bias=False), torch.device("cpu"), dtype)
-    x = torch.rand(1, channels, 96, 96, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        layer(x)
-        times.append(time.perf_counter() - start)
-    return min(times)
+def _seconds(channels: int) -> dict[torch.dtype, float]:
+    """Of a convolution, the shortest of many runs, in turns: what disturbs one makes it longer, never shorter."""
+    cpu = torch.device("cpu")
+    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    image = torch.rand(1, channels, 96, 96).contiguous(memory_format=torch.channels_last)
+    runs = {dtype: (prepared(layer, cpu, dtype), image.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
+    times = dict.fromkeys(runs, float("inf"))
+    for _ in range(_RUNS):
+        for dtype, (network, given) in runs.items():
+            start = time.perf_counter()
+            network(given)
+            times[dtype] = min(times[dtype], time.perf_counter() - start)
+    return times
 
 
 def prepared(module: Module, device: torch.device, dtype: torch.dtype, winograd: bool = True) -> Module:

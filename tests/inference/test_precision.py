@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(("fp32", "bf16", "chosen"), [(2.0, 1.0, "bf16"), (1.1, 1.0, "fp32"), (1.0, 2.0, "fp32")])
 def test_auto_takes_what_the_processor_is_faster_with(monkeypatch, fp32, bf16, chosen):
     times = {torch.float32: fp32, torch.bfloat16: bf16}
-    monkeypatch.setattr(precision, "_seconds", lambda channels, dtype: times[dtype])
+    monkeypatch.setattr(precision, "_seconds", lambda channels: times)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     precision._fastest_on_cpu.cache_clear()
     try:
