@@ -23,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mprnet import MPRNet
 from mprnet.inference.distributed import World
+from mprnet.training.keys import defaults
 from mprnet.training.losses import restoration_loss
-from mprnet.training.settings import defaults
 from mprnet.training.step import Stepper
 
 # Constructor arguments of the paper's three networks.

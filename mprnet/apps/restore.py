@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from mprnet.apps import command
-from mprnet.apps.running import PATIENCE, add_running, choose_weights, load, make_restorer
+from mprnet.apps.options import PATIENCE, add_running, choose_weights, load, make_restorer
 from mprnet.data.photo_writing import FORMATS
 from mprnet.files import make_folder
 from mprnet.inference.distributed import joined_world
-from mprnet.inference.folder import find_photos, left_to_do, plan, restore_all
+from mprnet.inference.folder import restore_all
+from mprnet.inference.jobs import find_photos, left_to_do, plan
 
 
 def main(project: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mprnet.apps.running import described
+from mprnet.apps.options import described
 from mprnet.data.formats import dnd
 from mprnet.data.png import write_png
 from mprnet.errors import UserError

@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import os
-import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -12,33 +11,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 
 from mprnet.apps import command
 from mprnet.apps.check import check_benchmarks
-from mprnet.apps.running import PATIENCE, add_running, choose_weights, described, load, make_restorer
+from mprnet.apps.options import PATIENCE, choose_weights, described, load, make_restorer
+from mprnet.apps.scores import print_notes, print_scores, print_tables, versions, write_page
+from mprnet.apps.sets import OWN, choose, parse
 from mprnet.apps.submission import submit
-from mprnet.data.png import write_png
 from mprnet.errors import UserError
-from mprnet.evaluation.benchmark import Plan, Record, Restore, eight_bit, evaluate, write_results
+from mprnet.evaluation.benchmark import Plan, Record, Restore, evaluate, write_results
 from mprnet.evaluation.protocols import Benchmark, Protocols, load_protocols
-from mprnet.evaluation.report import Row, Summary, average, comparison, page, paper_rows, paper_table, ranked, summarise
+from mprnet.evaluation.report import Row, Summary, paper_rows, summarise
 from mprnet.evaluation.scoring import MEASURES, Scorers
 from mprnet.evaluation.sources import BlockSource, PairSource, Sample, Source, read_8bit, results_by_target
 from mprnet.files import locked, make_folder
 from mprnet.inference.distributed import World, joined_world
 from mprnet.inference.restorer import Restorer
 from mprnet.model.network import MPRNet
-
-_OWN = "pairs"  # the name that --pairs go by
-_EXCLUSIVE = (
-    ("stage", "stagewise"),
-    ("pairs", "dataset"),
-    ("pairs", "check"),
-    *(("score_only", other) for other in ("weights", "stage", "stagewise")),
-)
 
 
 @dataclass(frozen=True)
@@ -70,14 +60,14 @@ def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> 
         if missing:
             raise UserError(f"{folder / 'benchmarks.yml'} lacks {missing[0]}.")
         protocols = replace(protocols, benchmarks={name: protocols.benchmarks[name] for name in only})
-    a = _parse(folder, protocols)
+    a = parse(folder, protocols)
     if a.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = a.gpus
-    chosen = _choose(protocols, a, folder)
+    chosen = choose(protocols, a, folder)
     if a.check:
         return check_benchmarks({b: b.locate(a.input_dir) for b in chosen}, a.input_dir)
     if not chosen:
-        _print_tables(protocols, {})
+        print_tables(protocols, {})
         return 0
     with joined_world([-1], PATIENCE) as world:
         restorer, weights = _restorer(network, folder, a, world)
@@ -111,29 +101,8 @@ def _score_all(run: _Run, chosen: Sequence[Benchmark], protocols: Protocols) -> 
     if run.world.is_main:
         for problem in problems:
             print(f"error: {problem}", file=sys.stderr)
-        _print(run, rows, ours, protocols)
+        print_scores(rows, ours, protocols, run.arguments, run.weights["described"])
     return int(bool(problems))
-
-
-def _print(run: _Run, rows: list[Row], ours: Mapping[str, Summary], protocols: Protocols) -> None:
-    # Another stage's images are not what the paper's tables are about.
-    final = run.arguments.stage in (None, 3)
-    scores = {name: (s.psnr, s.ssim) for name, s in ours.items() if s.psnr is not None and s.ssim is not None}
-    if rows:
-        for table in protocols.tables:
-            if table.average and all(column in scores for column in table.columns):
-                psnr, ssim = average([scores[column] for column in table.columns]) or (None, None)
-                images, identical = (sum(getattr(ours[c], n) for c in table.columns) for n in ("images", "identical"))
-                paper = table.rows["MPRNet"][-1] if final and "MPRNet" in table.rows else None
-                rows.append(("average", Summary(psnr, ssim, images, images, identical), paper))
-        print(comparison(rows))
-        print(f"{run.weights['described']}; look into {run.arguments.result_dir}")
-    if run.arguments.table:
-        _print_tables(protocols, scores if final else {})
-
-
-def _print_tables(protocols: Protocols, ours: Mapping[str, tuple[float, float]]) -> None:
-    print("\n\n".join(paper_table(table, ours) for table in protocols.tables))
 
 
 def _score_set(run: _Run, benchmark: Benchmark) -> tuple[dict[int, Summary], list[str]]:
@@ -170,29 +139,20 @@ def _report(
     summaries = {stage: summarise(records, stage, of) for stage in stages}
     if run.world.is_main:
         described = {f"stage {stage}": asdict(summary) for stage, summary in summaries.items()}
-        write_results(plan, records, {"versions": _versions(), **described})
-        _write_page(source, numbers, records, plan, max(stages))
+        write_results(plan, records, {"versions": versions(), **described})
+        write_page(source, numbers, records, plan, max(stages))
     problems = [record["problem"] for record in records if "problem" in record]
     problems += [f"{path}: has no partner." for path in source.orphans]
     problems += [
         f"{source.names[n]}: there is no result of this name in {run.arguments.score_only}." for n in sorted(lacking)
     ]
     if run.world.is_main:
-        _print_notes(records)
+        print_notes(records)
     return summaries, problems
 
 
-def _print_notes(records: Sequence[Record]) -> None:
-    notes: dict[str, list[str]] = {}
-    for record in records:
-        for note in record.get("notes", []):
-            notes.setdefault(note, []).append(record["name"])
-    for note, names in notes.items():
-        print(f"note: {note}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
-
-
 def _source(benchmark: Benchmark, a: argparse.Namespace) -> Source:
-    if benchmark.name == _OWN:
+    if benchmark.name == OWN:
         return PairSource(*a.pairs)
     place = benchmark.locate(a.input_dir)
     if place is None:
@@ -235,21 +195,6 @@ def _run_network(restorer: Restorer, every: bool, number: int, sample: Sample) -
     return {restorer.stage or restorer.stages: restorer(degraded)}
 
 
-def _write_page(source: Source, numbers: Sequence[int], records: Sequence[Record], plan: Plan, stage: int) -> None:
-    rows = []
-    for which, place in ranked(records, stage):
-        sample = source.read(numbers[place])
-        result = plan.restore(numbers[place], sample)[stage]
-        psnr, ssim = records[place]["scores"][str(stage)]
-        shown = "identical" if psnr is None else f"{psnr:.2f} dB"
-        title = f"{which}: {records[place]['name']}, {shown}, SSIM {ssim:.4f}"
-        rows.append((title, [sample.degraded, eight_bit(result), eight_bit(sample.target)]))
-    path = plan.folder / "page.png"
-    path.unlink(missing_ok=True)
-    if rows:
-        write_png(path, page(rows))
-
-
 def _restorer(
     network: Callable[..., MPRNet], folder: Path, a: argparse.Namespace, world: World
 ) -> tuple[Restorer | None, dict[str, str]]:
@@ -268,61 +213,3 @@ def _restorer(
     if model.config != network().config:
         line += f": {parameters / 1e6:.2f} M parameters, not an MPRNet of the paper"
     return restorer, {"described": line, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def _choose(protocols: Protocols, a: argparse.Namespace, folder: Path) -> list[Benchmark]:
-    if a.pairs:
-        return [Benchmark(_OWN, "pairs", (), 0, a.measure or protocols.measure, None, "")]
-    if a.dataset:
-        return [protocols.benchmarks[name] for name in a.dataset]
-    there = [b for b in protocols.benchmarks.values() if b.locate(a.input_dir) is not None]
-    if not there and not a.check and not a.table:
-        lines = "".join(f"\n  {b.name}: {b.expected(a.input_dir)}" for b in protocols.benchmarks.values())
-        raise UserError(
-            f"there is none of the data sets; {folder / 'Datasets/README.md'} says where to get them:{lines}"
-        )
-    return list(protocols.benchmarks.values()) if a.check else there
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }
-
-
-def _parse(folder: Path, protocols: Protocols) -> argparse.Namespace:
-    names = list(protocols.benchmarks)
-    parser = argparse.ArgumentParser(description="Restore and score benchmarks, beside the paper's figures.")
-    parser.add_argument(
-        "--dataset", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}; default: all"
-    )
-    parser.add_argument("--input_dir", type=Path, default=folder / "Datasets", help="where the data sets are")
-    parser.add_argument("--result_dir", type=Path, default=folder / "results", help="where scores and pictures go")
-    parser.add_argument("--weights", type=Path, help="default: the published ones if they are there, else the bundled")
-    parser.add_argument("--stage", type=int, choices=(1, 2, 3), help="score this stage's images; default: the last's")
-    parser.add_argument("--stagewise", action="store_true", help="score all stages in one pass, as in Table 7")
-    parser.add_argument("--score_only", type=Path, metavar="DIR", help="score the pictures in DIR or DIR/NAME instead")
-    parser.add_argument("--pairs", type=Path, nargs=2, metavar=("INPUT", "TARGET"), help="score your own two folders")
-    parser.add_argument("--measure", choices=MEASURES, help=f"for --pairs; default: {protocols.measure}")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N images of each set alone")
-    parser.add_argument("--save_images", action="store_true", help="keep the results as 8-bit PNG")
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps, ...")
-    parser.add_argument("--gpus", help="numbers of the GPUs that may be seen, as CUDA_VISIBLE_DEVICES")
-    parser.add_argument("--workers", type=int, default=-1, help="processes that score; default: one per core")
-    parser.add_argument("--table", action="store_true", help="print the paper's tables, and ours in them")
-    parser.add_argument(
-        "--check", action="store_true", help="read the data sets, say what is wrong with them, and stop"
-    )
-    add_running(parser, precision="fp32")
-    a = parser.parse_args()
-    if a.limit is not None and a.limit < 1:
-        parser.error("--limit takes at least 1")
-    for one, other in _EXCLUSIVE:
-        if getattr(a, one) not in (None, False) and getattr(a, other) not in (None, False):
-            parser.error(f"--{one} and --{other} do not go together")
-    if a.measure and not a.pairs:
-        parser.error("--measure is for --pairs: the benchmarks have theirs in benchmarks.yml")
-    return a

@@ -13,13 +13,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from mprnet.model.bands import band_bytes
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
 # What the process takes beyond its tensors' bytes: blocks handed back that do not fit, and the libraries' own buffers.
 # Measured on the CPU: 1.05 to 1.15.
 _OVERHEAD = 1.25
-# Bands of rows are larger on GPUs than where tensors are counted, and three of them are alive at a time.
-_LARGE_BANDS = 3 * 2**28
 _CGROUP = Path("/sys/fs/cgroup")
 # Where tensors are counted. Twice as large an image has tensors twice as large, but for bands of rows, which are not.
 _SIDE = 1024
@@ -40,7 +39,8 @@ class Need:
     def __init__(self, model: MPRNet, stages: int | None, device: torch.device) -> None:
         self._model = model
         self._stages = stages
-        self._bands = 0 if device.type == "cpu" else _LARGE_BANDS
+        # Bands of rows are larger on GPUs than where tensors are counted, and three of them are alive at a time.
+        self._bands = 3 * (band_bytes(device) - band_bytes(torch.device("meta")))
         self._per_pixel: float | None = None
 
     def bytes(self, count: int, height: int, width: int) -> int:

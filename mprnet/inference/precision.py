@@ -77,7 +77,7 @@ def _fastest_on_cpu(channels: int) -> str:
 def _seconds(channels: int) -> dict[torch.dtype, float]:
     """Of a convolution, the shortest of many runs, in turns: what disturbs one makes it longer, never shorter."""
     cpu = torch.device("cpu")
-    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    layer = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
     image = torch.rand(1, channels, 96, 96).contiguous(memory_format=torch.channels_last)
     runs = {dtype: (prepared(layer, cpu, dtype), image.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
     times = dict.fromkeys(runs, float("inf"))
@@ -90,7 +90,7 @@ def _seconds(channels: int) -> dict[torch.dtype, float]:
 
 
 def prepared(module: Module, device: torch.device, dtype: torch.dtype, winograd: bool = True) -> Module:
-    """A copy on ``device`` that computes in ``dtype`` in the fastest way there; ``module`` stays as it is.
+    """A copy on ``device`` whose layers compute in ``dtype`` in the fastest way there; ``module`` stays as it is.
 
     Images stay in fp32 whatever ``dtype`` is: MPRNet converts them where it begins to compute features.
     Without ``winograd``, convolutions stay as torch.compile knows them.
@@ -99,8 +99,6 @@ def prepared(module: Module, device: torch.device, dtype: torch.dtype, winograd:
     module = module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type != "cpu" or dtype != torch.float32 or not winograd:
         return module
-    if WinogradConv2d.serves(module):
-        return WinogradConv2d(module)  # type: ignore[return-value, arg-type]
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if WinogradConv2d.serves(child):

@@ -16,7 +16,7 @@ from mprnet.inference import tiling
 from mprnet.inference.budget import Budget, checked_tile, is_out_of_memory
 from mprnet.inference.images import checked, pad_to_multiple, to_batch
 from mprnet.inference.precision import TYPES, choose_device, choose_precision, prepared
-from mprnet.inference.running import Runner
+from mprnet.inference.runner import Runner
 from mprnet.model.local_pooling import PATCHES, largest_window, set_local_pooling, training_patch
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
@@ -168,17 +168,16 @@ class Restorer:
             tqdm.write(f"out of memory; going on in tiles of {size} pixels", file=sys.stderr)
 
     def _in_tiles(self, batch: Tensor, size: int, every: bool) -> list[Tensor]:
-        height, width = batch.shape[2:]
         results: list[Tensor] = []
-        total = tiling.count(height, width, size, self._budget.smallest)
-        for number, tile in enumerate(tiling.tiles(height, width, size, self._budget.smallest), start=1):
+        tiles = tiling.tiles(batch.shape[2], batch.shape[3], size, self._budget.smallest)
+        for number, tile in enumerate(tiles, start=1):
             images = self._pass(tile.of(batch), every, (tile.rows.cut, tile.columns.cut))
             if not results:
                 results = [torch.zeros_like(batch, memory_format=torch.channels_last) for _ in images]
             for restored, result in zip(images, results, strict=True):
                 tile.add(restored, result)
             if self.on_tile is not None:
-                self.on_tile(number, total)
+                self.on_tile(number, len(tiles))
         return results
 
     def _pass(self, batch: Tensor, every: bool, cuts: tuple[bool, bool] = (True, True)) -> list[Tensor]:

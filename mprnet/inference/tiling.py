@@ -5,7 +5,6 @@ are computed as they are in the whole image, a tile either has the image's midli
 or is not cut at all.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -95,13 +94,7 @@ class Tile:
         self.of(result).add_((restored * share.to(restored.device)).to(result.device))
 
 
-def tiles(height: int, width: int, size: int, least: int = SMALLEST) -> Iterator[Tile]:
+def tiles(height: int, width: int, size: int, least: int = SMALLEST) -> list[Tile]:
     """Tiles that cover an image; see ``spans``."""
-    for rows in spans(height, size, least):
-        for columns in spans(width, size, least):
-            yield Tile(rows, columns)
-
-
-def count(height: int, width: int, size: int, least: int = SMALLEST) -> int:
-    """How many tiles there are."""
-    return len(spans(height, size, least)) * len(spans(width, size, least))
+    columns = spans(width, size, least)
+    return [Tile(row, column) for row in spans(height, size, least) for column in columns]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mprnet.model.layers import Blocks, ChannelAttentionBlock, SupervisedAttentionModule, by_rows, conv
+from mprnet.model.bands import by_rows
+from mprnet.model.layers import Blocks, ChannelAttentionBlock, SupervisedAttentionModule, conv
 from mprnet.model.stages import Decoder, Encoder, OriginalResolutionSubnetwork, Pyramid
 
 # Height and width are halved once by the patches and twice by the encoders.
@@ -174,7 +175,10 @@ class MPRNet(nn.Module):
         if not handed_on:
             return shallow
         concat = getattr(self, f"concat{n - 1}{n}")
-        joined = lambda *both: concat(torch.cat(both, dim=1))  # noqa: E731
+
+        def joined(*both: Tensor) -> Tensor:
+            return concat(torch.cat(both, dim=1))
+
         return by_rows(joined, [shallow, handed_on.pop()], self.config["kernel_size"] // 2)
 
     def _subnetwork(

@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from mprnet.model.layers import Blocks, ChannelAttentionBlock, Downsample, Upsample, add, add_convolved, conv, double
+from mprnet.model.bands import add, add_convolved
+from mprnet.model.layers import Blocks, ChannelAttentionBlock, Downsample, Upsample, conv, double
 
 Pyramid: TypeAlias = list[Tensor]
 # Makes a channel attention block for so many channels; everything else about blocks is the same in a whole network.

@@ -23,7 +23,8 @@ from mprnet.training.order import StepOrder
 from mprnet.training.schedule import make_schedule
 from mprnet.training.state import LATEST, load_latest, save_checkpoint, save_latest
 from mprnet.training.step import Stepper
-from mprnet.training.validation import validate
+from mprnet.training.tally import Tally
+from mprnet.training.validation import is_validated, validate, validations_within
 
 
 class Stopped(Exception):  # noqa: N818  # a wish granted, not an error
@@ -67,10 +68,9 @@ class Trainer:
         self.schedule = make_schedule(self.stepper.optimizer, optim, self.epochs)
         self.done = 0  # whole epochs
         self.steps_done = 0  # in the epoch after those
-        self.totals = {"loss": 0.0, "samples": 0.0, "skipped": 0.0}  # of that epoch
+        self.tally = Tally()  # of that epoch
         self.best = float("-inf")
         self.journal = Journal(folder, world.is_main)
-        self.bad_in_a_row = 0
         self.saved_at = time.monotonic()
         self.signal: int | None = None
 
@@ -102,7 +102,7 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> None:
         self.order.epoch, self.order.start = epoch, self.steps_done
-        between = self._validations_within(epoch)
+        between = validations_within(self.settings.TRAINING, epoch, self.order.steps)
         self.stepper.model.train()
         self._validate_within(between)  # where a run may have been cut off
         bar = tqdm(
@@ -118,34 +118,24 @@ class Trainer:
             share = self.order.share(self.steps_done)
             seed = [self.settings.TRAINING.SEED, epoch, self.steps_done, self.world.rank]
             result = self.stepper.update(degraded, target, share, seed)
-            self._count(result.loss, share[0], result.finite)
+            self.tally.add(result.loss, share[0], result.finite)
+            if self.tally.bad_in_a_row >= self.settings.TRAINING.MAX_BAD_STEPS:
+                raise self._not_finite()
             self.steps_done += 1
-            bar.set_postfix(self._postfix())
+            bar.set_postfix(self.tally.shown())
             self._validate_within(between)
             self._save_in_between()
 
-    def _count(self, loss: float, samples: int, finite: bool) -> None:
-        if finite:
-            self.totals["loss"] += loss
-            self.totals["samples"] += samples
-            self.bad_in_a_row = 0
-            return
-        self.totals["skipped"] += 1
-        self.bad_in_a_row += 1
-        if self.bad_in_a_row < self.settings.TRAINING.MAX_BAD_STEPS:
-            return
+    def _not_finite(self) -> UserError:
+        """What to say of too many bad steps; the last batch is listed in a file."""
         path = self.folder / "not_finite.txt"
         if self.world.is_main:
             batch = self.order.together(self.steps_done)
             write_whole(path, "".join(f"{self.names[index]}\n" for index in batch).encode(errors="replace"))
-        raise UserError(
-            f"the loss or its gradient was not finite in {self.bad_in_a_row} steps in a row (the last batch is listed "
-            f"in {path}): lower OPTIM.LR_INITIAL, set OPTIM.GRAD_CLIP, or train with TRAINING.PRECISION fp32."
+        return UserError(
+            f"the loss or its gradient was not finite in {self.tally.bad_in_a_row} steps in a row (the last batch is "
+            f"listed in {path}): lower OPTIM.LR_INITIAL, set OPTIM.GRAD_CLIP, or train with TRAINING.PRECISION fp32."
         )
-
-    def _postfix(self) -> dict[str, str]:
-        shown = {"loss": f"{self.totals['loss'] / max(1, self.totals['samples']):.5f}"}
-        return shown | ({"skipped": f"{self.totals['skipped']:.0f}"} if self.totals["skipped"] else {})
 
     def _save_in_between(self) -> None:
         """Save the state if it is time or a signal asked to stop; all processes decide alike."""
@@ -158,17 +148,6 @@ class Trainer:
                 f"stopped after {self.done} epochs and {self.steps_done} steps; TRAINING.RESUME True goes on."
             )
 
-    def _is_validated(self, epoch: int) -> bool:
-        t = self.settings.TRAINING
-        if t.VAL_EPOCHS:
-            return epoch in t.VAL_EPOCHS or 0 < t.VAL_ALL_FROM <= epoch
-        return epoch % t.VAL_AFTER_EVERY == 0
-
-    def _validations_within(self, epoch: int) -> set[int]:
-        """After which steps of an epoch, but not its last, to validate."""
-        times = self.settings.TRAINING.VAL_TIMES if self._is_validated(epoch) else 1
-        return {round(part * self.order.steps / times) for part in range(1, times)} - {0, self.order.steps}
-
     def _validate_within(self, steps: set[int]) -> None:
         history = self.journal.history
         if self.steps_done in steps and not (history and history[-1]["step"] == self._steps):
@@ -178,7 +157,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         epoch = self.done + 1
-        self._report(validated=epoch == self.epochs or self._is_validated(epoch))
+        self._report(validated=epoch == self.epochs or is_validated(self.settings.TRAINING, epoch))
         self._save_latest()
 
     def _report(self, validated: bool) -> None:
@@ -187,14 +166,13 @@ class Trainer:
         At an epoch's end, begin the next one. The latest checkpoint is left to the caller, who writes it last: a run
         that is cut off before does all this again.
         """
-        loss, samples = self.world.sum(self.totals["loss"], self.totals["samples"])
         is_whole = self.steps_done == self.order.steps
         row: dict[str, Any] = {
             "epoch": self.done + 1 if is_whole else round(self.done + self.steps_done / self.order.steps, 3),
             "step": self._steps,
             "lr": self.stepper.optimizer.param_groups[0]["lr"],
-            "loss": loss / max(1.0, samples),
-            "skipped_steps": int(self.totals["skipped"]),
+            "loss": self.tally.mean(self.world),
+            "skipped_steps": int(self.tally.skipped),
         }
         improved = False
         if validated:
@@ -210,7 +188,7 @@ class Trainer:
             self.done += 1
             self.schedule.step()
             self.steps_done = 0
-            self.totals = dict.fromkeys(self.totals, 0.0)
+            self.tally.begin()
         self.journal.add(row)
         if self.world.is_main and validated:
             content = self._content()
@@ -227,19 +205,14 @@ class Trainer:
             "trained": self.stepper.model.state_dict() if self.stepper.average is not None else None,
             "steps_done": self.steps_done,
             "cut": self._cut,
-            "totals": self.totals,
+            "totals": self.tally.state(),
             "best_psnr": self.best,
             "history": self.journal.history,
             "metadata": {**self.metadata, "epoch": str(self.done)},
         }
 
     def _save_latest(self) -> None:
-        totals = self.totals
-        if self.world.size > 1:
-            # Each process has its own part of the sums; the checkpoint holds the whole, and rank 0 goes on with it.
-            loss, samples = self.world.sum(totals["loss"], totals["samples"])
-            kept = self.world.is_main
-            self.totals = totals | {"loss": loss if kept else 0.0, "samples": samples if kept else 0.0}
+        self.tally.gather(self.world)
         if self.world.is_main:
             save_latest(self.folder, self._content())
         self.saved_at = time.monotonic()
@@ -255,12 +228,11 @@ class Trainer:
             raise UserError(f"{path} is of another network or optimizer than these settings describe.") from error
         self._set_rate(int(content["epoch"]))
         self.steps_done = int(content.get("steps_done", 0))
-        totals = self.totals | content.get("totals", {})
-        self.totals = totals if self.world.is_main else self.totals | {"skipped": totals["skipped"]}
+        self.tally.load_state(content.get("totals", {}), self.world)
         if self.steps_done and content.get("cut") != self._cut:
             self.journal.say("the number of samples or the batch size changed: the epoch begun is trained anew")
             self.steps_done = 0
-            self.totals = dict.fromkeys(self.totals, 0.0)
+            self.tally.begin()
         self.best = float(content.get("best_psnr", self.best))
         self.journal.history = list(content.get("history", []))
         note = "" if path.name == LATEST else f" ({LATEST} is damaged)"

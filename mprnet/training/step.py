@@ -3,6 +3,7 @@
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -143,4 +144,4 @@ def recompute_blocks(model: nn.Module) -> None:
     for block in model.modules():
         if isinstance(block, ChannelAttentionBlock):
             forward = block.forward
-            block.forward = lambda x, forward=forward: checkpoint(forward, x, use_reentrant=False)  # type: ignore
+            block.forward = partial(checkpoint, forward, use_reentrant=False)  # type: ignore[method-assign]

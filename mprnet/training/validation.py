@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from mprnet.data.png import write_png
 from mprnet.errors import UserError
@@ -17,6 +18,19 @@ from mprnet.metrics import psnr
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
 _SHEET_ROWS, _SHEET_SIDE = 4, 192
+
+
+def is_validated(training: CfgNode, epoch: int) -> bool:
+    """Whether the settings (TRAINING) want a validation in and after this epoch."""
+    if training.VAL_EPOCHS:
+        return epoch in training.VAL_EPOCHS or 0 < training.VAL_ALL_FROM <= epoch
+    return epoch % training.VAL_AFTER_EVERY == 0
+
+
+def validations_within(training: CfgNode, epoch: int, steps: int) -> set[int]:
+    """After which of an epoch's ``steps``, but not its last, to validate."""
+    times = training.VAL_TIMES if is_validated(training, epoch) else 1
+    return {round(part * steps / times) for part in range(1, times)} - {0, steps}
 
 
 @torch.inference_mode()

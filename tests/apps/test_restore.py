@@ -15,8 +15,9 @@ from PIL import Image
 
 from apps import odd_files
 from mprnet import MPRNet, Restorer, UserError, save_weights
-from mprnet.apps.running import choose_weights, load
-from mprnet.inference.folder import plan, restore_all
+from mprnet.apps.options import choose_weights, load
+from mprnet.inference.folder import restore_all
+from mprnet.inference.jobs import plan
 from mprnet.model.local_pooling import training_patch
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}

@@ -5,8 +5,8 @@ from torch.utils.data import Dataset
 
 from mprnet import MPRNet
 from mprnet.inference.distributed import World
+from mprnet.training.keys import defaults
 from mprnet.training.loop import Trainer
-from mprnet.training.settings import defaults
 
 
 class Poisoned(Dataset):

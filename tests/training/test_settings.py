@@ -2,7 +2,8 @@ import pytest
 from conftest import ROOT
 
 from mprnet import UserError
-from mprnet.training.settings import defaults, load
+from mprnet.training.keys import defaults
+from mprnet.training.settings import load
 
 
 def write(tmp_path, text: str):

@@ -41,7 +41,7 @@ def degradations(names: str, sigma: tuple[float, float], untouched: bool = True)
     """
 
     def noise(rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return gaussian_noise(rng, clean, rng.uniform(*sigma) if sigma[0] < sigma[1] else sigma[0]), clean
+        return gaussian_noise(rng, clean, rng.uniform(*sigma)), clean
 
     known = {
         "noise": Degradation(noise),

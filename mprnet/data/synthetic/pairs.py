@@ -84,8 +84,7 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         picture = self.pictures[rng.integers(len(self.pictures))]
-        several = len(self.degradations) > 1
-        degradation = self.degradations[int(rng.integers(len(self.degradations))) if several else 0]
+        degradation = self.degradations[int(rng.integers(len(self.degradations)))]
         # With as much of the surroundings as the picture has.
         side = min(self.patch + 2 * degradation.margin, picture.shape[0])
         rows, columns = random_crop(rng, picture.shape[0], picture.shape[1], side)

@@ -81,9 +81,8 @@ class _Recording:
         self._input = batch.clone()
         warm_up = torch.cuda.Stream(batch.device)
         warm_up.wait_stream(torch.cuda.current_stream(batch.device))
-        with torch.cuda.stream(
-            warm_up
-        ):  # libraries choose their kernels and make their handles now, not while recording
+        # Libraries choose their kernels and make their handles now, not while recording.
+        with torch.cuda.stream(warm_up):
             for _ in range(2):
                 model(self._input, stages, cuts)
         torch.cuda.current_stream(batch.device).wait_stream(warm_up)
