@@ -1,69 +1,254 @@
-"""How well the bundled denoiser does on photographs that it was not trained on, beside non-local means.
+"""How well the bundled weights do on photographs that they were not trained on, beside methods without a network.
 
     pip install -e ".[bench]"
-    python benchmarks/quality.py
+    python benchmarks/quality.py                                    # the three tasks' bundled weights
+    python benchmarks/quality.py --task Deblurring --weights FILE   # others
 
-Centre crops of 384x384 pixels (or what there is) of six photographs from scikit-image and scikit-learn, white Gaussian
-noise with fixed seeds, clipped and rounded to 8 bits; PSNR on RGB of the results rounded to 8 bits.
+Middles of 384x384 pixels (or what there is) of six photographs from scikit-image and scikit-learn, degraded with fixed
+seeds: by the models that training pictures are degraded with, by others that were written apart from these
+(degrading.py), and saved as JPEG of quality 85. PSNR on RGB and SSIM on Y of results rounded to 8 bits; classical
+methods (classical.py) at the best of several settings. With --save, contact sheets go to docs/.
 """
 
 import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
+import cv2
+import matplotlib
 import numpy as np
-import skimage.data
-import sklearn.datasets
-from skimage.restoration import denoise_nl_means
+from classical import BLIND_DEBLURRERS, DEBLURRERS, DENOISERS, DERAINERS, Method
+from degrading import OTHER_CAMERA, falling_rain, handheld_shake
+from photographs import crops
 
 from mprnet import Restorer, load_model
+from mprnet.data.synthetic import motion_blur
+from mprnet.data.synthetic.camera import jpeg, noisy_photograph
 from mprnet.data.synthetic.noise import gaussian_noise
-from mprnet.metrics import psnr
+from mprnet.data.synthetic.rain import add_streaks, streaks
+from mprnet.metrics import luma, psnr, ssim_wang2003
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.patches import Rectangle
 
 ROOT = Path(__file__).parents[1]
-BUNDLED = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safetensors"
-CROP = 384
+GRADES = ("lite", "plus")
+JPEG_QUALITY = 85
+ZOOM = 72
+
+# Degraded, target, and what classical methods are told: the noise's standard deviation (of 1) or the blur's kernel.
+Degraded = tuple[np.ndarray, np.ndarray, Any]
 
 
-def photographs() -> dict[str, np.ndarray]:
-    """The six crops, (H, W, 3) uint8 each."""
-    whole = {name: getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")}
-    whole |= {name: sklearn.datasets.load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
-    crops = {}
-    for name, image in whole.items():
-        height, width = (min(CROP, side) for side in image.shape[:2])
-        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        crops[name] = np.ascontiguousarray(image[top : top + height, left : left + width, :3])
-    return crops
+@dataclass(frozen=True)
+class Condition:
+    """One line of the tables: what is done to the photographs, and what a network is compared with."""
+
+    name: str
+    degrade: Callable[[np.random.Generator, np.ndarray], Degraded]
+    rivals: Sequence[Method] = ()
+    shown: bool = False  # in the contact sheet
+
+    def applied(self, number: int) -> dict[str, Degraded]:
+        """To each photograph, always in the same way."""
+        seeds = [number, *self.name.encode()]
+        return {
+            name: self.degrade(np.random.default_rng([*seeds, i]), c) for i, (name, c) in enumerate(crops().items())
+        }
 
 
-def non_local_means(noisy: np.ndarray, sigma: float) -> np.ndarray:
-    """scikit-image's, told the true sigma; 0.6 sigma is the strength its documentation recommends."""
-    return denoise_nl_means(noisy, patch_size=5, patch_distance=6, h=0.6 * sigma, sigma=sigma, channel_axis=2)
+def white_noise(sigma: float, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
+    return gaussian_noise(rng, clean, sigma), clean, sigma / 255
+
+
+def camera_noise(
+    shot: float, read: float, quality: int | None, rng: np.random.Generator, clean: np.ndarray
+) -> Degraded:
+    noisy, target = noisy_photograph(rng, clean, OTHER_CAMERA, shot, read)
+    if quality is not None:
+        noisy = jpeg(rng, noisy, quality)
+    return noisy, target, float(np.std(noisy / 255.0 - target / 255.0))
+
+
+def trained_rain(heaviness: float, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
+    light = streaks(rng, *clean.shape[:2], heaviness)
+    rainy = add_streaks(clean / np.float32(255), light[:, :, None], screen=False)
+    return np.rint(255 * rainy).astype(np.uint8), clean, None
+
+
+def other_rain(drops: int, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
+    return falling_rain(rng, clean, drops), clean, None
+
+
+def trained_shake(length: float, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
+    """A shift alone, so that there is one kernel for those methods that need it; with noise of sigma 1."""
+    motion = motion_blur.Motion.random(rng, length, frames=64, centre=np.zeros(2), turn=0.0)
+    blurred = motion_blur.encoded(motion_blur.expose(motion_blur.decoded(clean), motion))
+    point = np.zeros((2 * int(length) + 3,) * 2 + (1,), np.float32)
+    point[int(length) + 1, int(length) + 1] = 1
+    return gaussian_noise(rng, blurred, 1), clean, motion_blur.expose(np.repeat(point, 3, axis=2), motion)[:, :, 0]
+
+
+def other_shake(length: float, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
+    return handheld_shake(rng, clean, length), clean, None
+
+
+def untouched(_: np.random.Generator, clean: np.ndarray) -> Degraded:
+    return clean, clean, None
+
+
+def as_jpeg(degrade: Callable[..., Degraded], *of: float) -> Callable[[np.random.Generator, np.ndarray], Degraded]:
+    def apply(rng: np.random.Generator, clean: np.ndarray) -> Degraded:
+        degraded, target, known = degrade(*of, rng, clean)
+        return jpeg(rng, degraded, JPEG_QUALITY), target, known
+
+    return apply
+
+
+CONDITIONS = {
+    "Denoising": [
+        Condition("clean", untouched),
+        *(Condition(f"sigma {s}", partial(white_noise, s), DENOISERS, shown=s == 50) for s in (15, 25, 50)),
+        Condition("sigma 25, JPEG", as_jpeg(white_noise, 25), DENOISERS),
+        Condition("another camera, little noise", partial(camera_noise, 0.002, 1e-5, None), DENOISERS),
+        Condition("another camera, much noise", partial(camera_noise, 0.01, 2e-4, None), DENOISERS, shown=True),
+        Condition("another camera, much noise, JPEG", partial(camera_noise, 0.01, 2e-4, JPEG_QUALITY), DENOISERS),
+    ],
+    "Deraining": [
+        Condition("dry", untouched),
+        Condition("light", partial(trained_rain, 0.0), DERAINERS),
+        Condition("heavy", partial(trained_rain, 1.0), DERAINERS, shown=True),
+        Condition("other light", partial(other_rain, 250), DERAINERS),
+        Condition("other heavy", partial(other_rain, 2000), DERAINERS, shown=True),
+        Condition("light, JPEG", as_jpeg(trained_rain, 0.0), DERAINERS),
+        Condition("heavy, JPEG", as_jpeg(trained_rain, 1.0), DERAINERS),
+    ],
+    "Deblurring": [
+        Condition("sharp", untouched),
+        *(Condition(f"{n} pixels", partial(trained_shake, n), DEBLURRERS, shown=n == 10) for n in (6, 10, 14)),
+        *(Condition(f"other, {n} pixels", partial(other_shake, n), BLIND_DEBLURRERS, n == 14) for n in (6, 10, 14)),
+        Condition("10 pixels, JPEG", as_jpeg(trained_shake, 10), DEBLURRERS),
+    ],
+}
 
 
 def rounded(image: np.ndarray) -> np.ndarray:
     return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
+@cache
+def restorer(weights: Path, stage: int) -> Restorer:
+    return Restorer(load_model(weights), stage=stage)
+
+
+def at_best(method: Method, given: dict[str, Degraded]) -> tuple[dict[str, np.ndarray], Any]:
+    """The results of the setting that is best in the mean over the photographs, and that setting."""
+    best: tuple[float, dict[str, np.ndarray], Any] = (-1.0, {}, None)
+    for setting in method.settings:
+        results = {
+            name: rounded(method.apply(image / 255.0, setting, known)) for name, (image, _, known) in given.items()
+        }
+        score = float(np.mean([psnr(results[name], target) for name, (_, target, _) in given.items()]))
+        if score > best[0]:
+            best = (score, results, setting)
+    return best[1], best[2]
+
+
+def compare(condition: Condition, number: int, weights: dict[str, Path], stages: Sequence[int], rivals: bool) -> Any:
+    """All methods on all photographs under a condition; prints PSNR by photograph, the mean, and the mean SSIM.
+
+    Returns:
+        What was given, and each method's results.
+    """
+    given = condition.applied(number)
+    results = {"degraded": {name: image for name, (image, _, _) in given.items()}}
+    for method in condition.rivals if rivals else ():
+        results[method.name], setting = at_best(method, given)
+        print(f"{method.name}: best setting {setting}")
+    for grade, path in weights.items():
+        for stage in stages:
+            run = restorer(path, stage)
+            results[grade if stage == 3 else f"{grade}, stage {stage}"] = {
+                name: rounded(run(image.astype(np.float32) / 255)) for name, (image, _, _) in given.items()
+            }
+    lines = {name: [score(method[name], given[name][1]) for method in results.values()] for name in given}
+    print(f"\n| {condition.name} | " + " | ".join(results) + " |\n|" + "---|" * (1 + len(results)))
+    for name, scores in lines.items():
+        print(f"| {name} | " + " | ".join(f"{p:.2f}" for p, _ in scores) + " |")
+    means = np.mean([*lines.values()], axis=0)
+    print("| mean | " + " | ".join(f"{p:.2f}" for p, _ in means) + " |")
+    print("| SSIM | " + " | ".join(f"{s:.4f}" for _, s in means) + " |\n", flush=True)
+    return given, results
+
+
+def score(result: np.ndarray, target: np.ndarray) -> tuple[float, float]:
+    """PSNR on RGB, and SSIM on Y."""
+    return psnr(result, target), ssim_wang2003(luma(result), luma(target))
+
+
+def sheet(given: dict[str, Degraded], results: dict[str, dict[str, np.ndarray]], title: str, path: Path) -> None:
+    """For each photograph the whole, and a part of it enlarged: degraded, of each method, and as it should be."""
+    targets = {name: target for name, (_, target, _) in given.items()}
+    shown = {**results, "target": targets}
+    figure, rows = plt.subplots(
+        len(given), 1 + len(shown), figsize=(2.1 * (1 + len(shown)), 2.25 * len(given)), layout="constrained"
+    )
+    for row, (name, target) in zip(rows, targets.items(), strict=True):
+        top, left = busiest(target)
+        row[0].imshow(results["degraded"][name])
+        row[0].add_patch(Rectangle((left, top), ZOOM, ZOOM, fill=False, color="yellow"))
+        row[0].set_title(name, fontsize=9)
+        for axes, (method, images) in zip(row[1:], shown.items(), strict=True):
+            axes.imshow(images[name][top : top + ZOOM, left : left + ZOOM], interpolation="nearest")
+            figures = "" if method == "target" else f"\n{psnr(images[name], target):.2f} dB"
+            axes.set_title(method + figures, fontsize=9)
+        for axes in row:
+            axes.axis("off")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def busiest(image: np.ndarray) -> tuple[int, int]:
+    """Top and left of the part of ZOOM pixels that has the steepest edges."""
+    grey = luma(image).astype(np.float32)
+    steep = cv2.magnitude(cv2.Sobel(grey, -1, 1, 0), cv2.Sobel(grey, -1, 0, 1))
+    total = cv2.boxFilter(np.minimum(steep, 100), -1, (ZOOM, ZOOM), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    top, left = np.unravel_index(np.argmax(total[:-ZOOM, :-ZOOM]), total[:-ZOOM, :-ZOOM].shape)
+    return int(top), int(left)
+
+
+def bundled(task: str) -> dict[str, Path]:
+    folder = ROOT / task / "pretrained_models"
+    paths = {grade: folder / f"model_{task.lower()}_{grade}.safetensors" for grade in GRADES}
+    return {grade: path for grade, path in paths.items() if path.exists()}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=Path(__file__).stem)
-    parser.add_argument("--weights", type=Path, default=BUNDLED)
-    parser.add_argument("--sigma", type=int, nargs="+", default=[0, 15, 25, 50])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", choices=CONDITIONS, nargs="+", default=[*CONDITIONS])
+    parser.add_argument("--weights", type=Path, help="of one task; default: all that are bundled")
+    parser.add_argument("--only", default="", metavar="TEXT", help="conditions whose names hold this")
     parser.add_argument("--stages", action="store_true", help="stages 1 and 2 too")
+    parser.add_argument("--alone", action="store_true", help="without the classical methods")
+    parser.add_argument("--save", action="store_true", help="write docs/quality_*.png")
     arguments = parser.parse_args()
-    model = load_model(arguments.weights)
-    restorers = {f"stage {s}": Restorer(model, stage=s) for s in ((1, 2, 3) if arguments.stages else (3,))}
-    for sigma in arguments.sigma:
-        print(f"\nsigma {sigma}\n{'':10} " + " ".join(f"{n:>9}" for n in ["noisy", "nl means", *restorers]))
-        rows = []
-        for index, (name, clean) in enumerate(photographs().items()):
-            noisy = gaussian_noise(np.random.default_rng([sigma, index]), clean, sigma)
-            scaled = noisy.astype(np.float32) / 255
-            results = [noisy, rounded(non_local_means(scaled, sigma / 255)) if sigma else noisy]
-            results += [rounded(restorer(scaled)) for restorer in restorers.values()]
-            rows.append([psnr(result, clean) for result in results])
-            print(f"{name:10} " + " ".join(f"{score:9.2f}" for score in rows[-1]))
-        print(f"{'mean':10} " + " ".join(f"{score:9.2f}" for score in np.mean(rows, axis=0)))
+    for task in arguments.task:
+        weights = {arguments.weights.stem: arguments.weights} if arguments.weights else bundled(task)
+        print(f"\n## {task}\n")
+        for number, condition in enumerate(CONDITIONS[task]):
+            if arguments.only not in condition.name:
+                continue
+            stages = (1, 2, 3) if arguments.stages else (3,)
+            given, results = compare(condition, number, weights, stages, not arguments.alone)
+            if arguments.save and condition.shown:
+                finals = {name: images for name, images in results.items() if ", stage" not in name}
+                name = condition.name.replace(",", "").replace(" ", "_")
+                sheet(given, finals, f"{task}: {condition.name}", ROOT / "docs" / f"quality_{task.lower()}_{name}.png")
 
 
 if __name__ == "__main__":

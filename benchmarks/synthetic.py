@@ -15,8 +15,7 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-import skimage.data
-import sklearn.datasets
+from photographs import photographs
 
 from mprnet.data.synthetic.dead_leaves import dead_leaves
 from mprnet.data.synthetic.degradations import NAMES, degradations
@@ -32,15 +31,13 @@ SIGMA = (0.0, 55.0)
 PATCHES = {"noise": 80, "camera_noise": 80, "rain": 96, "motion_blur": 128}
 
 
-def photographs() -> np.ndarray:
+def tiles_of_photographs() -> np.ndarray:
     """Overlapping tiles of the six photographs, (n, SIZE, SIZE, 3) uint8."""
-    whole = [getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")]
-    whole += [sklearn.datasets.load_sample_image(f"{name}.jpg") for name in ("china", "flower")]
     tiles = []
-    for image in whole:
+    for image in photographs().values():
         for top in range(0, image.shape[0] - SIZE + 1, SIZE // 2):
             for left in range(0, image.shape[1] - SIZE + 1, SIZE // 2):
-                tiles.append(image[top : top + SIZE, left : left + SIZE, :3])
+                tiles.append(image[top : top + SIZE, left : left + SIZE])
     return np.array(tiles)
 
 
@@ -114,7 +111,9 @@ def main() -> None:
     cv2.imwrite(
         str(arguments.out / "synthetic.png"), contact_sheet(pictures)[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9]
     )
-    draw_statistics({"photographs": photographs(), "generated": pictures}, arguments.out / "synthetic_statistics.png")
+    draw_statistics(
+        {"photographs": tiles_of_photographs(), "generated": pictures}, arguments.out / "synthetic_statistics.png"
+    )
 
 
 if __name__ == "__main__":

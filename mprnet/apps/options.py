@@ -17,6 +17,8 @@ from mprnet.model.local_pooling import PATCHES
 from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
 
+# Of the bundled weights; the first is the default.
+GRADES = ("lite", "plus")
 # Processes that share a folder meet at its end, and one may have far less to do than another.
 PATIENCE = timedelta(days=7)
 
@@ -131,29 +133,39 @@ def described(a: argparse.Namespace, restorer: Restorer) -> dict[str, Any]:
     }
 
 
-def choose_weights(task: Path, named: Path | None) -> Path:
-    """The weights to use for the task in the folder ``task``: those named, else the published, else the bundled.
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """The options that say which weights to use."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--weights", type=Path, metavar="FILE", help="default: the published ones if they are there, else --grade lite"
+    )
+    group.add_argument("--grade", choices=GRADES, help="of the bundled weights: lite is quicker, plus is better")
 
+
+def choose_weights(task: Path, named: Path | None, grade: str | None = None) -> Path:
+    """The weights to use for the task in the folder ``task``.
+
+    Those named, or the bundled ones of that grade; if nothing is said, the published ones, else the bundled lite ones.
     Prints which, so that nobody takes the bundled weights' results for the paper's.
 
     Raises:
-        UserError: none of them is there.
+        UserError: they are not there.
     """
     folder = task / "pretrained_models"
     published = folder / f"model_{task.name.lower()}.pth"
-    bundled = folder / f"model_{task.name.lower()}_lite.safetensors"
+    bundled = folder / f"model_{task.name.lower()}_{grade or GRADES[0]}.safetensors"
     if named is not None:
         _say(f"{task.name} with {named}")
         return named
-    if published.exists():
+    if published.exists() and grade is None:
         _say(f"{task.name} with the published weights, {published}")
         return published
     if bundled.exists():
-        _say(f"{task.name} with the bundled lite weights, {bundled} (a small network, not the paper's)")
+        _say(f"{task.name} with the bundled {grade or GRADES[0]} weights, {bundled} (a small network, not the paper's)")
         return bundled
     raise UserError(
-        f"there are no weights for {task.name}: put the published model_{task.name.lower()}.pth into {folder}, or name "
-        "a file with --weights."
+        f"there is no {bundled.name} in {folder}: take another --grade, name a file with --weights, or put the "
+        f"published {published.name} there."
     )
 
 

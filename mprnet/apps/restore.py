@@ -2,16 +2,19 @@
 
 import argparse
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from mprnet.apps import command
-from mprnet.apps.options import PATIENCE, add_running, choose_weights, load, make_restorer
+from mprnet.apps.options import PATIENCE, add_running, add_weights, choose_weights, load, make_restorer
+from mprnet.apps.samples import INPUTS, OUTPUT, TARGETS, draw_sheet
 from mprnet.data.photo_writing import FORMATS
+from mprnet.data.png import write_png
 from mprnet.files import make_folder
-from mprnet.inference.distributed import joined_world
+from mprnet.inference.distributed import World, joined_world
 from mprnet.inference.folder import restore_all
-from mprnet.inference.jobs import find_photos, left_to_do, plan
+from mprnet.inference.jobs import Job, find_photos, left_to_do, plan
 
 
 def main(project: Path) -> None:
@@ -23,51 +26,76 @@ def main(project: Path) -> None:
     command.run(partial(_restore, project))
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a task's pictures; of all processes together but for ``jobs``."""
+
+    jobs: list[Job]
+    done: int
+    failed: int
+
+
 def _restore(project: Path) -> int:
-    arguments = _parse(project)
-    weights = choose_weights(project / arguments.task, arguments.weights)
-    source: Path = arguments.input_dir or project / "samples" / "input" / arguments.task
-    result_dir: Path = arguments.result_dir or project / "samples" / "output"
-    photos, closed = find_photos(source, arguments.recursive, skip=result_dir)
-    jobs = plan(photos, source, result_dir, FORMATS[arguments.format], arguments.compare)
+    a, tasks = _parse(project)
     with joined_world([-1], PATIENCE) as world:
-        restorer = make_restorer(load(weights, project / arguments.task), arguments, world, arguments.stage)
-        make_folder(result_dir)
+        if a.task:
+            return 1 if _restore_task(project, a, world).failed else 0
+        outcomes = {}
+        for task in tasks:
+            of_task = argparse.Namespace(
+                **{**vars(a), "task": task, "result_dir": a.result_dir and a.result_dir / task}
+            )
+            outcomes[task] = _restore_task(project, of_task, world)
         if world.is_main:
-            print(f"{len(jobs)} pictures in {restorer.precision} on {restorer.device}" + _shared_by(world.size))
-            for error in closed:
-                print(f"error: {error}", file=sys.stderr)
-        mine = jobs[world.rank :: world.size]
-        missing = left_to_do(mine) if arguments.skip_existing else mine
-        report = restore_all(missing, restorer)
-        done, failed, skipped = (int(n) for n in world.sum(report.done, len(report.failures), len(mine) - len(missing)))
-        failed += len(closed)
+            sheet = (a.result_dir or project / OUTPUT) / "sheet.png"
+            write_png(sheet, draw_sheet({task: o.jobs for task, o in outcomes.items()}, project / TARGETS))
+            print(f"all of them beside their inputs: {sheet}")
+    return 1 if any(o.failed for o in outcomes.values()) else 0
+
+
+def _restore_task(project: Path, a: argparse.Namespace, world: World) -> _Outcome:
+    """Restore a task's pictures, and say what came of it."""
+    weights = choose_weights(project / a.task, a.weights, a.grade)
+    source: Path = a.input_dir or project / INPUTS / a.task
+    result_dir: Path = a.result_dir or project / OUTPUT / a.task
+    photos, closed = find_photos(source, a.recursive, skip=result_dir)
+    jobs = plan(photos, source, result_dir, FORMATS[a.format], a.compare)
+    restorer = make_restorer(load(weights, project / a.task), a, world, a.stage)
+    make_folder(result_dir)
+    if world.is_main:
+        print(f"{len(jobs)} pictures in {restorer.precision} on {restorer.device}" + _shared_by(world.size))
+        for error in closed:
+            print(f"error: {error}", file=sys.stderr)
+    mine = jobs[world.rank :: world.size]
+    missing = left_to_do(mine) if a.skip_existing else mine
+    report = restore_all(missing, restorer)
+    done, failed, skipped = (int(n) for n in world.sum(report.done, len(report.failures), len(mine) - len(missing)))
+    failed += len(closed)
     if world.is_main:
         there = f", {skipped} were there" if skipped else ""
         which = f"; {failed} failed, see above" if failed else ""
         print(f"{done} of {len(jobs)} pictures restored{there}: look into {result_dir}{which}")
-        if done and arguments.verbose:
+        if done and a.verbose:
             share = 100 * report.restoring / report.seconds
             print(f"{report.seconds:.1f} s, of which the network ran {share:.0f} %")
-    return 1 if failed else 0
+    return _Outcome(jobs, done, failed)
 
 
 def _shared_by(processes: int) -> str:
     return f", shared by {processes} processes" if processes > 1 else ""
 
 
-def _parse(project: Path) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Restore your pictures.")
+def _parse(project: Path) -> tuple[argparse.Namespace, list[str]]:
+    """The command line, and the tasks there are."""
+    parser = argparse.ArgumentParser(description="Restore your pictures; with no options the samples of all tasks.")
     tasks = sorted(path.parent.name for path in project.glob("*/MPRNet.py"))
-    parser.add_argument("--task", required=True, choices=tasks)
+    parser.add_argument("--task", choices=tasks, help="what to do to them; default: each task to its own samples")
     parser.add_argument(
         "--input_dir", type=Path, metavar="PATH", help="a folder or one picture; default: samples/input/TASK"
     )
-    parser.add_argument("--result_dir", type=Path, metavar="FOLDER", help="default: samples/output")
+    parser.add_argument("--result_dir", type=Path, metavar="FOLDER", help="default: samples/output/TASK")
     parser.add_argument("--recursive", action="store_true", help="folders within the folder too; their tree is kept")
-    parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="default: the published ones if they are there, else the bundled"
-    )
+    add_weights(parser)
     parser.add_argument("--stage", type=int, choices=(1, 2, 3), help="stop after this stage; default: the last")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps, ...")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the results; default: png")
@@ -77,4 +105,8 @@ def _parse(project: Path) -> argparse.Namespace:
     )
     parser.add_argument("--verbose", action="store_true", help="say how long it took, and what share the network had")
     add_running(parser, precision="auto")
-    return parser.parse_args()
+    a = parser.parse_args()
+    for option in ("input_dir", "weights"):
+        if getattr(a, option) and not a.task:
+            parser.error(f"--{option} goes with --task {{{','.join(tasks)}}}: say what is to be done")
+    return a, tasks

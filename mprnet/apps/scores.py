@@ -11,7 +11,7 @@ import torch
 from mprnet.data.png import write_png
 from mprnet.evaluation.benchmark import Plan, Record, eight_bit
 from mprnet.evaluation.protocols import Protocols
-from mprnet.evaluation.report import Row, Summary, average, comparison, page, paper_table, ranked
+from mprnet.evaluation.report import Row, Summary, average, compared, comparison, page, paper_table, ranked
 from mprnet.evaluation.sources import Source
 
 
@@ -64,7 +64,7 @@ def write_page(source: Source, numbers: Sequence[int], records: Sequence[Record]
         psnr, ssim = records[place]["scores"][str(stage)]
         shown = "identical" if psnr is None else f"{psnr:.2f} dB"
         title = f"{which}: {records[place]['name']}, {shown}, SSIM {ssim:.4f}"
-        rows.append((title, [sample.degraded, eight_bit(result), eight_bit(sample.target)]))
+        rows.append((title, compared(sample.degraded, eight_bit(result), eight_bit(sample.target))))
     path = plan.folder / "page.png"
     path.unlink(missing_ok=True)
     if rows:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mprnet.apps.options import add_running
+from mprnet.apps.options import add_running, add_weights
 from mprnet.errors import UserError
 from mprnet.evaluation.protocols import Benchmark, Protocols
 from mprnet.evaluation.scoring import MEASURES
@@ -13,7 +13,7 @@ _EXCLUSIVE = (
     ("stage", "stagewise"),
     ("pairs", "dataset"),
     ("pairs", "check"),
-    *(("score_only", other) for other in ("weights", "stage", "stagewise")),
+    *(("score_only", other) for other in ("weights", "grade", "stage", "stagewise")),
 )
 
 
@@ -26,7 +26,7 @@ def parse(folder: Path, protocols: Protocols) -> argparse.Namespace:
     )
     parser.add_argument("--input_dir", type=Path, default=folder / "Datasets", help="where the data sets are")
     parser.add_argument("--result_dir", type=Path, default=folder / "results", help="where scores and pictures go")
-    parser.add_argument("--weights", type=Path, help="default: the published ones if they are there, else the bundled")
+    add_weights(parser)
     parser.add_argument("--stage", type=int, choices=(1, 2, 3), help="score this stage's images; default: the last's")
     parser.add_argument("--stagewise", action="store_true", help="score all stages in one pass, as in Table 7")
     parser.add_argument("--score_only", type=Path, metavar="DIR", help="score the pictures in DIR or DIR/NAME instead")

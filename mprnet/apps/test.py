@@ -201,7 +201,7 @@ def _restorer(
     """The network to run (None: only score), and what to say of it."""
     if a.score_only:
         return None, {"described": f"results in {a.score_only}"}
-    path = choose_weights(folder, a.weights)
+    path = choose_weights(folder, a.weights, a.grade)
     model = load(path, folder)
     parameters = sum(p.numel() for p in model.parameters())
     restorer = make_restorer(model, a, world, None if a.stagewise else a.stage)

@@ -35,6 +35,8 @@ class Summary:
 
 # What a line of figures is about, ours, and the paper's PSNR and SSIM, as far as it reports them.
 Row = tuple[str, Summary, tuple[float, float | None] | None]
+# A picture of ``page`` and what stands above it: (H, W, 3) uint8.
+Cell = tuple[str, np.ndarray]
 
 
 def summarise(records: Sequence[Record], stage: int, of: int) -> Summary:
@@ -138,25 +140,30 @@ def _sortable(psnr: float | None) -> float:
     return float("inf") if psnr is None else psnr
 
 
-def page(rows: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:
-    """A picture with a row for each image: input, result, target, and the error times 4.
+def compared(degraded: np.ndarray, result: np.ndarray, target: np.ndarray) -> list[Cell]:
+    """A row's cells of ``page``: the three images, each (H, W, 3) uint8, and the error times 4."""
+    error = np.clip(_ERROR_GAIN * np.abs(result.astype(int) - target.astype(int)), 0, 255).astype(np.uint8)
+    return [("input", degraded), ("result", result), ("target", target), (f"error x {_ERROR_GAIN}", error)]
+
+
+def page(rows: Sequence[tuple[str, Sequence[Cell]]]) -> np.ndarray:
+    """A picture with rows of images, (H, W, 3) uint8.
 
     Args:
-        rows: a title, and input, result and target, (H, W, 3) uint8.
+        rows: each a title and its cells.
     """
     font = ImageFont.load_default(14)
-    width = 4 * _CELL + 5 * _GAP
+    width = max(len(cells) for _, cells in rows) * (_CELL + _GAP) + _GAP
     strips = []
-    for title, (degraded, result, target) in rows:
-        error = np.clip(_ERROR_GAIN * np.abs(result.astype(int) - target.astype(int)), 0, 255).astype(np.uint8)
-        cells = [_fitted(image) for image in (degraded, result, target, error)]
-        strip = Image.new("RGB", (width, 2 * _HEAD + cells[0].shape[0] + _GAP), "white")
+    for title, cells in rows:
+        fitted = [(name, _fitted(image)) for name, image in cells]
+        strip = Image.new("RGB", (width, 2 * _HEAD + max(image.shape[0] for _, image in fitted) + _GAP), "white")
         draw = ImageDraw.Draw(strip)
         draw.text((_GAP, 3), title.encode(errors="replace").decode(), "black", font)
-        for number, (cell, name) in enumerate(zip(cells, ("input", "result", "target", "error x 4"), strict=True)):
+        for number, (name, image) in enumerate(fitted):
             left = _GAP + number * (_CELL + _GAP)
             draw.text((left, _HEAD + 2), name, "black", font)
-            strip.paste(Image.fromarray(cell), (left, 2 * _HEAD))
+            strip.paste(Image.fromarray(image), (left, 2 * _HEAD))
         strips.append(strip)
     whole = Image.new("RGB", (width, sum(strip.height for strip in strips)), "white")
     top = 0

@@ -227,7 +227,7 @@ def test_result_names_never_meet(tmp_path):
 def test_the_published_weights_are_taken_if_they_are_there(identity, tmp_path, capsys):
     task = tmp_path / "Denoising"
     (task / "pretrained_models").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"put the published model_denoising\.pth into"):
+    with pytest.raises(ValueError, match=r"put the published model_denoising\.pth there"):
         choose_weights(task, None)
     bundled = task / "pretrained_models" / "model_denoising_lite.safetensors"
     bundled.write_bytes(b"")
@@ -237,6 +237,9 @@ def test_the_published_weights_are_taken_if_they_are_there(identity, tmp_path, c
     published.write_bytes(b"")
     assert choose_weights(task, None) == published
     assert choose_weights(task, identity) == identity
+    assert choose_weights(task, None, "lite") == bundled
+    with pytest.raises(ValueError, match=r"no model_denoising_plus\.safetensors in .*: take another --grade"):
+        choose_weights(task, None, "plus")
 
 
 def test_an_interrupted_folder_goes_on(identity, tmp_path):

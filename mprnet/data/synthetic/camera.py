@@ -45,14 +45,14 @@ class Camera:
 
         ``develop`` undoes it within a grey level.
         """
-        light, tones = self._curve()
+        light, tones = self.tone_curve()
         linear = np.interp(np.arange(256) / 255, tones, light).astype(np.float32)[image]
         balanced = cv2.transform(linear, np.linalg.inv(self.matrix).astype(np.float32))
         return np.clip(balanced * (self.exposure / self.gains).astype(np.float32), 0, 1)
 
     def develop(self, raw: np.ndarray) -> np.ndarray:
         """The light on the sensor, (H, W, 3) float32, to an sRGB picture, (H, W, 3) uint8; clipped and rounded."""
-        light, tones = self._curve()
+        light, tones = self.tone_curve()
         # White is where the first channel may saturate: brighter light would be pink.
         balanced = np.clip(raw * (self.gains / self.exposure).astype(np.float32), 0, 1)
         linear = np.clip(cv2.transform(balanced, self.matrix.astype(np.float32)), 0, 1)
@@ -61,7 +61,7 @@ class Camera:
         place = np.rint(np.sqrt(linear) * (_LEVELS - 1)).astype(np.int32)
         return np.rint(255 * table).astype(np.uint8)[place]
 
-    def _curve(self) -> tuple[np.ndarray, np.ndarray]:
+    def tone_curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Light, and the tone that the picture has there, each rising from 0 to 1."""
         light = np.linspace(0, 1, 1024) ** 3
         srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
@@ -114,13 +114,26 @@ def camera_noise(rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarra
         The noisy picture and the clean one, which has been through the same camera, so that noise is all that is to be
         removed; same shape, uint8.
     """
-    camera = Camera.random(rng)
-    raw = camera.undevelop(clean)
-    bayer = mosaic(raw)
-    counted = np.minimum(shot_read_noise(rng, bayer, *random_shot_read(rng)), 1)
-    # Demosaicking is linear, so what it makes of the noise can be had without what it makes of drawn edges: those are
-    # sharper than any lens's, and the zips and coloured dots along them would be learned as part of clean pictures.
-    noisy = camera.develop(raw + demosaick(counted - bayer))
+    noisy, target = noisy_photograph(rng, clean, Camera.random(rng), *random_shot_read(rng))
     if rng.random() < 0.5:
         noisy = jpeg(rng, noisy, int(rng.integers(70, 99)))
-    return noisy, camera.develop(raw)
+    return noisy, target
+
+
+def noisy_photograph(
+    rng: np.random.Generator, clean: np.ndarray, camera: Camera, shot: float, read: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture as ``camera`` takes it with noise of ``shot`` and ``read`` (see shot_read_noise); and without noise.
+
+    Args:
+        clean: (H, W, 3) uint8, sRGB.
+
+    Returns:
+        Each of the same shape, uint8.
+    """
+    raw = camera.undevelop(clean)
+    bayer = mosaic(raw)
+    counted = np.minimum(shot_read_noise(rng, bayer, shot, read), 1)
+    # Demosaicking is linear, so what it makes of the noise can be had without what it makes of drawn edges: those are
+    # sharper than any lens's, and the zips and coloured dots along them would be learned as part of clean pictures.
+    return camera.develop(raw + demosaick(counted - bayer)), camera.develop(raw)

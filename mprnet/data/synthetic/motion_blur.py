@@ -65,7 +65,7 @@ def motion_blur(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHAR
     if rng.random() < sharp:
         return clean, clean
     side = max(clean.shape[:2])
-    linear = _LINEAR[clean]
+    linear = decoded(clean)
     moves, shakes = ((False, True), (True, True), (True, False))[rng.choice(3, p=[0.6, 0.2, 0.2])]
     lengths = np.minimum(rng.gamma(3.5, 2.8, 2), LONGEST) * [shakes, 1]
     frames = 3 + int(np.ceil(lengths[: 1 + moves].max() / _STEP))
@@ -75,13 +75,13 @@ def motion_blur(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHAR
     if moves:
         thing, mask = _thing(rng, clean)
         motion = Motion.random(rng, lengths[1], frames, _middle(mask), rng.uniform(-0.08, 0.08))
-        exposed = expose_layers(linear, shake, _LINEAR[thing] * mask[:, :, None], mask, motion)
+        exposed = expose_layers(linear, shake, decoded(thing) * mask[:, :, None], mask, motion)
         share = mask[:, :, None]
-        linear = linear + share * (_LINEAR[thing] - linear)
-        clean = np.where(share > 0, _encoded(linear), clean)
+        linear = linear + share * (decoded(thing) - linear)
+        clean = np.where(share > 0, encoded(linear), clean)
     else:
         exposed = expose(linear * _glare(rng, linear), shake)
-    return gaussian_noise(rng, _encoded(exposed), rng.uniform(0, 2)), clean
+    return gaussian_noise(rng, encoded(exposed), rng.uniform(0, 2)), clean
 
 
 def expose(linear: np.ndarray, motion: Motion) -> np.ndarray:
@@ -120,7 +120,13 @@ def _moved(image: np.ndarray, matrix: np.ndarray, border: int) -> np.ndarray:
     return moved
 
 
-def _encoded(linear: np.ndarray) -> np.ndarray:
+def decoded(image: np.ndarray) -> np.ndarray:
+    """Grey levels, uint8, to linear light in [0, 1], float32."""
+    light: np.ndarray = _LINEAR[image]
+    return light
+
+
+def encoded(linear: np.ndarray) -> np.ndarray:
     """Linear light, clipped to [0, 1], to uint8. The table is over the square root: shadows are steep."""
     place = np.sqrt(np.clip(linear, 0, 1)) * np.float32(_LEVELS - 1)
     return np.rint(_ENCODED[np.rint(place).astype(np.int32)]).astype(np.uint8)
