@@ -101,7 +101,7 @@ def _train(
 
 def _model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
     names = ("N_FEAT", "SCALE_UNETFEATS", "SCALE_ORSNETFEATS", "NUM_CAB")
-    widths = {name.lower(): settings.MODEL[name] for name in names if settings.MODEL[name]}
+    widths = {name.lower(): settings.MODEL[name] for name in names if settings.MODEL[name] >= 0}
     form = {name.lower(): settings.MODEL[name] for name in ("SUBNETWORKS", "SAM", "CSFF")}
     try:
         model = network(**widths, **form)

@@ -18,11 +18,11 @@ def defaults() -> CfgNode:
     c.MODEL = CfgNode()
     c.MODEL.MODE = ""  # the task: part of the paths that are written
     c.MODEL.SESSION = "MPRNet"  # this run's name: likewise
-    # The network's widths; 0 stands for the task's own (its MPRNet.py).
-    c.MODEL.N_FEAT = 0
-    c.MODEL.SCALE_UNETFEATS = 0
-    c.MODEL.SCALE_ORSNETFEATS = 0
-    c.MODEL.NUM_CAB = 0
+    # The network's widths; -1 stands for the task's own (its MPRNet.py).
+    c.MODEL.N_FEAT = -1
+    c.MODEL.SCALE_UNETFEATS = -1
+    c.MODEL.SCALE_ORSNETFEATS = -1
+    c.MODEL.NUM_CAB = -1
     # The network's form (Table 6): each stage's subnetwork, unet or orsnet; supervised attention; cross-stage fusion.
     c.MODEL.SUBNETWORKS = ["unet", "unet", "orsnet"]
     c.MODEL.SAM = True
@@ -114,14 +114,14 @@ def _is_pattern(text: str) -> bool:
 
 _AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
 _AT_LEAST_0 = (lambda v: v >= 0, "at least 0")
-_WIDTH = (lambda v: 0 <= v <= 4096, "from 0 to 4096")
+_WIDTH = (lambda v: -1 <= v <= 4096, "from 0 to 4096, or -1 for the task's own")
 _PART = (lambda v: 0 <= v < 1, "at least 0 and less than 1")
 _NAME = (lambda v: re.fullmatch(r"[^./\\][^/\\]{0,99}|", v) is not None, "a plain name, without folders")
 # What a value has to be, as a check and in words.
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MODEL.MODE": _NAME,
     "MODEL.SESSION": _NAME,
-    "MODEL.N_FEAT": _WIDTH,
+    "MODEL.N_FEAT": (lambda v: v == -1 or 1 <= v <= 4096, "from 1 to 4096, or -1 for the task's own"),
     "MODEL.SCALE_UNETFEATS": _WIDTH,
     "MODEL.SCALE_ORSNETFEATS": _WIDTH,
     "MODEL.NUM_CAB": _WIDTH,

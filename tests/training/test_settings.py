@@ -46,7 +46,7 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
         ("OPTIM: {LR_INITIAL: .inf}", [], "finite"),
         ("SYNTHETIC: {VAL_SIGMA: .nan}", [], "finite"),
         ("TRAINING: {SEED: -1}", [], "at least 0"),
-        ("MODEL: {N_FEAT: -4}", [], "from 0 to 4096"),
+        ("MODEL: {N_FEAT: -4}", [], "from 1 to 4096"),
         ("MODEL: {SESSION: ../escape}", [], "a plain name"),
         ("OPTIM: &a {X: *a}", [], "contain themselves"),
         ("just text", [], "holds no settings"),
