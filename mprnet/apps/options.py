@@ -1,6 +1,7 @@
 """What all programs that run a network share: which weights, and the options that say how."""
 
 import argparse
+import hashlib
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -140,6 +141,11 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         "--weights", type=Path, metavar="FILE", help="default: the published ones if they are there, else --grade lite"
     )
     group.add_argument("--grade", choices=GRADES, help="of the bundled weights: lite is quicker, plus is better")
+
+
+def identity(weights: Path) -> dict[str, str]:
+    """Which file it is, and its SHA-256."""
+    return {"weights": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
 
 
 def choose_weights(task: Path, named: Path | None, grade: str | None = None) -> Path:

@@ -7,7 +7,17 @@ from functools import partial
 from pathlib import Path
 
 from mprnet.apps import command
-from mprnet.apps.options import PATIENCE, add_running, add_weights, choose_weights, load, make_restorer
+from mprnet.apps.options import (
+    PATIENCE,
+    add_running,
+    add_weights,
+    choose_weights,
+    described,
+    identity,
+    load,
+    make_restorer,
+)
+from mprnet.apps.reports import report_folder
 from mprnet.apps.samples import INPUTS, OUTPUT, TARGETS, draw_sheet
 from mprnet.data.photo_writing import FORMATS
 from mprnet.data.png import write_png
@@ -75,6 +85,8 @@ def _restore_task(project: Path, a: argparse.Namespace, world: World) -> _Outcom
         there = f", {skipped} were there" if skipped else ""
         which = f"; {failed} failed, see above" if failed else ""
         print(f"{done} of {len(jobs)} pictures restored{there}: look into {result_dir}{which}")
+        if a.report:
+            print(f"look into {report_folder(jobs, result_dir, {**described(a, restorer), **identity(weights)})}")
         if done and a.verbose:
             share = 100 * report.restoring / report.seconds
             print(f"{report.seconds:.1f} s, of which the network ran {share:.0f} %")
@@ -103,6 +115,7 @@ def _parse(project: Path) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--skip_existing", action="store_true", help="leave out pictures whose result is there and no older"
     )
+    parser.add_argument("--report", action="store_true", help="write report.html too: inputs and results in a browser")
     parser.add_argument("--verbose", action="store_true", help="say how long it took, and what share the network had")
     add_running(parser, precision="auto")
     a = parser.parse_args()

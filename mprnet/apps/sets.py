@@ -37,6 +37,7 @@ def parse(folder: Path, protocols: Protocols) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps, ...")
     parser.add_argument("--gpus", help="numbers of the GPUs that may be seen, as CUDA_VISIBLE_DEVICES")
     parser.add_argument("--workers", type=int, default=-1, help="processes that score; default: one per core")
+    parser.add_argument("--report", action="store_true", help="write report.html: all scores, and the worst to look at")
     parser.add_argument("--table", action="store_true", help="print the paper's tables, and ours in them")
     parser.add_argument(
         "--check", action="store_true", help="read the data sets, say what is wrong with them, and stop"

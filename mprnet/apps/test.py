@@ -15,7 +15,8 @@ import numpy as np
 
 from mprnet.apps import command
 from mprnet.apps.check import check_benchmarks
-from mprnet.apps.options import PATIENCE, choose_weights, described, load, make_restorer
+from mprnet.apps.options import PATIENCE, choose_weights, described, identity, load, make_restorer
+from mprnet.apps.reports import report_set
 from mprnet.apps.scores import print_notes, print_scores, print_tables, versions, write_page
 from mprnet.apps.sets import OWN, choose, parse
 from mprnet.apps.submission import submit
@@ -141,6 +142,9 @@ def _report(
         described = {f"stage {stage}": asdict(summary) for stage, summary in summaries.items()}
         write_results(plan, records, {"versions": versions(), **described})
         write_page(source, numbers, records, plan, max(stages))
+        if run.arguments.report:
+            path = report_set(source, numbers, records, plan, paper_rows(benchmark, summaries), max(stages))
+            print(f"look into {path}")
     problems = [record["problem"] for record in records if "problem" in record]
     problems += [f"{path}: has no partner." for path in source.orphans]
     problems += [
@@ -212,4 +216,4 @@ def _restorer(
     line = ", ".join(words)
     if model.config != network().config:
         line += f": {parameters / 1e6:.2f} M parameters, not an MPRNet of the paper"
-    return restorer, {"described": line, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return restorer, {"described": line, **identity(path)}

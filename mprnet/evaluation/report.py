@@ -12,6 +12,8 @@ from mprnet.evaluation.protocols import Benchmark, Scores, Table
 
 _CELL, _HEAD, _GAP = 320, 22, 4
 _ERROR_GAIN = 4
+# Of ``comparison``'s lines.
+_COLUMNS = ("{:28}", "{:>12}", "{:>9}", "{:>8}", "{:>8}", "{:>9}", "{:>8}", "{:>8}")
 
 
 @dataclass(frozen=True)
@@ -54,30 +56,34 @@ def summarise(records: Sequence[Record], stage: int, of: int) -> Summary:
 
 def comparison(rows: Sequence[Row]) -> str:
     """Lines with ours, the paper's and the difference; a set that is not whole is marked, and has no difference."""
-    lines = [f"{'':28}{'images':>12}{'PSNR':>9}{'paper':>8}{'diff.':>8}{'SSIM':>9}{'paper':>8}{'diff.':>8}"]
-    incomplete = 0
+    lines, remarks = comparison_cells(rows)
+    return "\n".join([*("".join(map(str.format, _COLUMNS, line)) for line in lines), *remarks])
+
+
+def comparison_cells(rows: Sequence[Row]) -> tuple[list[list[str]], list[str]]:
+    """``comparison``'s lines cell by cell, the first being the heads; and the remarks below them."""
+    lines = [["", "images", *("PSNR", "paper", "diff."), *("SSIM", "paper", "diff.")]]
+    incomplete = False
     remarks = []
     for name, summary, paper in rows:
         whole = summary.images == summary.of
-        incomplete += not whole
+        incomplete |= not whole
         if summary.identical:
             remarks.append(
                 f"{name}: {summary.identical} images are identical to their targets, which is an infinite PSNR"
             )
-        count = f"{summary.images:,}{'' if whole else f' of {summary.of:,} *'}"
-        line = f"{name:28}{count:>12}"
+        line = [name, f"{summary.images:,}{'' if whole else f' of {summary.of:,} *'}"]
         ours = (summary.psnr, summary.ssim)
         for value, theirs, digits in zip(ours, paper or (None, None), (2, 3), strict=True):
-            shown = "-" if value is None else f"{value:.{digits}f}"
-            known = "-" if theirs is None else f"{theirs:.{digits}f}"
-            both = whole and value is not None and theirs is not None
-            line += f"{shown:>9}{known:>8}{f'{value - theirs:+.{digits}f}' if both else '-':>8}"  # type: ignore[operator]
+            difference = value - theirs if whole and value is not None and theirs is not None else None
+            line += ["-" if value is None else f"{value:.{digits}f}", "-" if theirs is None else f"{theirs:.{digits}f}"]
+            line.append("-" if difference is None else f"{difference:+.{digits}f}")
         lines.append(line)
-    if incomplete:
-        lines.append("* not the whole set: not to be compared with the paper's figures")
     if remarks:
-        lines += [*remarks, "identical images are left out of the mean PSNR"]
-    return "\n".join(lines)
+        remarks.append("identical images are left out of the mean PSNR")
+    if incomplete:
+        remarks.insert(0, "* not the whole set: not to be compared with the paper's figures")
+    return lines, remarks
 
 
 def error_reductions(scores: Scores, best: Scores) -> Scores:
@@ -126,8 +132,7 @@ def _cell(scores: Scores | None, best: Scores | None) -> str:
 
 def ranked(records: Sequence[Record], stage: int) -> list[tuple[str, int]]:
     """The worst, the median and the best image by PSNR: (which, number in ``records``); fewer if there are fewer."""
-    scored = [n for n, record in enumerate(records) if str(stage) in record.get("scores", {})]
-    order = sorted(scored, key=lambda n: (_sortable(records[n]["scores"][str(stage)][0]), records[n]["name"]))
+    order = worst_first(records, stage)
     places = {"worst": 0, "median": (len(order) - 1) // 2, "best": len(order) - 1}
     chosen: dict[int, str] = {}
     for which, place in places.items():
@@ -136,14 +141,25 @@ def ranked(records: Sequence[Record], stage: int) -> list[tuple[str, int]]:
     return [(which, number) for number, which in chosen.items()]
 
 
+def worst_first(records: Sequence[Record], stage: int) -> list[int]:
+    """Numbers in ``records`` of those that have scores, by PSNR, and by name where it is the same."""
+    scored = [n for n, record in enumerate(records) if str(stage) in record.get("scores", {})]
+    return sorted(scored, key=lambda n: (_sortable(records[n]["scores"][str(stage)][0]), records[n]["name"]))
+
+
 def _sortable(psnr: float | None) -> float:
     return float("inf") if psnr is None else psnr
 
 
 def compared(degraded: np.ndarray, result: np.ndarray, target: np.ndarray) -> list[Cell]:
     """A row's cells of ``page``: the three images, each (H, W, 3) uint8, and the error times 4."""
+    return [("input", degraded), ("result", result), ("target", target), error_map(result, target)]
+
+
+def error_map(result: np.ndarray, target: np.ndarray) -> Cell:
+    """Absolute differences times 4, clipped; images (H, W, 3) uint8."""
     error = np.clip(_ERROR_GAIN * np.abs(result.astype(int) - target.astype(int)), 0, 255).astype(np.uint8)
-    return [("input", degraded), ("result", result), ("target", target), (f"error x {_ERROR_GAIN}", error)]
+    return f"error x {_ERROR_GAIN}", error
 
 
 def page(rows: Sequence[tuple[str, Sequence[Cell]]]) -> np.ndarray:

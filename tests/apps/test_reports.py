@@ -1,0 +1,101 @@
+import base64
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from mprnet.data.png import write_png
+from mprnet.metrics import psnr
+
+ODD = '<b onclick="x()">&amp; {{ 7 * 7 }}.png'
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(ROOT / script), *map(str, arguments), "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def noisy(clean: np.ndarray, sigma: float) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.rint(np.clip(clean + sigma * rng.standard_normal(clean.shape), 0, 255)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
+    """Three pictures under more and more noise, and their targets."""
+    folder = tmp_path_factory.mktemp("pairs")
+    clean = np.tile(np.linspace(0, 255, 40, dtype=np.uint8)[:, None, None], (1, 56, 3))
+    for name, sigma in (("little.png", 5), (ODD, 30), ("much.png", 60)):
+        for side, image in (("input", noisy(clean, sigma)), ("target", clean)):
+            (folder / side).mkdir(exist_ok=True)
+            write_png(folder / side / name, image)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scored(pairs, tmp_path_factory) -> Path:
+    """test.py's report."""
+    results = tmp_path_factory.mktemp("results")
+    folders = ["--pairs", pairs / "input", pairs / "target", "--result_dir", results]
+    said = run("Denoising/test.py", *folders, "--grade", "lite", "--workers", 0, "--stagewise", "--report")
+    path = results / "pairs" / "report.html"
+    assert f"look into {path}" in said
+    return path
+
+
+def images(text: str) -> list[np.ndarray]:
+    """All pictures in an HTML file, RGB."""
+    data = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
+    return [cv2.imdecode(np.frombuffer(base64.b64decode(d), np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1] for d in data]
+
+
+def test_a_set_s_report_needs_nothing_else(scored):
+    text = scored.read_text()
+    assert not re.findall(r"""(?:src|href|action)\s*=\s*["'](?!data:image/jpeg|#)|@import|url\(""", text)
+    assert len(images(text)) == 3 * 6  # input, stages 1 and 2, result, target, error
+
+
+def test_a_set_s_report_shows_the_worst_first(scored, pairs):
+    text = scored.read_text()
+    rows = re.findall(r"<h2 id=.*?>(.*?)</h2>", text)
+    assert [rows[0], rows[2]] == ["much", "little"]
+    first = images(text)[:6]
+    assert psnr(first[0], cv2.imread(str(pairs / "input" / "much.png"))[:, :, ::-1]) > 30  # but for JPEG
+    assert psnr(first[4], cv2.imread(str(pairs / "target" / "much.png"))[:, :, ::-1]) > 40
+    assert psnr(first[3], first[4]) > psnr(first[0], first[4]) + 5
+
+
+def test_names_are_text_and_nothing_else(scored):
+    text = scored.read_text()
+    assert "<b onclick" not in text
+    assert "&lt;b onclick=&#34;x()&#34;&gt;&amp;amp; {{ 7 * 7 }}" in text
+
+
+def test_a_report_says_how_it_was_made(scored):
+    text = scored.read_text()
+    weights = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safetensors"
+    assert subprocess.run(["sha256sum", weights], capture_output=True, check=True).stdout.split()[0].decode() in text
+    assert "fp32" in text
+
+
+def test_a_folder_s_report(pairs, tmp_path):
+    shutil.copytree(pairs / "input", tmp_path / "in")
+    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    command = [sys.executable, str(ROOT / "demo.py"), "--task", "Denoising", "--grade", "lite", "--report"]
+    folders = ["--input_dir", str(tmp_path / "in"), "--result_dir", str(tmp_path / "out")]
+    done = subprocess.run([*command, *folders], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1  # for the broken one
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "3 pictures, restored" in text
+    assert len(images(text)) == 6
+    assert "model_denoising_lite.safetensors" in text
