@@ -17,8 +17,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import cv2
-import matplotlib
 import numpy as np
 from classical import BLIND_DEBLURRERS, DEBLURRERS, DENOISERS, DERAINERS, Method
 from degrading import OTHER_CAMERA, falling_rain, handheld_shake
@@ -29,16 +27,12 @@ from mprnet.data.synthetic import motion_blur
 from mprnet.data.synthetic.camera import jpeg, noisy_photograph
 from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.data.synthetic.rain import add_streaks, streaks
+from mprnet.evaluation.figures import Compared, draw_comparison
 from mprnet.metrics import luma, psnr, ssim_wang2003
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.patches import Rectangle
 
 ROOT = Path(__file__).parents[1]
 GRADES = ("lite", "plus")
 JPEG_QUALITY = 85
-ZOOM = 72
 
 # Degraded, target, and what classical methods are told: the noise's standard deviation (of 1) or the blur's kernel.
 Degraded = tuple[np.ndarray, np.ndarray, Any]
@@ -192,34 +186,11 @@ def score(result: np.ndarray, target: np.ndarray) -> tuple[float, float]:
 
 def sheet(given: dict[str, Degraded], results: dict[str, dict[str, np.ndarray]], title: str, path: Path) -> None:
     """For each photograph the whole, and a part of it enlarged: degraded, of each method, and as it should be."""
-    targets = {name: target for name, (_, target, _) in given.items()}
-    shown = {**results, "target": targets}
-    figure, rows = plt.subplots(
-        len(given), 1 + len(shown), figsize=(2.1 * (1 + len(shown)), 2.25 * len(given)), layout="constrained"
-    )
-    for row, (name, target) in zip(rows, targets.items(), strict=True):
-        top, left = busiest(target)
-        row[0].imshow(results["degraded"][name])
-        row[0].add_patch(Rectangle((left, top), ZOOM, ZOOM, fill=False, color="yellow"))
-        row[0].set_title(name, fontsize=9)
-        for axes, (method, images) in zip(row[1:], shown.items(), strict=True):
-            axes.imshow(images[name][top : top + ZOOM, left : left + ZOOM], interpolation="nearest")
-            figures = "" if method == "target" else f"\n{psnr(images[name], target):.2f} dB"
-            axes.set_title(method + figures, fontsize=9)
-        for axes in row:
-            axes.axis("off")
-    figure.suptitle(title)
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
-
-
-def busiest(image: np.ndarray) -> tuple[int, int]:
-    """Top and left of the part of ZOOM pixels that has the steepest edges."""
-    grey = luma(image).astype(np.float32)
-    steep = cv2.magnitude(cv2.Sobel(grey, -1, 1, 0), cv2.Sobel(grey, -1, 0, 1))
-    total = cv2.boxFilter(np.minimum(steep, 100), -1, (ZOOM, ZOOM), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
-    top, left = np.unravel_index(np.argmax(total[:-ZOOM, :-ZOOM]), total[:-ZOOM, :-ZOOM].shape)
-    return int(top), int(left)
+    rows = [
+        Compared(name, {method: images[name] for method, images in results.items()}, target)
+        for name, (_, target, _) in given.items()
+    ]
+    draw_comparison(path, rows, title)
 
 
 def bundled(task: str) -> dict[str, Path]:

@@ -7,17 +7,17 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
 import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mprnet.files import write_whole
+from mprnet.training.curves import draw_curves
 
+LOG = "log.csv"
 COLUMNS = ("epoch", "step", "lr", "loss", "skipped_steps", "input_psnr", "psnr", "best_psnr")
 
 
@@ -62,8 +62,8 @@ class Journal:
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
         writer.writerows(self.history)
-        write_whole(self.folder / "log.csv", text.getvalue().encode())
-        _draw_curves(self.folder / "curves.png", self.history)
+        write_whole(self.folder / LOG, text.getvalue().encode())
+        draw_curves(self.folder / "curves.png", {"restored": self.history})
         self.say(_line(row))
         if self._tensorboard is not None:
             for name, value in row.items():
@@ -104,22 +104,6 @@ def _environment() -> dict[str, Any]:
         "git": _git_revision(),
         "command": sys.argv,
     }
-
-
-def _draw_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
-    figure = matplotlib.figure.Figure(figsize=(9, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot([row["epoch"] for row in history], [row["loss"] for row in history])
-    left.set(xlabel="epoch", ylabel="training loss, mean per sample", yscale="log")
-    validated = [row for row in history if "psnr" in row]
-    for column, label in (("psnr", "restored"), ("input_psnr", "input")):
-        right.plot([row["epoch"] for row in validated], [row[column] for row in validated], label=label)
-    right.set(xlabel="epoch", ylabel="validation PSNR, dB")
-    if validated:
-        right.legend()
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    write_whole(path, file.getvalue())
 
 
 def _git_revision() -> str:

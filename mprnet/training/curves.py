@@ -1,0 +1,40 @@
+"""Training curves: one run's, or several runs' to be compared."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from mprnet.files import write_whole
+
+
+def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Draw loss and validation PSNR over the epochs.
+
+    Args:
+        path: its suffix says in which format: .png, .pdf, .svg.
+        runs: by name, rows as ``Journal.add`` takes them.
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    inputs: set[tuple[float, ...]] = set()
+    for name, history in runs.items():
+        left.plot([row["epoch"] for row in history], [row["loss"] for row in history], label=name)
+        validated = [row for row in history if "psnr" in row]
+        epochs = [row["epoch"] for row in validated]
+        right.plot(epochs, [row["psnr"] for row in validated], label=name)
+        given = [row["input_psnr"] for row in validated]
+        if given and tuple(given) not in inputs:  # runs of one task were validated on the same pictures, mostly
+            inputs.add(tuple(given))
+            right.plot(epochs, given, "--", color="grey", label=None if len(inputs) > 1 else "input")
+    left.set(xlabel="epoch", ylabel="training loss, mean per sample", yscale="log")
+    right.set(xlabel="epoch", ylabel="validation PSNR, dB")
+    if len(runs) > 1:
+        left.legend()
+    if inputs:
+        right.legend()
+    file = io.BytesIO()
+    figure.savefig(file, format=path.suffix[1:], dpi=110)
+    write_whole(path, file.getvalue())

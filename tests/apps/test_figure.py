@@ -1,0 +1,66 @@
+import os
+import subprocess
+import sys
+
+import cv2
+import pytest
+from conftest import ROOT
+
+SAMPLES = ROOT / "samples"
+
+
+def figure(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mprnet.apps.figure", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False, cwd=ROOT)
+
+
+def test_folders_are_compared(tmp_path):
+    inputs, targets = SAMPLES / "input", SAMPLES / "target" / "Denoising"
+    methods = [f"noise={inputs / 'Denoising'}", f"rain={inputs / 'Deraining'}"]
+    out = tmp_path / "figure.png"
+    done = figure("compare", *methods, "--target", targets, "--crop", "coffee:10,20,30,40", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert cv2.imread(str(out)).shape[0] > 500  # four rows
+    done = figure("compare", *methods, "--images", "coffee", "--side", 50, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert cv2.imread(str(out)).shape[0] < 400
+
+
+def test_stages_are_shown(tmp_path):
+    weights = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safetensors"
+    pairs = [SAMPLES / side / "Denoising" for side in ("input", "target")]
+    done = figure("stages", "--weights", weights, "--pairs", *pairs, "--images", "rocket", "--out", tmp_path / "s.png")
+    assert done.returncode == 0, done.stderr
+    assert cv2.imread(str(tmp_path / "s.png")).shape[1] == 6 * 324 + 4
+
+
+def test_curves_of_runs(tmp_path):
+    for run in ("one", "two"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "log.csv").write_text("epoch,step,loss,psnr,input_psnr\n1,10,0.5,,\n2,20,0.4,30,25\n")
+    done = figure("curves", tmp_path / "one", tmp_path / "two" / "log.csv", "--out", tmp_path / "curves.pdf")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["compare", "a=nowhere", "--out", "x.png"], "no folder nowhere"),
+        (["compare", "nowhere", "--out", "x.png"], "takes NAME=DIR, not nowhere"),
+        (["compare", f"a={SAMPLES / 'input/Denoising'}", "--out", "x.bmp"], "written as .png or .pdf or .svg"),
+        (["compare", f"a={SAMPLES / 'input/Denoising'}", "--images", "you", "--out", "x.png"], "there is no you"),
+        (
+            ["compare", f"a={SAMPLES / 'input/Denoising'}", "--crop", "1,2", "--out", "x.png"],
+            "takes LEFT,TOP,WIDTH,HEIGHT",
+        ),
+        (["curves", "nowhere", "--out", "x.png"], "is no run's log.csv"),
+        (["stages", "--weights", "no.pth", "--pairs", "a", "b", "--out", "x.png"], "there is no folder a"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments, sentence):
+    done = figure(*arguments)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
