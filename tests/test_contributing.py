@@ -1,0 +1,63 @@
+"""CONTRIBUTING.md's recipe for a new task, followed word by word."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from mprnet import load_model
+
+
+def run(*command: object) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """demo.py and Deraining's folder, and beside it what CONTRIBUTING.md makes of that; two pairs to train on."""
+    project = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "demo.py", project)
+    ignored = shutil.ignore_patterns("checkpoints", "results", "*.pth", "*.safetensors", "__pycache__")
+    shutil.copytree(ROOT / "Deraining", project / "Deraining", ignore=ignored)
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for line in re.findall(r"^    ((?:cp|rm) .*)$", text, flags=re.MULTILINE):
+        subprocess.run(line, shell=True, check=True, cwd=project)
+    files = re.findall(r"^`(Dehazing/[^`]+)`[^\n]*\n\n```\w+\n(.*?)```", text, flags=re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in files] == ["Dehazing/MPRNet.py", "Dehazing/training.yml", "Dehazing/benchmarks.yml"]
+    for name, content in files:
+        (project / name).write_text(content)
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for index in range(4):
+            clean = rng.integers(0, 256, (6, 6, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+            for side, picture in (("input", clean // 2 + 100), ("target", clean)):
+                path = project / "Dehazing" / "Datasets" / "RESIDE" / split / side / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), picture)
+    return project
+
+
+def test_a_new_task_trains_scores_and_restores(project, tmp_path):
+    task = project / "Dehazing"
+    small = ["MODEL.N_FEAT", 4, "MODEL.SCALE_UNETFEATS", 2, "MODEL.SCALE_ORSNETFEATS", 2, "OPTIM.BATCH_SIZE", 2]
+    small += ["OPTIM.NUM_EPOCHS", 1, "OPTIM.WARMUP_EPOCHS", 0, "TRAINING.TRAIN_PS", 32, "TRAINING.WORKERS", 0]
+    run(sys.executable, task / "train.py", *small)
+    weights = task / "checkpoints" / "Dehazing" / "models" / "MPRNet" / "model_best.pth"
+    assert load_model(weights).config["num_cab"] == 4
+    pairs = [task / "Datasets" / "RESIDE" / "val" / side for side in ("input", "target")]
+    assert "pairs" in run(sys.executable, task / "test.py", "--weights", weights, "--pairs", *pairs)
+    assert "Table" not in run(sys.executable, task / "test.py", "--table")
+    folders = ["--input_dir", pairs[0], "--result_dir", tmp_path]
+    said = run(sys.executable, project / "demo.py", "--task", "Dehazing", "--weights", weights, *folders)
+    assert "4 of 4 pictures restored" in said
