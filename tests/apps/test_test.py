@@ -14,70 +14,25 @@ import zlib
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 import scipy.io
-import torch
 from conftest import ROOT
 
-from mprnet import MPRNet, Restorer, load_model, metrics, save_weights
-from mprnet.data.synthetic.dead_leaves import dead_leaves
-from mprnet.data.synthetic.noise import gaussian_noise
+from apps.miniatures import PAIRS, image, write, write_benchmarks, write_weights
+from mprnet import Restorer, load_model, metrics
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-PAIRS = {
-    "Deblurring": {name: f"{name}/test" for name in ("GoPro", "HIDE", "RealBlur_J", "RealBlur_R")},
-    "Deraining": {name: f"test/{name}" for name in ("Test100", "Rain100H", "Rain100L", "Test1200", "Test2800")},
-}
-COUNT, SIZE = 3, 44
-
-
-def image(index: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    clean = dead_leaves(4, index, size)
-    return gaussian_noise(np.random.default_rng(index), clean, 20), clean
-
-
-def write(path: Path, rgb: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), rgb[..., ::-1])
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> Path:
     """Data sets of all tasks, and weights of a tiny network."""
     house = tmp_path_factory.mktemp("house")
-    for task, sets in PAIRS.items():
-        for number, folder in enumerate(sets.values()):
-            for index in range(COUNT):
-                for side, rgb in zip(("input", "target"), image(10 * number + index), strict=True):
-                    write(house / task / folder / side / f"{index}.png", rgb)
-    sidd = house / "Denoising" / "SIDD" / "test"
-    sidd.mkdir(parents=True)
-    blocks = np.stack([np.stack([np.stack(image(2 * i + b, 32)) for b in range(2)]) for i in range(2)])
-    for side, key in enumerate(("ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb")):
-        scipy.io.savemat(sidd / f"{key}.mat", {key: blocks[:, :, side]})
-    write_dnd(house / "Denoising" / "DND" / "test")
-    torch.manual_seed(0)
-    model = MPRNet(4, 2, 3, num_cab=1, reduction=2)
-    for parameter in model.tail.parameters():  # so that it changes images, but not beyond recognition
-        parameter.data *= 0.1
-    save_weights(model, house / "tiny.safetensors")
+    for task in ("Deblurring", "Denoising", "Deraining"):
+        write_benchmarks(task, house / task)
+    write_weights(house / "tiny.safetensors")
     return house
-
-
-def write_dnd(folder: Path) -> None:
-    """As the published files are: HDF5, everything transposed, boxes behind references, from 1 and inclusive."""
-    (folder / "images_srgb").mkdir(parents=True)
-    with h5py.File(folder / "info.mat", "w") as file:
-        references = file.create_dataset("info/boundingboxes", (1, 2), h5py.ref_dtype)
-        for number in range(2):
-            boxes = np.array([[1 + k, 3 + k, 16 + k, 26 + k] for k in range(20)], float)
-            stored = file.create_dataset(f"#refs#/{number}", data=boxes.T)
-            references[0, number] = stored.ref
-    for number in range(2):
-        with h5py.File(folder / "images_srgb" / f"{number + 1:04d}.mat", "w") as file:
-            file["InoisySRGB"] = (image(number, 56)[0][:48] / np.float32(255)).T
 
 
 def run(house: Path, task: str, *arguments: object, script: str = "test.py", status: int = 0, start=()) -> str:

@@ -19,9 +19,8 @@ import pytest
 import torch
 from conftest import ROOT, TASKS
 
+from apps.miniatures import write_training_sets
 from mprnet import load_model, save_weights
-from mprnet.data.synthetic.dead_leaves import dead_leaves
-from mprnet.data.synthetic.noise import gaussian_noise
 
 TINY = ["MODEL.N_FEAT", "8", "MODEL.SCALE_UNETFEATS", "4", "MODEL.SCALE_ORSNETFEATS", "4", "MODEL.NUM_CAB", "1"]
 SHORT = [*TINY, "OPTIM.BATCH_SIZE", "4", "OPTIM.NUM_EPOCHS", "4", "OPTIM.WARMUP_EPOCHS", "1", "TRAINING.WORKERS", "0"]
@@ -52,18 +51,6 @@ def train(task: str, *arguments: object, config: str = "training.yml", check: bo
     return run.stdout + run.stderr
 
 
-def write_pairs(folder: Path, count: int, names: tuple[str, str] = ("{}.png", "{}.png"), sigma: float = 25) -> None:
-    rng = np.random.default_rng(3)
-    for index in range(count):
-        clean = dead_leaves(5, index, 48)
-        for kind, image, name in zip(
-            ("input", "target"), (gaussian_noise(rng, clean, sigma), clean), names, strict=True
-        ):
-            path = folder / kind / name.format(index)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), image[:, :, ::-1])
-
-
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> Path:
     """A copy of the tasks' YAML files, each with a miniature of its data set in the true layout."""
@@ -72,13 +59,7 @@ def house(tmp_path_factory) -> Path:
         (house / task).mkdir()
         for yaml in (ROOT / task).glob("*.yml"):
             shutil.copy(yaml, house / task)
-    write_pairs(house / "Deblurring" / "Datasets" / "GoPro" / "train", 10, ("GOPR1_1_{}.png",) * 2)
-    write_pairs(house / "Deblurring" / "Datasets" / "GoPro" / "test", 3)
-    deraining = house / "Deraining" / "Datasets" / "Synthetic_Rain_Datasets"
-    write_pairs(deraining / "train", 10, ("{}.jpg", "{}.png"))
-    write_pairs(deraining / "test" / "Rain100L", 3, ("rain-{}.png", "norain-{}.png"))
-    write_pairs(house / "Denoising" / "Datasets" / "SIDD" / "train", 10, ("{}_NOISY.png", "{}_GT.png"))
-    write_pairs(house / "Denoising" / "Datasets" / "SIDD" / "val", 3)
+        write_training_sets(task, house / task / "Datasets")
     return house
 
 

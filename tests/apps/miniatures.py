@@ -1,0 +1,97 @@
+"""Miniatures of the data sets in their true layouts, for tests of whole programs."""
+
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import scipy.io
+import torch
+
+from mprnet import MPRNet, save_weights
+from mprnet.data.synthetic.dead_leaves import dead_leaves
+from mprnet.data.synthetic.noise import gaussian_noise
+
+PAIRS = {
+    "Deblurring": {name: f"{name}/test" for name in ("GoPro", "HIDE", "RealBlur_J", "RealBlur_R")},
+    "Deraining": {name: f"test/{name}" for name in ("Test100", "Rain100H", "Rain100L", "Test1200", "Test2800")},
+}
+COUNT, SIZE = 3, 44
+
+
+def image(index: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    clean = dead_leaves(4, index, size)
+    return gaussian_noise(np.random.default_rng(index), clean, 20), clean
+
+
+def write(path: Path, rgb: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), rgb[..., ::-1])
+
+
+def write_pairs(folder: Path, count: int, names: tuple[str, str] = ("{}.png", "{}.png"), sigma: float = 25) -> None:
+    rng = np.random.default_rng(3)
+    for index in range(count):
+        clean = dead_leaves(5, index, 48)
+        for kind, image, name in zip(
+            ("input", "target"), (gaussian_noise(rng, clean, sigma), clean), names, strict=True
+        ):
+            path = folder / kind / name.format(index)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), image[:, :, ::-1])
+
+
+def write_training_sets(task: str, datasets: Path) -> None:
+    """What the task's training.yml looks for, in ``datasets``."""
+    if task == "Deblurring":
+        write_pairs(datasets / "GoPro" / "train", 10, ("GOPR1_1_{}.png",) * 2)
+        write_pairs(datasets / "GoPro" / "test", 3)
+    elif task == "Deraining":
+        deraining = datasets / "Synthetic_Rain_Datasets"
+        write_pairs(deraining / "train", 10, ("{}.jpg", "{}.png"))
+        write_pairs(deraining / "test" / "Rain100L", 3, ("rain-{}.png", "norain-{}.png"))
+    else:
+        write_pairs(datasets / "SIDD" / "train", 10, ("{}_NOISY.png", "{}_GT.png"))
+        write_pairs(datasets / "SIDD" / "val", 3)
+
+
+def write_benchmarks(task: str, datasets: Path) -> None:
+    """All sets of the task's benchmarks.yml, in ``datasets``."""
+    for number, folder in enumerate(PAIRS.get(task, {}).values()):
+        for index in range(COUNT):
+            for side, rgb in zip(("input", "target"), image(10 * number + index), strict=True):
+                write(datasets / folder / side / f"{index}.png", rgb)
+    if task == "Denoising":
+        write_sidd_blocks(datasets / "SIDD" / "test")
+        write_dnd(datasets / "DND" / "test")
+
+
+def write_sidd_blocks(folder: Path) -> None:
+    """Two photographs' two blocks each."""
+    folder.mkdir(parents=True)
+    blocks = np.stack([np.stack([np.stack(image(2 * i + b, 32)) for b in range(2)]) for i in range(2)])
+    for side, key in enumerate(("ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb")):
+        scipy.io.savemat(folder / f"{key}.mat", {key: blocks[:, :, side]})
+
+
+def write_dnd(folder: Path) -> None:
+    """As the published files are: HDF5, everything transposed, boxes behind references, from 1 and inclusive."""
+    (folder / "images_srgb").mkdir(parents=True)
+    with h5py.File(folder / "info.mat", "w") as file:
+        references = file.create_dataset("info/boundingboxes", (1, 2), h5py.ref_dtype)
+        for number in range(2):
+            boxes = np.array([[1 + k, 3 + k, 16 + k, 26 + k] for k in range(20)], float)
+            stored = file.create_dataset(f"#refs#/{number}", data=boxes.T)
+            references[0, number] = stored.ref
+    for number in range(2):
+        with h5py.File(folder / "images_srgb" / f"{number + 1:04d}.mat", "w") as file:
+            file["InoisySRGB"] = (image(number, 56)[0][:48] / np.float32(255)).T
+
+
+def write_weights(path: Path) -> None:
+    """A tiny network that changes images, but not beyond recognition."""
+    torch.manual_seed(0)
+    model = MPRNet(4, 2, 3, num_cab=1, reduction=2)
+    for parameter in model.tail.parameters():
+        parameter.data *= 0.1
+    save_weights(model, path)
