@@ -41,6 +41,18 @@ def write_pairs(folder: Path, count: int, names: tuple[str, str] = ("{}.png", "{
             cv2.imwrite(str(path), image[:, :, ::-1])
 
 
+def write_photographs(source: Path, scenes: int = 3) -> None:
+    """As SIDD-Medium has them: two pairs a scene."""
+    rng = np.random.default_rng(0)
+    for scene in range(1, scenes + 1):
+        for number in ("010", "011"):
+            target = rng.integers(0, 256, (80, 100, 3), np.uint8)
+            folder = source / f"{scene:04d}_{scene:03d}_S6_00100_00060_3200_L"
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{scene:04d}_GT_SRGB_{number}.PNG"), target)
+            cv2.imwrite(str(folder / f"{scene:04d}_NOISY_SRGB_{number}.PNG"), 255 - target)
+
+
 def write_training_sets(task: str, datasets: Path) -> None:
     """What the task's training.yml looks for, in ``datasets``."""
     if task == "Deblurring":

@@ -1,0 +1,171 @@
+"""Every command that README.md and docs/ show is run, as it stands, in a project with miniatures of the data sets.
+
+Only what a command leaves open is filled in (PATH, FILE, TASK, ...), and what would take hours is made small by
+settings added to its end. A command that this file does not know how to run fails.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from apps.miniatures import write_benchmarks, write_pairs, write_photographs, write_training_sets, write_weights
+from conftest import ROOT, TASKS
+
+PAGES = sorted(
+    {ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")}
+    | {*ROOT.glob("*/Datasets/README.md"), *ROOT.glob("*/pretrained_models/README.md")}
+)
+PROGRAMS = ("python", "torchrun", "make", "pip")
+# The test suite, or what it would have to install.
+TINY = "MODEL.N_FEAT 8 MODEL.SCALE_UNETFEATS 4 MODEL.SCALE_ORSNETFEATS 4 MODEL.NUM_CAB 1 OPTIM.BATCH_SIZE 4"
+TINY += " OPTIM.NUM_EPOCHS 2 OPTIM.WARMUP_EPOCHS 1 TRAINING.TRAIN_PS 32 TRAINING.VAL_PS 32 TRAINING.VAL_AFTER_EVERY 1"
+TINY += " TRAINING.COMPILE False SYNTHETIC.PICTURES 4 SYNTHETIC.PICTURE_SIZE 48 SYNTHETIC.SAMPLES_PER_EPOCH 8"
+TINY += " SYNTHETIC.VAL_PICTURES 2 TRAINING.WORKERS 0"
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command) for each indented line that starts with a program's name; each command once."""
+    found: dict[str, str] = {}
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for line in re.findall(rf"^ {{4,}}((?:{'|'.join(PROGRAMS)}) .*)$", text, flags=re.MULTILINE):
+            command = re.sub(r"\s+#.*", "", line).strip()
+            found.setdefault(command, str(page.relative_to(ROOT)))
+    return [(page, command) for command, page in found.items()]
+
+
+def parameters() -> list[object]:
+    """The README's short ones in every test run, what trains or measures and all else in slow ones."""
+    return [
+        pytest.param(command, id=f"{page}: {command}", marks=[] if is_quick(page, command) else [pytest.mark.slow])
+        for page, command in commands()
+    ]
+
+
+def is_quick(page: str, command: str) -> bool:
+    return page == "README.md" and command.startswith("python") and "train.py" not in command
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project but for the library, with miniatures of all data sets where they belong."""
+    project = tmp_path_factory.mktemp("project")
+    ignored = shutil.ignore_patterns("checkpoints", "results", "synthetic", "output", "__pycache__", "*.pth")
+    for name in (*TASKS, "samples", "benchmarks"):
+        shutil.copytree(ROOT / name, project / name, ignore=ignored)
+    (project / "docs").mkdir()
+    shutil.copy(ROOT / "demo.py", project)
+    for task in TASKS:
+        write_training_sets(task, project / task / "Datasets")
+        write_benchmarks(task, project / task / "Datasets")
+    for folder in (project / "SIDD_Medium_Srgb" / "Data", project / "Denoising/Datasets/SIDD_Medium_Srgb/Data"):
+        write_photographs(folder, 1)
+    for part in ("train", "val", "test"):
+        write_pairs(project / "MyData" / part, 4)
+    own_data = (ROOT / "docs" / "own_data.md").read_text()
+    settings = re.findall(r"```yaml\n(.*?)```", own_data, flags=re.DOTALL)[0]
+    (project / "Deraining/training_mine.yml").write_text(
+        textwrap.dedent(settings).replace("/data/MyData", str(project / "MyData"))
+    )
+    write_weights(project / "tiny.safetensors")
+    return project
+
+
+def filled(command: str, results: Path) -> str:
+    """The command with what it leaves open."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    task = next((task for task in TASKS if task in command), "Deraining")
+    for name, value in {
+        r"\[.*?\]": "",
+        r"\bTASK\b": task,
+        r"\bPATH\b": f"samples/input/{task}",
+        r"\bFOLDER\b": str(results),
+        r"\bFOLDER_OF_THE_VALIDATION_MAT_FILES\b": "Denoising/Datasets/SIDD/test",
+        r"\bFILE\b": "tiny.safetensors",
+        r"\bINPUT TARGET\b": f"samples/input/{task} samples/target/{task}",
+        r"\bHOST:29500\b": f"localhost:{port}",
+        r"--nnodes 2": "--nnodes 1",
+        r"--nproc_per_node 4": "--nproc_per_node 2",
+    }.items():
+        command = re.sub(name, value, command)
+    return command
+
+
+def made_small(command: str, results: Path) -> str:
+    """With settings at its end that keep it short; ValueError if it is not known what to do."""
+    script = next((word for word in command.split() if word.endswith(".py") or word.startswith("mprnet.")), "")
+    weights = "" if "--weights" in command or "--score_only" in command else " --weights tiny.safetensors"
+    match Path(script).name:
+        case "train.py":
+            return command if "--check" in command else f"{command} {TINY} TRAINING.SAVE_DIR {results}"
+        case "test.py" | "test_SIDD.py" | "test_DND.py":
+            return command if "--check" in command else f"{command}{weights} --limit 1 --result_dir {results}"
+        case "demo.py":
+            return command + (weights if "--task" in command else "")
+        case "generate_patches_SIDD.py":
+            return f"{command} --ps 32 --num_patches 4 --tar_dir {results / 'train'} --val_dir {results / 'val'}"
+        case "inference.py":
+            return f"{command} --size 64 --repeats 1 --task Deraining"
+        case "training.py":
+            return f"{command} --task Deraining --batch 1 --patch 32 --rounds 1 --steps 1"
+        case "loading.py":
+            return f"{command} --width 64 --height 64 --patch 32"
+        case "metrics.py" | "degrade.py":
+            return command
+        case "quality.py":
+            return f"{command} --only nothing"
+        case "synthetic.py":
+            return f"{command} --pictures 12 --samples 2"
+    raise ValueError(f"{__file__} does not know how to run {command}")
+
+
+@pytest.mark.parametrize("command", parameters())
+def test_a_documented_command_runs(command, project, tmp_path):
+    if command.startswith(("make", "pip")):
+        check_install(command)
+        return
+    if "--device cuda" in command and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    if "benchmarks/" in command:
+        pytest.importorskip("spandrel_extra_arches")
+        pytest.importorskip("sklearn")
+    whole = made_small(filled(command, tmp_path / "out"), tmp_path / "out")
+    if "TRAINING.RESUME True" in command:  # there has to be something to go on from
+        run(whole.replace("TRAINING.RESUME True", ""), project)
+    run(whole, project)
+
+
+def run(command: str, project: Path) -> None:
+    program, *words = shlex.split(command)
+    start = {"python": [sys.executable], "torchrun": [sys.executable, "-m", "torch.distributed.run"]}[program]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*start, *words], cwd=project, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def check_install(command: str) -> None:
+    """What cannot be run within itself: that the target, or the extra, is there."""
+    if command.startswith("make"):
+        assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    else:
+        extras = re.findall(r"\[(\w+)\]", command)
+        wanted = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
+        assert all(re.search(rf"^{extra} = ", wanted, flags=re.MULTILINE) for extra in extras)
+        assert extras or (ROOT / "requirements.txt").exists()
+
+
+def test_the_readmes_python_runs(project):
+    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL))
+    run(f"python -c {shlex.quote('import numpy as np; image = np.random.rand(30, 41, 3)' + chr(10) + code)}", project)
