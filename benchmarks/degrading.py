@@ -65,7 +65,7 @@ def handheld_shake(rng: np.random.Generator, clean: np.ndarray, length: float) -
 
     Args:
         clean: (H, W, 3) uint8.
-        length: of the path, pixels.
+        length: between the path's two points that are farthest apart, pixels.
 
     Returns:
         Same shape, uint8.
@@ -82,7 +82,7 @@ def handheld_shake(rng: np.random.Generator, clean: np.ndarray, length: float) -
         velocity /= abs(velocity)
         place += velocity
         path[step] = place
-    path = (path - path.mean()) * (length / steps)
+    path = (path - path.mean()) * (length / np.abs(path[:, None] - path).max())
     middle = int(np.ceil(length)) + 1
     kernel = np.zeros((2 * middle + 1, 2 * middle + 1))
     for point in path:
