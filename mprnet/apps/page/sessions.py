@@ -1,0 +1,132 @@
+"""The page's visitors: their pictures, restored one after the other by one thread, and their files."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from mprnet.apps.page.restoring import Choice, Restorers, Run, StoppedError
+from mprnet.data.photo_writing import FORMATS
+from mprnet.errors import UserError
+from mprnet.inference.jobs import Job, plan
+
+# Seconds between two looks at how far a picture is.
+_INTERVAL = 0.3
+# Seconds after which results are removed though their visitor is still there.
+IDLE = 4 * 3600
+
+
+class Sessions:
+    """Visitors' runs, one each.
+
+    Args:
+        restorers: used by this object's thread alone.
+        root: the folder for files; whoever made it removes it.
+        format_: of the results, a key of FORMATS.
+    """
+
+    def __init__(self, restorers: Restorers, root: Path, format_: str) -> None:
+        self._restorers = restorers
+        self._root = root
+        self._suffix = FORMATS[format_]
+        self._runs: dict[str, Run] = {}
+        self._uploads: dict[str, set[Path]] = {}
+        self._worker = ThreadPoolExecutor(1, "restore")
+
+    def restore(self, visitor: str, uploads: Sequence[Path], choice: Choice) -> Iterator[Run]:
+        """Restore pictures in turn, giving one Run again and again while it grows. It takes the place of the visitor's
+        last one, whose files are removed."""
+        self._forget(visitor)
+        self._forget_old()
+        run = Run(Path(tempfile.mkdtemp(prefix="run-", dir=self._root)))
+        self._runs[visitor] = run
+        try:
+            jobs = self._take_in(run, uploads)
+            run.total = len(jobs) + len(run.failures)
+            for name, job in jobs.items():
+                run.current, run.fraction = name, 0.0
+                future = self._worker.submit(self._restorers.restore, job, choice, run)
+                yield run
+                while not wait([future], _INTERVAL).done:
+                    yield run
+                _note(run, name, job, future)
+                if run.stopped.is_set():
+                    break
+            run.current = ""
+            yield run
+        finally:
+            run.stopped.set()  # the visitor may have gone in between
+
+    def latest(self, visitor: str) -> Run | None:
+        """What became of the visitor's pictures; None if they are removed."""
+        return self._runs.get(visitor)
+
+    def cancel(self, visitor: str) -> None:
+        """End the visitor's run; what is done stays."""
+        if visitor in self._runs:
+            self._runs[visitor].stopped.set()
+
+    def note_uploads(self, visitor: str, uploads: Sequence[Path]) -> None:
+        """Remember what the visitor has uploaded, to remove it at the end."""
+        self._uploads.setdefault(visitor, set()).update(uploads)
+
+    def leave(self, visitor: str) -> None:
+        """End the visitor's run and remove the files."""
+        self._forget(visitor)
+        # Files of one name and content are stored once for all visitors.
+        gone = self._uploads.pop(visitor, set()).difference(*self._uploads.values())
+        for upload in gone:
+            upload.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """End all runs, and wait for it."""
+        for run in self._runs.values():
+            run.stopped.set()
+        self._worker.shutdown(cancel_futures=True)
+
+    def _forget(self, visitor: str) -> None:
+        run = self._runs.pop(visitor, None)
+        if run is not None:
+            run.stopped.set()
+            # By the thread that may still be writing there.
+            self._worker.submit(shutil.rmtree, run.folder, ignore_errors=True)
+
+    def _forget_old(self) -> None:
+        for visitor, run in list(self._runs.items()):
+            if run.stopped.is_set() and time.time() - run.folder.stat().st_mtime > IDLE:
+                self._forget(visitor)
+
+    def _take_in(self, run: Run, uploads: Sequence[Path]) -> dict[str, Job]:
+        """Jobs by the pictures' names. Links keep the pictures whatever becomes of the uploads."""
+        inside = run.folder / "in"
+        inside.mkdir()
+        sources: list[Path] = []
+        for upload in dict.fromkeys(uploads):
+            folders = (inside / str(n) if n > 1 else inside for n in range(1, len(uploads) + 1))
+            source = next(f / upload.name for f in folders if f / upload.name not in sources)
+            source.parent.mkdir(exist_ok=True)
+            try:
+                os.link(upload, source)
+                sources.append(source)
+            except OSError as error:
+                run.failures.append(f"{upload.name}: cannot be taken in ({error.strerror}); choose it again.")
+        jobs = plan(sources, inside, run.folder / "out", self._suffix, compare=False)
+        return {str(job.source.relative_to(inside)): job for job in jobs}
+
+
+def _note(run: Run, name: str, job: Job, future: "Future[tuple[Path, Path]]") -> None:
+    """Note what became of a picture."""
+    error = future.exception()
+    if error is None:
+        run.results[name], run.previews[name] = job.result, future.result()
+    elif isinstance(error, (UserError, MemoryError)):
+        sentence = str(error) if isinstance(error, UserError) else "there is not enough memory for it."
+        # Paths here say nothing to a visitor: sentences begin with the picture's name.
+        for path in (job.source, job.result):
+            sentence = sentence.replace(str(path), name)
+        run.failures.append(sentence if sentence.startswith(name) else f"{name}: {sentence}")
+    elif not isinstance(error, StoppedError):
+        raise error
