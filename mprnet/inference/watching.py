@@ -35,7 +35,7 @@ def watched(on_block: Callable[[], None]) -> Iterator[None]:
             isinstance(module, ChannelAttentionBlock)
             and threading.get_ident() == thread
             and not inputs[0].is_meta
-            and not torch.cuda.is_current_stream_capturing()
+            and not (inputs[0].is_cuda and torch.cuda.is_current_stream_capturing())
         ):
             on_block()
 

@@ -11,21 +11,19 @@ from fastapi import FastAPI
 
 from mprnet.apps.options import available_weights
 from mprnet.apps.page.restoring import Choice, Run
-from mprnet.apps.page.sessions import IDLE, Sessions
+from mprnet.apps.page.sessions import Sessions
 from mprnet.errors import UserError
 
 # Of one picture; how many may come at a time; and how many visitors may wait for their turn.
 _LARGEST_UPLOAD = "512mb"
 _MOST_PICTURES = 100
 _LONGEST_QUEUE = 64
-# How often what is too old is removed, in seconds.
-_CLEANING = 600
 _LAST = "last"
 _CSS = """
 .gradio-container { max-width: 1200px !important; }
-.status progress { width: 100%; height: 0.6em; accent-color: var(--color-accent); }
-.status ul { margin: 0.3em 0; padding-left: 1.2em; list-style: disc; }
-.status p, .status li { overflow-wrap: anywhere; }
+#status progress { width: 100%; height: 0.6em; accent-color: var(--color-accent); }
+#status ul { margin: 0.3em 0; padding-left: 1.2em; list-style: disc; }
+#status p, #status li { overflow-wrap: anywhere; }
 """
 
 
@@ -47,8 +45,7 @@ class Page:
         if not self._ready():
             raise UserError("no task has weights in its pretrained_models; README.md says where to get them.")
         title = "MPRNet: deblurring, deraining, denoising"
-        delete_cache = (_CLEANING, IDLE)
-        with gr.Blocks(title=title, analytics_enabled=False, delete_cache=delete_cache) as self.blocks:
+        with gr.Blocks(title=title, analytics_enabled=False) as self.blocks:
             gr.Markdown("# MPRNet\nDrop pictures, choose what to do to them, and compare.")
             with gr.Row():
                 with gr.Column(min_width=300):
@@ -75,7 +72,7 @@ class Page:
             self._stop = gr.Button("Cancel", interactive=False, min_width=120)
 
     def _add_results(self) -> None:
-        self._status = gr.HTML(elem_classes="status", container=False)
+        self._status = gr.HTML(elem_id="status", container=False)
         with gr.Column(visible=False) as self._shown:
             self._picture = gr.Dropdown([], label="Before and after", filterable=False)
             self._slider = gr.ImageSlider(show_label=False, interactive=False, buttons=["fullscreen"], max_height=600)

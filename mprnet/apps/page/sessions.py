@@ -3,7 +3,9 @@
 import os
 import shutil
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -15,8 +17,10 @@ from mprnet.inference.jobs import Job, plan
 
 # Seconds between two looks at how far a picture is.
 _INTERVAL = 0.3
-# Seconds after which results are removed though their visitor is still there.
-IDLE = 4 * 3600
+# Seconds after which files are removed though their visitor is still there, and between two looks for such.
+_IDLE = 4 * 3600
+_CLEANING = 600
+_RUN = "run-"
 
 
 class Sessions:
@@ -35,13 +39,14 @@ class Sessions:
         self._runs: dict[str, Run] = {}
         self._uploads: dict[str, set[Path]] = {}
         self._worker = ThreadPoolExecutor(1, "restore")
+        self._closed = threading.Event()
+        threading.Thread(target=self._clean, daemon=True).start()
 
     def restore(self, visitor: str, uploads: Sequence[Path], choice: Choice) -> Iterator[Run]:
         """Restore pictures in turn, giving one Run again and again while it grows. It takes the place of the visitor's
         last one, whose files are removed."""
         self._forget(visitor)
-        self._forget_old()
-        run = Run(Path(tempfile.mkdtemp(prefix="run-", dir=self._root)))
+        run = Run(Path(tempfile.mkdtemp(prefix=_RUN, dir=self._root)))
         self._runs[visitor] = run
         try:
             jobs = self._take_in(run, uploads)
@@ -83,6 +88,7 @@ class Sessions:
 
     def close(self) -> None:
         """End all runs, and wait for it."""
+        self._closed.set()
         for run in self._runs.values():
             run.stopped.set()
         self._worker.shutdown(cancel_futures=True)
@@ -94,10 +100,18 @@ class Sessions:
             # By the thread that may still be writing there.
             self._worker.submit(shutil.rmtree, run.folder, ignore_errors=True)
 
-    def _forget_old(self) -> None:
+    def _clean(self) -> None:
+        while not self._closed.wait(_CLEANING):
+            self.remove_old()
+
+    def remove_old(self) -> None:
+        """Remove what nobody has touched for long: ended runs, and what Gradio has made."""
         for visitor, run in list(self._runs.items()):
-            if run.stopped.is_set() and time.time() - run.folder.stat().st_mtime > IDLE:
+            if run.stopped.is_set() and _age(run.folder) > _IDLE:
                 self._forget(visitor)
+        for path in self._root.iterdir():
+            if not path.name.startswith(_RUN) and _age(path) > _IDLE:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _take_in(self, run: Run, uploads: Sequence[Path]) -> dict[str, Job]:
         """Jobs by the pictures' names. Links keep the pictures whatever becomes of the uploads."""
@@ -117,6 +131,11 @@ class Sessions:
         return {str(job.source.relative_to(inside)): job for job in jobs}
 
 
+def _age(path: Path) -> float:
+    """Seconds since it or, of a folder, something in it was made or linked."""
+    return time.time() - max(each.lstat().st_ctime for each in (path, *path.rglob("*")))
+
+
 def _note(run: Run, name: str, job: Job, future: "Future[tuple[Path, Path]]") -> None:
     """Note what became of a picture."""
     error = future.exception()
@@ -129,4 +148,5 @@ def _note(run: Run, name: str, job: Job, future: "Future[tuple[Path, Path]]") ->
             sentence = sentence.replace(str(path), name)
         run.failures.append(sentence if sentence.startswith(name) else f"{name}: {sentence}")
     elif not isinstance(error, StoppedError):
-        raise error
+        traceback.print_exception(error)
+        run.failures.append(f"{name}: could not be restored, by a fault of this program; its terminal says more.")
