@@ -20,10 +20,12 @@ _MOST_PICTURES = 100
 _LONGEST_QUEUE = 64
 _LAST = "last"
 _CSS = """
-.gradio-container { max-width: 1200px !important; }
-#status progress { width: 100%; height: 0.6em; accent-color: var(--color-accent); }
+.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+#status progress { width: 100%; height: 0.6em; accent-color: var(--primary-500); }
+#status { min-height: 5em; }
 #status ul { margin: 0.3em 0; padding-left: 1.2em; list-style: disc; }
 #status p, #status li { overflow-wrap: anywhere; }
+#results td:has(button) { display: none; }
 """
 
 
@@ -69,14 +71,16 @@ class Page:
         self._ensemble = gr.Checkbox(self._a.ensemble, label="Ensemble", info="a little better, eight times as long")
         with gr.Row():
             self._go = gr.Button("Restore", variant="primary", interactive=False, min_width=120)
-            self._stop = gr.Button("Cancel", interactive=False, min_width=120)
+            self._stop = gr.Button("Cancel", min_width=120)
 
     def _add_results(self) -> None:
         self._status = gr.HTML(elem_id="status", container=False)
         with gr.Column(visible=False) as self._shown:
             self._picture = gr.Dropdown([], label="Before and after", filterable=False)
             self._slider = gr.ImageSlider(show_label=False, interactive=False, buttons=["fullscreen"], max_height=600)
-            self._results = gr.File(label="Results, at full depth", file_count="multiple", interactive=False)
+            self._results = gr.File(
+                label="Results, at full depth", file_count="multiple", interactive=False, elem_id="results"
+            )
 
     def _connect(self) -> None:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -84,20 +88,18 @@ class Page:
         self._task.change(self._reread, self._task, [self._task, self._kind], **quick)
         self._files.change(self._note_files, self._files, self._go, **quick)
         self._picture.input(self._show, self._picture, self._slider, **quick)
-        begun = self._go.click(self._begin, None, [self._status, self._go, self._stop], **quick)
         choices = [self._files, self._task, self._kind, self._stage, self._pooling, self._ensemble]
         outputs = [self._status, self._shown, self._picture, self._slider, self._results]
-        run = begun.then(
+        # While one runs, Gradio shows the others their place in the queue, over the status.
+        run = self._go.click(
             self._restore,
             choices,
             outputs,
-            show_progress="minimal",
             show_progress_on=self._status,
             concurrency_limit=1,
             api_visibility="private",
         )
-        run.then(self._end, None, [self._go, self._stop], **quick)
-        self._stop.click(self._cancel, None, [self._status, self._go, self._stop], cancels=[run], **quick)
+        self._stop.click(self._cancel, None, self._status, cancels=[run], **quick)
         self.blocks.unload(self._leave)
 
     def _weights(self, task: str) -> dict[str, Path]:
@@ -119,12 +121,6 @@ class Page:
     def _note_files(self, files: list[str] | None, request: gr.Request) -> Any:
         self._sessions.note_uploads(_visitor(request), [Path(file) for file in files or ()])
         return gr.update(interactive=bool(files))
-
-    def _begin(self) -> tuple[Any, Any, Any]:
-        return "<p>Waiting for the others ...</p>", gr.update(interactive=False), gr.update(interactive=True)
-
-    def _end(self) -> tuple[Any, Any]:
-        return gr.update(interactive=True), gr.update(interactive=False)
 
     def _restore(
         self,
@@ -171,14 +167,10 @@ class Page:
         run = self._sessions.latest(_visitor(request))
         return _pair(run, name) if run is not None and name in run.previews else None
 
-    def _cancel(self, request: gr.Request) -> tuple[Any, Any, Any]:
+    def _cancel(self, request: gr.Request) -> str:
         self._sessions.cancel(_visitor(request))
         run = self._sessions.latest(_visitor(request))
-        return (
-            "<p>Cancelled.</p>" if run is None else status(run),
-            gr.update(interactive=True),
-            gr.update(interactive=False),
-        )
+        return "<p>Cancelled.</p>" if run is None else status(run)
 
     def _leave(self, request: gr.Request) -> None:
         self._sessions.leave(_visitor(request))
@@ -207,6 +199,12 @@ def _visitor(request: gr.Request) -> str:
     return str(request.session_hash)
 
 
+def _theme() -> gr.themes.Base:
+    """Gradio's, with the fonts that are there: its own come from elsewhere. And with small print that can be read."""
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    return theme.set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")
+
+
 def build(project: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions) -> FastAPI:
     """The page as a web application; as for Page."""
     return gr.mount_gradio_app(
@@ -217,6 +215,6 @@ def build(project: Path, tasks: list[str], a: argparse.Namespace, sessions: Sess
         show_error=False,
         max_file_size=_LARGEST_UPLOAD,
         ssr_mode=False,
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        theme=_theme(),
         css=_CSS,
     )

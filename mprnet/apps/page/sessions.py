@@ -84,7 +84,7 @@ class Sessions:
         # Files of one name and content are stored once for all visitors.
         gone = self._uploads.pop(visitor, set()).difference(*self._uploads.values())
         for upload in gone:
-            upload.unlink(missing_ok=True)
+            shutil.rmtree(upload.parent, ignore_errors=True)
 
     def close(self) -> None:
         """End all runs, and wait for it."""
