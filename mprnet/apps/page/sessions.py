@@ -1,5 +1,6 @@
 """The page's visitors: their pictures, restored one after the other by one thread, and their files."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -111,7 +112,8 @@ class Sessions:
                 self._forget(visitor)
         for path in self._root.iterdir():
             if not path.name.startswith(_RUN) and _age(path) > _IDLE:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # gone already
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _take_in(self, run: Run, uploads: Sequence[Path]) -> dict[str, Job]:
         """Jobs by the pictures' names. Links keep the pictures whatever becomes of the uploads."""
@@ -121,8 +123,8 @@ class Sessions:
         for upload in dict.fromkeys(uploads):
             folders = (inside / str(n) if n > 1 else inside for n in range(1, len(uploads) + 1))
             source = next(f / upload.name for f in folders if f / upload.name not in sources)
-            source.parent.mkdir(exist_ok=True)
             try:
+                source.parent.mkdir(exist_ok=True)
                 os.link(upload, source)
                 sources.append(source)
             except OSError as error:
@@ -133,7 +135,11 @@ class Sessions:
 
 def _age(path: Path) -> float:
     """Seconds since it or, of a folder, something in it was made or linked."""
-    return time.time() - max(each.lstat().st_ctime for each in (path, *path.rglob("*")))
+    times = [0.0]
+    for each in (path, *path.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            times.append(each.lstat().st_ctime)
+    return time.time() - max(times)
 
 
 def _note(run: Run, name: str, job: Job, future: "Future[tuple[Path, Path]]") -> None:
