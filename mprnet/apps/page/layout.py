@@ -10,6 +10,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from mprnet.apps.options import available_weights
+from mprnet.apps.page import look
 from mprnet.apps.page.restoring import Choice, Run
 from mprnet.apps.page.sessions import Sessions
 from mprnet.errors import UserError
@@ -18,15 +19,7 @@ from mprnet.errors import UserError
 _LARGEST_UPLOAD = "512mb"
 _MOST_PICTURES = 100
 _LONGEST_QUEUE = 64
-_LAST = "last"
-_CSS = """
-.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
-#status progress { width: 100%; height: 0.6em; accent-color: var(--primary-500); }
-#status { min-height: 5em; }
-#status ul { margin: 0.3em 0; padding-left: 1.2em; list-style: disc; }
-#status p, #status li { overflow-wrap: anywhere; }
-#results td:has(button) { display: none; }
-"""
+_EARLIER, _LAST = (1, 2), "last"
 
 
 class Page:
@@ -46,8 +39,7 @@ class Page:
         self._sessions = sessions
         if not self._ready():
             raise UserError("no task has weights in its pretrained_models; README.md says where to get them.")
-        title = "MPRNet: deblurring, deraining, denoising"
-        with gr.Blocks(title=title, analytics_enabled=False) as self.blocks:
+        with gr.Blocks(title="MPRNet", analytics_enabled=False) as self.blocks:
             gr.Markdown("# MPRNet\nDrop pictures, choose what to do to them, and compare.")
             with gr.Row():
                 with gr.Column(min_width=300):
@@ -63,9 +55,8 @@ class Page:
         task = self._a.task if self._a.task in tasks else tasks[0]
         self._task = gr.Radio(tasks, value=task, label="Task")
         self._kind = gr.Dropdown(list(self._weights(task)), value=self._first(task), label="Weights", filterable=False)
-        self._stage = gr.Radio(
-            [1, 2, _LAST], value=self._a.stage or _LAST, label="Stage", info="earlier ones are faster"
-        )
+        stage = self._a.stage if self._a.stage in _EARLIER else _LAST
+        self._stage = gr.Radio([*_EARLIER, _LAST], value=stage, label="Stage", info="earlier ones are faster")
         pooling = self._a.local_pooling or self._a.training_patch is not None
         self._pooling = gr.Checkbox(pooling, label="Local pooling", info="for deblurring photographs")
         self._ensemble = gr.Checkbox(self._a.ensemble, label="Ensemble", info="a little better, eight times as long")
@@ -145,7 +136,7 @@ class Page:
         choice = Choice(task, weights, None if stage == _LAST else int(stage), pooling, ensemble)
         shown = 0
         for run in self._sessions.restore(_visitor(request), uploads, choice):
-            update: dict[Any, Any] = {self._status: status(run)}
+            update: dict[Any, Any] = {self._status: look.status(run)}
             if len(run.results) != shown:
                 update |= self._grown(run, is_first=shown == 0)
                 shown = len(run.results)
@@ -170,24 +161,10 @@ class Page:
     def _cancel(self, request: gr.Request) -> str:
         self._sessions.cancel(_visitor(request))
         run = self._sessions.latest(_visitor(request))
-        return "<p>Cancelled.</p>" if run is None else status(run)
+        return "<p>Cancelled.</p>" if run is None else look.status(run)
 
     def _leave(self, request: gr.Request) -> None:
         self._sessions.leave(_visitor(request))
-
-
-def status(run: Run) -> str:
-    """How far a run is, as HTML."""
-    failures = "".join(f"<li>{escape(sentence)}</li>" for sentence in run.failures)
-    done = len(run.results) + len(run.failures)
-    if run.current and not run.stopped.is_set():
-        line = f"{escape(run.current)}: {done + 1} of {run.total}"
-        share = (done + run.fraction) / run.total
-        head = f'<p>{line}</p><progress value="{share:.3f}"></progress>'
-    else:
-        end = ", cancelled" if done < run.total else ""
-        head = f"<p>{len(run.results)} of {run.total} pictures restored{end}.</p>"
-    return f"{head}<ul>{failures}</ul>" if failures else head
 
 
 def _pair(run: Run, name: str) -> tuple[str, str]:
@@ -197,12 +174,6 @@ def _pair(run: Run, name: str) -> tuple[str, str]:
 
 def _visitor(request: gr.Request) -> str:
     return str(request.session_hash)
-
-
-def _theme() -> gr.themes.Base:
-    """Gradio's, with the fonts that are there: its own come from elsewhere. And with small print that can be read."""
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    return theme.set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")
 
 
 def build(project: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions) -> FastAPI:
@@ -215,6 +186,6 @@ def build(project: Path, tasks: list[str], a: argparse.Namespace, sessions: Sess
         show_error=False,
         max_file_size=_LARGEST_UPLOAD,
         ssr_mode=False,
-        theme=_theme(),
-        css=_CSS,
+        theme=look.theme(),
+        css=look.CSS,
     )

@@ -15,6 +15,7 @@ from mprnet.apps.page.restoring import Choice, Restorers, Run, StoppedError
 from mprnet.data.photo_writing import FORMATS
 from mprnet.errors import UserError
 from mprnet.inference.jobs import Job, plan
+from mprnet.inference.memory import trim
 
 # Seconds between two looks at how far a picture is.
 _INTERVAL = 0.3
@@ -65,6 +66,7 @@ class Sessions:
             yield run
         finally:
             run.stopped.set()  # the visitor may have gone in between
+            self._worker.submit(trim)  # until the next one comes, the memory is others'
 
     def latest(self, visitor: str) -> Run | None:
         """What became of the visitor's pictures; None if they are removed."""
