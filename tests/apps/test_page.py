@@ -119,7 +119,7 @@ def test_cancelled_in_the_middle_of_a_picture(page, choice, tmp_path):
     page.cancel("visitor")
     start = time.monotonic()
     run = last(runs)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     assert (run.total, run.results, run.failures) == (2, {}, [])
     assert list(last(page.restore("visitor", uploads[1:], choice)).results) == ["next.png"]
 
@@ -270,6 +270,7 @@ def browser() -> Iterator[object]:
 def test_in_a_browser(served, browser, identity, tmp_path):
     address, _ = served
     page = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True).new_page()
+    page.set_default_timeout(120_000)  # milliseconds; machines are busy
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
