@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mprnet import MPRNet
+from mprnet import MPRNet, save_weights
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("Deblurring", "Denoising", "Deraining")
@@ -35,3 +35,15 @@ def tiny() -> MPRNet:
     """A whole MPRNet of a few thousand parameters, random but the same in every test."""
     torch.manual_seed(0)
     return MPRNet(n_feat=4, scale_unetfeats=2, scale_orsnetfeats=3, num_cab=1, reduction=2).eval()
+
+
+@pytest.fixture(scope="session")
+def identity(tmp_path_factory) -> Path:
+    """Weights of a network that returns its input: every pixel of a result can then be checked."""
+    model = MPRNet(n_feat=4, scale_unetfeats=2, scale_orsnetfeats=2, num_cab=1, reduction=2)
+    with torch.no_grad():
+        for layer in (model.tail, model.sam12.conv2, model.sam23.conv2):
+            layer.weight.zero_()
+    path = tmp_path_factory.mktemp("weights") / "identity.pth"
+    save_weights(model, path)
+    return path

@@ -148,6 +148,14 @@ def identity(weights: Path) -> dict[str, str]:
     return {"weights": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
 
 
+def available_weights(task: Path) -> dict[str, Path]:
+    """The weights that are there for the task in the folder ``task``, by kind: ``published``, then the grades."""
+    name = f"model_{task.name.lower()}"
+    files = {"published": f"{name}.pth"} | {grade: f"{name}_{grade}.safetensors" for grade in GRADES}
+    paths = {kind: task / "pretrained_models" / file for kind, file in files.items()}
+    return {kind: path for kind, path in paths.items() if path.exists()}
+
+
 def choose_weights(task: Path, named: Path | None, grade: str | None = None) -> Path:
     """The weights to use for the task in the folder ``task``.
 
@@ -157,21 +165,21 @@ def choose_weights(task: Path, named: Path | None, grade: str | None = None) -> 
     Raises:
         UserError: they are not there.
     """
-    folder = task / "pretrained_models"
-    published = folder / f"model_{task.name.lower()}.pth"
-    bundled = folder / f"model_{task.name.lower()}_{grade or GRADES[0]}.safetensors"
     if named is not None:
         _say(f"{task.name} with {named}")
         return named
-    if published.exists() and grade is None:
-        _say(f"{task.name} with the published weights, {published}")
-        return published
-    if bundled.exists():
-        _say(f"{task.name} with the bundled {grade or GRADES[0]} weights, {bundled} (a small network, not the paper's)")
-        return bundled
+    there = available_weights(task)
+    if "published" in there and grade is None:
+        _say(f"{task.name} with the published weights, {there['published']}")
+        return there["published"]
+    grade = grade or GRADES[0]
+    if grade in there:
+        _say(f"{task.name} with the bundled {grade} weights, {there[grade]} (a small network, not the paper's)")
+        return there[grade]
+    name = f"model_{task.name.lower()}"
     raise UserError(
-        f"there is no {bundled.name} in {folder}: take another --grade, name a file with --weights, or put the "
-        f"published {published.name} there."
+        f"there is no {name}_{grade}.safetensors in {task / 'pretrained_models'}: take another --grade, name a file "
+        f"with --weights, or put the published {name}.pth there."
     )
 
 

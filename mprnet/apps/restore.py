@@ -17,6 +17,7 @@ from mprnet.apps.options import (
     load,
     make_restorer,
 )
+from mprnet.apps.page.server import add_page, serve
 from mprnet.apps.reports import report_folder
 from mprnet.apps.samples import INPUTS, OUTPUT, TARGETS, draw_sheet
 from mprnet.data.photo_writing import FORMATS
@@ -47,6 +48,8 @@ class _Outcome:
 
 def _restore(project: Path) -> int:
     a, tasks = _parse(project)
+    if a.web:
+        return serve(project, tasks, a)
     with joined_world([-1], PATIENCE) as world:
         if a.task:
             return 1 if _restore_task(project, a, world).failed else 0
@@ -118,7 +121,11 @@ def _parse(project: Path) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--report", action="store_true", help="write report.html too: inputs and results in a browser")
     parser.add_argument("--verbose", action="store_true", help="say how long it took, and what share the network had")
     add_running(parser, precision="auto")
+    add_page(parser)
     a = parser.parse_args()
+    for option in ("input_dir", "result_dir", "recursive", "compare", "skip_existing", "report"):
+        if a.web and getattr(a, option):
+            parser.error(f"--{option} does not go with --web, where pictures come and go by the page")
     for option in ("input_dir", "weights"):
         if getattr(a, option) and not a.task:
             parser.error(f"--{option} goes with --task {{{','.join(tasks)}}}: say what is to be done")

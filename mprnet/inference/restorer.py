@@ -170,15 +170,19 @@ class Restorer:
     def _in_tiles(self, batch: Tensor, size: int, every: bool) -> list[Tensor]:
         results: list[Tensor] = []
         tiles = tiling.tiles(batch.shape[2], batch.shape[3], size, self._budget.smallest)
+        self._note_tile(0, len(tiles))
         for number, tile in enumerate(tiles, start=1):
             images = self._pass(tile.of(batch), every, (tile.rows.cut, tile.columns.cut))
             if not results:
                 results = [torch.zeros_like(batch, memory_format=torch.channels_last) for _ in images]
             for restored, result in zip(images, results, strict=True):
                 tile.add(restored, result)
-            if self.on_tile is not None:
-                self.on_tile(number, len(tiles))
+            self._note_tile(number, len(tiles))
         return results
+
+    def _note_tile(self, done: int, total: int) -> None:
+        if self.on_tile is not None:
+            self.on_tile(done, total)
 
     def _pass(self, batch: Tensor, every: bool, cuts: tuple[bool, bool] = (True, True)) -> list[Tensor]:
         """The network once over the whole batch, padded as it needs."""

@@ -14,25 +14,13 @@ from conftest import ROOT
 from PIL import Image
 
 from apps import odd_files
-from mprnet import MPRNet, Restorer, UserError, save_weights
+from mprnet import Restorer, UserError, save_weights
 from mprnet.apps.options import choose_weights, load
 from mprnet.inference.folder import restore_all
 from mprnet.inference.jobs import plan
 from mprnet.model.local_pooling import training_patch
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(scope="module")
-def identity(tmp_path_factory) -> Path:
-    """Weights of a network that returns its input: every pixel of a result can then be checked."""
-    model = MPRNet(n_feat=4, scale_unetfeats=2, scale_orsnetfeats=2, num_cab=1, reduction=2)
-    with torch.no_grad():
-        for layer in (model.tail, model.sam12.conv2, model.sam23.conv2):
-            layer.weight.zero_()
-    path = tmp_path_factory.mktemp("weights") / "identity.pth"
-    save_weights(model, path)
-    return path
 
 
 def demo(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,36 @@
+"""How the page looks."""
+
+from html import escape
+
+import gradio as gr
+
+from mprnet.apps.page.restoring import Run
+
+CSS = """
+.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+#status progress { width: 100%; height: 0.6em; accent-color: var(--primary-500); }
+#status { min-height: 5em; }
+#status ul { margin: 0.3em 0; padding-left: 1.2em; list-style: disc; }
+#status p, #status li { overflow-wrap: anywhere; }
+#results td:has(button) { display: none; }
+"""
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's, with the fonts that are there: its own come from elsewhere. And with small print that can be read."""
+    base = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    return base.set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")
+
+
+def status(run: Run) -> str:
+    """How far a run is, as HTML."""
+    failures = "".join(f"<li>{escape(sentence)}</li>" for sentence in run.failures)
+    done = len(run.results) + len(run.failures)
+    if run.current and not run.stopped.is_set():
+        line = f"{escape(run.current)}: {done + 1} of {run.total}"
+        share = (done + run.fraction) / run.total
+        head = f'<p>{line}</p><progress value="{share:.3f}"></progress>'
+    else:
+        end = ", cancelled" if done < run.total else ""
+        head = f"<p>{len(run.results)} of {run.total} pictures restored{end}.</p>"
+    return f"{head}<ul>{failures}</ul>" if failures else head

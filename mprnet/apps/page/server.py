@@ -1,0 +1,96 @@
+"""The page: demo.py --web."""
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mprnet.apps.page.restoring import Restorers
+from mprnet.apps.page.sessions import Sessions
+from mprnet.errors import UserError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_LOCAL = "127.0.0.1"
+# Seconds that open connections get when the page is closed.
+_PATIENCE = 1
+# The browser itself keeps the page from reaching anything but this server.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:"
+)
+
+
+def add_page(parser: argparse.ArgumentParser) -> None:
+    """The options of the page."""
+    group = parser.add_argument_group("a page to drop pictures on (docs/page.md)")
+    group.add_argument("--web", action="store_true", help="serve it, and restore what comes")
+    group.add_argument(
+        "--host", default=_LOCAL, metavar="ADDRESS", help=f"default: {_LOCAL}, which only this machine can reach"
+    )
+    group.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860; 0: any that is free")
+
+
+def serve(project: Path, tasks: list[str], a: argparse.Namespace) -> int:
+    """Serve the page until somebody stops it.
+
+    Raises:
+        UserError: Gradio is not installed, the address is taken, or there are no weights.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError('the page needs Gradio: pip install -e ".[web]"')
+    with _listening(a.host, a.port) as listener, tempfile.TemporaryDirectory(prefix="mprnet-page-") as folder:
+        root = Path(folder).resolve()
+        # Before Gradio is imported. Nothing is told to anybody, and all files are where they will be removed.
+        os.environ.update(
+            GRADIO_TEMP_DIR=str(root),
+            GRADIO_EXAMPLES_CACHE=str(root / "examples"),
+            GRADIO_ANALYTICS_ENABLED="False",
+            GRADIO_RUN_HISTORY="False",
+            HF_HUB_DISABLE_TELEMETRY="1",
+            HF_HUB_OFFLINE="1",
+        )
+        import uvicorn
+
+        from mprnet.apps.page.layout import build
+
+        sessions = Sessions(Restorers(project, a), root, a.format)
+        try:
+            app = _guarded(build(project, tasks, a, sessions))
+            config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_PATIENCE)
+            host, port = listener.getsockname()[:2]
+            print(f"open http://{host}:{port} in a browser; Ctrl-C ends it", flush=True)
+            uvicorn.Server(config).run([listener])
+        finally:
+            sessions.close()
+    return 0
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Any:
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{host}:{port}: cannot be listened at ({reason}); choose another --port or --host.") from error
+    with listener:
+        yield listener
+
+
+def _guarded(app: "ASGIApp") -> "ASGIApp":
+    """``app`` with _POLICY in all its answers."""
+
+    async def guarded(scope: "Scope", receive: "Receive", send: "Send") -> None:
+        async def send_with_policy(message: "Message") -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"content-security-policy", _POLICY.encode())]
+            await send(message)
+
+        await app(scope, receive, send_with_policy)
+
+    return guarded

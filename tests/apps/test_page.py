@@ -1,0 +1,315 @@
+"""The page: what is behind it without a browser, and then with Chromium where there is one."""
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from apps import odd_files
+from mprnet import UserError
+from mprnet.apps.options import available_weights
+from mprnet.apps.page import server, sessions
+from mprnet.apps.page.restoring import Choice, Restorers, Run
+from mprnet.apps.page.sessions import Sessions
+from mprnet.inference.folder import restore_all
+from mprnet.inference.jobs import plan
+
+OPTIONS = argparse.Namespace(
+    device="cpu", precision="fp32", tile="auto", memory=None, training_patch=None, compile=False
+)
+
+
+@pytest.fixture
+def page(tmp_path) -> Iterator[Sessions]:
+    root = tmp_path / "root"
+    root.mkdir()
+    made = Sessions(Restorers(ROOT, OPTIONS), root, "png")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def choice(identity) -> Choice:
+    return Choice("Denoising", identity, None, False, False)
+
+
+def uploaded(root: Path, files: dict[str, bytes]) -> list[Path]:
+    """Files as Gradio stores them: each in a folder of its own."""
+    paths = [root / f"upload-{uuid.uuid4().hex}" / name for name in files]
+    for path, data in zip(paths, files.values(), strict=True):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+    return paths
+
+
+def png(value: int = 90, size: int = 24) -> bytes:
+    return odd_files._png(np.full((size, size, 3), value, np.uint8))
+
+
+def last(runs: Iterator[Run]) -> Run:
+    *_, run = runs
+    return run
+
+
+def test_odd_files_give_demos_results_or_a_sentence(page, choice, tmp_path):
+    right, wrong = odd_files.right(), odd_files.wrong()
+    assert len(right) + len(wrong) >= 30
+    files = {name: data for name, (data, _) in (right | wrong).items()}
+    run = last(page.restore("visitor", uploaded(tmp_path / "root", files), choice))
+    assert set(run.results) == set(run.previews) == set(right)
+    assert len(run.failures) == len(wrong)
+    for name, (_, part) in wrong.items():
+        (sentence,) = [sentence for sentence in run.failures if sentence.startswith(f"{name}: ")]
+        assert part in sentence
+        assert str(tmp_path) not in sentence
+
+    (tmp_path / "in").mkdir()
+    for name in right:
+        (tmp_path / "in" / name).write_bytes(files[name])
+    jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    restorer, _ = Restorers(ROOT, OPTIONS)._get(choice)
+    assert not restore_all(jobs, restorer).failures
+    for job in jobs:
+        assert run.results[job.source.name].read_bytes() == job.result.read_bytes(), job.source.name
+    for before, after in run.previews.values():
+        assert cv2.imread(str(before)).shape == cv2.imread(str(after)).shape
+
+
+def test_pictures_of_one_name_are_all_restored(page, choice, tmp_path):
+    uploads = uploaded(tmp_path / "root", {"a.png": png(10)}) + uploaded(tmp_path / "root", {"a.png": png(20)})
+    run = last(page.restore("visitor", [*uploads, uploads[0]], choice))
+    assert list(run.results) == ["a.png", str(Path("2", "a.png"))]
+    assert [path.name for path in run.results.values()] == ["a.png", "a.png"]
+    assert len({path.read_bytes() for path in run.results.values()}) == 2
+
+
+def test_a_picture_that_is_gone_and_weights_that_are_gone_are_sentences(page, choice, tmp_path):
+    here, gone = uploaded(tmp_path / "root", {"a.png": png(), "b.png": png()})
+    gone.unlink()
+    run = last(page.restore("visitor", [gone, here], choice))
+    assert run.failures == ["b.png: cannot be taken in (No such file or directory); choose it again."]
+    assert list(run.results) == ["a.png"]
+    lost = Choice("Denoising", tmp_path / "lost.pth", None, False, False)
+    run = last(page.restore("visitor", [here], lost))
+    assert run.failures == ["a.png: the weights lost.pth are not there any more; choose others."]
+
+
+def test_cancelled_in_the_middle_of_a_picture(page, choice, tmp_path):
+    uploads = uploaded(tmp_path / "root", {"large.png": png(size=1200), "next.png": png()})
+    runs = page.restore("visitor", uploads, choice)
+    run = next(runs)
+    while not 0 < run.fraction < 1:
+        time.sleep(0.001)
+    page.cancel("visitor")
+    start = time.monotonic()
+    run = last(runs)
+    assert time.monotonic() - start < 30
+    assert (run.total, run.results, run.failures) == (2, {}, [])
+    assert list(last(page.restore("visitor", uploads[1:], choice)).results) == ["next.png"]
+
+
+def test_networks_are_kept_but_not_too_many(identity):
+    restorers = Restorers(ROOT, OPTIONS)
+    choices = [Choice("Denoising", identity, stage, False, False) for stage in (1, 2, 3)]
+    first = [restorers._get(choice)[0] for choice in choices]
+    assert restorers._get(choices[2])[0] is first[2]
+    assert restorers._get(choices[1])[0] is first[1]
+    assert restorers._get(choices[0])[0] is not first[0]
+
+
+def test_files_go_when_their_visitor_does_or_after_some_time(page, choice, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    mine, shared = uploaded(root, {"a.png": png(), "b.png": png()})
+    page.note_uploads("one", [mine, shared])
+    page.note_uploads("two", [shared])
+    run = last(page.restore("one", [mine, shared], choice))
+    page.leave("one")
+    page._worker.submit(bool).result()
+    assert not run.folder.exists()
+    assert not mine.exists()
+    assert shared.exists()
+    run = last(page.restore("two", [shared], choice))
+    page.remove_old()
+    assert shared.exists()
+    monkeypatch.setattr(sessions, "_IDLE", -1)
+    page.remove_old()
+    page._worker.submit(bool).result()
+    assert list(root.iterdir()) == []
+
+
+def test_without_gradio_there_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r'the page needs Gradio: pip install -e "\.\[web\]"'):
+        server.serve(ROOT, ["Denoising"], OPTIONS)
+
+
+def test_weights_are_those_on_the_disk(tmp_path):
+    folder = tmp_path / "Denoising" / "pretrained_models"
+    folder.mkdir(parents=True)
+    assert available_weights(folder.parent) == {}
+    for name in ("model_denoising_plus.safetensors", "model_denoising.pth", "model_denoising_other.safetensors"):
+        (folder / name).touch()
+    assert list(available_weights(folder.parent)) == ["published", "plus"]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "demo.py"), "--task", "Denoising", "--device", "cpu", *map(str, arguments)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--input_dir", "somewhere"], "--input_dir does not go with --web"),
+        (["--compare"], "--compare does not go with --web"),
+        (["--port", "99999"], "choose another --port"),
+    ],
+)
+def test_wrong_arguments_get_a_sentence(arguments, sentence):
+    if "--port" in arguments:
+        pytest.importorskip("gradio")
+    run = subprocess.run(command("--web", *arguments), capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode in (1, 2)
+    assert sentence in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.fixture(scope="module")
+def served(identity, tmp_path_factory) -> Iterator[tuple[str, int]]:
+    """The address of a page with the network that changes nothing, and its process; when it ends, so have its files."""
+    pytest.importorskip("gradio")
+    temporary = tmp_path_factory.mktemp("temporary")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
+    process = subprocess.Popen(
+        command("--web", "--port", 0, "--weights", identity),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=temporary,
+    )
+    try:
+        line = process.stdout.readline()
+        assert "open http://127.0.0.1:" in line, process.stderr.read()
+        yield re.search(r"http://\S+", line)[0], process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in err, err
+    assert list(temporary.iterdir()) == []
+
+
+def resident(process: int) -> int:
+    """Bytes of memory."""
+    return 1024 * int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1])
+
+
+def ask(address: str, name: str, data: bytes) -> str:
+    """Upload and restore as the page's script does; the last message of the server, in JSON."""
+    import httpx
+
+    with httpx.Client(base_url=address, trust_env=False, timeout=120) as client:
+        (path,) = client.post("/gradio_api/upload", files={"files": (name, data)}).json()
+        calls = client.get("/config").json()["dependencies"]
+        (call,) = [call for call in calls if len(call["inputs"]) == 6]
+        file = {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+        session = uuid.uuid4().hex
+        body = {"data": [[file], "Denoising", "identity.pth", "last", False, False], "fn_index": call["id"]}
+        client.post("/gradio_api/queue/join", json=body | {"session_hash": session}).raise_for_status()
+        with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
+            for line in stream.iter_lines():
+                if line.startswith("data:") and json.loads(line[5:])["msg"] == "process_completed":
+                    return line
+    raise AssertionError("the server has ended the conversation")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory as Linux does")
+def test_twenty_visitors_at_once_are_all_answered(served):
+    address, process = served
+    files = [(f"{n}.png", png(n, 300)) for n in range(19)] + [("bad.png", b"no picture")]
+    memory = []
+    with ThreadPoolExecutor(20) as visitors:
+        for _ in range(2):  # what is loaded once is loaded in the first round
+            answers = list(visitors.map(lambda file: ask(address, *file), files))
+            assert sum("1 of 1 pictures restored" in answer for answer in answers) == 19
+            assert sum("bad.png: not a picture" in answer for answer in answers) == 1
+            memory.append(resident(process))
+    assert memory[1] - memory[0] < 2**27
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    if chromium is None:
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+def test_in_a_browser(served, browser, identity, tmp_path):
+    address, _ = served
+    page = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True).new_page()
+    page.set_default_timeout(120_000)  # milliseconds; machines are busy
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    right, wrong = odd_files.right(), odd_files.wrong()
+    files = {"large.png": png(60, 1000), "rgb16.png": right["rgb16.png"][0], "cut.jpg": wrong["cut.jpg"][0]}
+    (tmp_path / "in").mkdir()
+    for name, data in files.items():
+        (tmp_path / "in" / name).write_bytes(data)
+    page.locator("input[type=file]").first.set_input_files([tmp_path / "in" / name for name in files])
+    button = page.get_by_role("button", name="Restore")
+    page.wait_for_function("button => !button.disabled", arg=button.element_handle())
+    button.click()
+    page.locator("progress").wait_for()
+    page.get_by_text("2 of 3 pictures restored").wait_for()
+    assert "cut.jpg: broken or cut short" in page.locator("#status").inner_text()
+
+    slider = page.get_by_test_id("slider").first
+    slider.scroll_into_view_if_needed()
+    left = slider.evaluate("element => element.style.transform")
+    box = slider.locator(".inner").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 80, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    assert slider.evaluate("element => element.style.transform") != left
+
+    run = subprocess.run(
+        command("--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 1
+    for name in ("large.png", "rgb16.png"):
+        with page.expect_download() as download:
+            page.locator(f"#results a[download='{name}']").click()
+        assert Path(download.value.path()).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
+    page.context.close()
