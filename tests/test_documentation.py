@@ -68,8 +68,8 @@ def project(tmp_path_factory) -> Path:
         write_benchmarks(task, project / task / "Datasets")
     for folder in (project / "SIDD_Medium_Srgb" / "Data", project / "Denoising/Datasets/SIDD_Medium_Srgb/Data"):
         write_photographs(folder, 1)
-    for part in ("train", "val", "test"):
-        write_pairs(project / "MyData" / part, 4)
+    for number, part in enumerate(("train", "val", "test")):
+        write_pairs(project / "MyData" / part, 4, first=10 * number)
     own_data = (ROOT / "docs" / "own_data.md").read_text()
     settings = re.findall(r"```yaml\n(.*?)```", own_data, flags=re.DOTALL)[0]
     (project / "Deraining/training_mine.yml").write_text(
@@ -150,7 +150,7 @@ def run(command: str, project: Path) -> None:
     start = {"python": [sys.executable], "torchrun": [sys.executable, "-m", "torch.distributed.run"]}[program]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*start, *words], cwd=project, env=environment, capture_output=True, text=True, timeout=600, check=False
+        [*start, *words], cwd=project, env=environment, capture_output=True, text=True, timeout=1800, check=False
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 

@@ -29,10 +29,13 @@ def write(path: Path, rgb: np.ndarray) -> None:
     cv2.imwrite(str(path), rgb[..., ::-1])
 
 
-def write_pairs(folder: Path, count: int, names: tuple[str, str] = ("{}.png", "{}.png"), sigma: float = 25) -> None:
+def write_pairs(
+    folder: Path, count: int, names: tuple[str, str] = ("{}.png", "{}.png"), sigma: float = 25, first: int = 0
+) -> None:
+    """``count`` noisy pictures and their targets; the pictures are those of the generator from ``first`` on."""
     rng = np.random.default_rng(3)
     for index in range(count):
-        clean = dead_leaves(5, index, 48)
+        clean = dead_leaves(5, first + index, 48)
         for kind, image, name in zip(
             ("input", "target"), (gaussian_noise(rng, clean, sigma), clean), names, strict=True
         ):
@@ -57,14 +60,14 @@ def write_training_sets(task: str, datasets: Path) -> None:
     """What the task's training.yml looks for, in ``datasets``."""
     if task == "Deblurring":
         write_pairs(datasets / "GoPro" / "train", 10, ("GOPR1_1_{}.png",) * 2)
-        write_pairs(datasets / "GoPro" / "test", 3)
+        write_pairs(datasets / "GoPro" / "test", 3, first=100)
     elif task == "Deraining":
         deraining = datasets / "Synthetic_Rain_Datasets"
         write_pairs(deraining / "train", 10, ("{}.jpg", "{}.png"))
-        write_pairs(deraining / "test" / "Rain100L", 3, ("rain-{}.png", "norain-{}.png"))
+        write_pairs(deraining / "test" / "Rain100L", 3, ("rain-{}.png", "norain-{}.png"), first=100)
     else:
         write_pairs(datasets / "SIDD" / "train", 10, ("{}_NOISY.png", "{}_GT.png"))
-        write_pairs(datasets / "SIDD" / "val", 3)
+        write_pairs(datasets / "SIDD" / "val", 3, first=100)
 
 
 def write_benchmarks(task: str, datasets: Path) -> None:

@@ -99,3 +99,24 @@ def test_a_folder_s_report(pairs, tmp_path):
     assert "3 pictures, restored" in text
     assert len(images(text)) == 6
     assert "model_denoising_lite.safetensors" in text
+
+
+def test_a_report_in_a_browser(scored, browser):
+    """No request, no word in the console; two images are seen, others can be chosen, and the slider moves."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(scored.as_uri())
+    figure = page.locator(".figure").first
+    seen = figure.locator("img:visible")
+    assert [seen.nth(n).get_attribute("alt") for n in range(2)] == ["much: input", "much: result"]
+    figure.locator("select[data-side=right]").select_option(label="target")
+    assert [seen.nth(n).get_attribute("alt") for n in range(2)] == ["much: input", "much: target"]
+    figure.locator("input[type=range]").fill("20")
+    assert "20%" in figure.locator(".stack").get_attribute("style")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    page.close()
