@@ -50,9 +50,7 @@ def _export(project: Path) -> int:
     print(f"{path}: {', '.join(network.names)}, {path.stat().st_size / 2**20:.1f} MiB, float32")
     print(f"takes any batch, heights and widths from {SMALLEST} to {LARGEST} that fit into the memory, and pads itself")
     if patch:
-        print(
-            f"local pooling over windows of up to {window} pixels, for a training patch of {patch}; smaller sides too"
-        )
+        print(f"local pooling over windows of up to {window} pixels (a training patch of {patch}); shorter sides too")
     worst = 0.0
     for shape in _sizes(window):
         difference = largest_difference(run, network, shape)
