@@ -101,7 +101,7 @@ def test_without_the_package_one_sentence_says_how_to_get_it(tmp_path):
         "import mprnet\ntry: mprnet.MPRNet.from_pretrained('x')\nexcept mprnet.UserError as error: print(error)"
         "\nprint(mprnet.load_model(" + repr(str(BUNDLED)) + ").config['n_feat'])"
     )
-    environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     command = [sys.executable, "-c", program]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=100)
     assert 'pip install -e ".[hub]"' in run.stdout
