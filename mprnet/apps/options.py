@@ -41,22 +41,27 @@ def add_running(parser: argparse.ArgumentParser, precision: str) -> None:
         help="auto (default): in tiles where the memory is too small for the picture; N: in tiles of NxN pixels",
     )
     group.add_argument("--memory", type=_positive, metavar="GIB", help="to use at most; default: what is free")
-    group.add_argument(
-        "--local_pooling",
-        action="store_true",
-        help="channel attention over windows as large as in training (TLC), not the whole picture: for deblurring",
-    )
-    group.add_argument(
-        "--training_patch",
-        type=_patch,
-        metavar="N",
-        help="pixels of the training patches, for --local_pooling, which this implies; default: what the weights say",
-    )
+    add_local_pooling(group)
     group.add_argument(
         "--ensemble", action="store_true", help="mean over the eight symmetries; takes eight times as long"
     )
     group.add_argument(
         "--compile", action="store_true", help="by torch.compile: minutes for every size of picture, then faster"
+    )
+
+
+def add_local_pooling(parser: argparse._ActionsContainer) -> None:
+    """The options that say what channel attention pools over."""
+    parser.add_argument(
+        "--local_pooling",
+        action="store_true",
+        help="channel attention over windows as large as in training (TLC), not the whole picture: for deblurring",
+    )
+    parser.add_argument(
+        "--training_patch",
+        type=_patch,
+        metavar="N",
+        help="pixels of the training patches, for --local_pooling, which this implies; default: what the weights say",
     )
 
 

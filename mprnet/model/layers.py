@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mprnet.model.bands import by_rows, recording
-from mprnet.model.sliding import replicate, sliding_mean
+from mprnet.model.sliding import mean_around, replicate, sliding_mean
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int, bias: bool) -> nn.Conv2d:
@@ -39,6 +39,8 @@ class ChannelAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         if self.window is None:
             return self.conv_du(features.mean((2, 3), keepdim=True))
+        if any(isinstance(size, torch.SymInt) for size in features.shape[2:]):  # torch.export, with sizes left free
+            return self.conv_du(mean_around(features, self.window).to(features.dtype))
         weights = self.conv_du(sliding_mean(features, self.window).to(features.dtype))
         for dim, size in zip((2, 3), self.window, strict=True):
             if weights.shape[dim] > 1:

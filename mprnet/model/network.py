@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mprnet.model.bands import by_rows
+from mprnet.model.hub import Pretrained
 from mprnet.model.layers import Blocks, ChannelAttentionBlock, SupervisedAttentionModule, conv
 from mprnet.model.stages import Decoder, Encoder, OriginalResolutionSubnetwork, Pyramid
 
@@ -36,7 +37,7 @@ def join(x: Tensor, *dims: int) -> Tensor:
     return x
 
 
-class MPRNet(nn.Module):
+class MPRNet(nn.Module, Pretrained):
     """Multi-stage progressive image restoration (Zamir et al., CVPR 2021).
 
     Stage 1 sees four quarters of the image, stage 2 two halves (top and bottom), stage 3 the whole; each predicts a

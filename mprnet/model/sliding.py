@@ -43,3 +43,28 @@ def replicate(x: Tensor, dim: int, before: int, length: int) -> Tensor:
     """Repeat the first and the last entry along ``dim``, the first ``before`` times, until there are ``length``."""
     position = (torch.arange(length, device=x.device) - before).clamp(0, x.shape[dim] - 1)
     return x.index_select(dim, position)
+
+
+def mean_around(features: Tensor, window: tuple[int, int]) -> Tensor:
+    """``sliding_mean``, already replicated to every pixel, for an export whose height and width are yet free.
+
+    How many blocks there are, and which side is shorter than its window, depends on sizes; so each axis is one product
+    with a matrix as large as the side. Tensors are clamped and not sizes, since older exporters lack ``sym_max``.
+
+    Args:
+        features: (N, C, H, W), any floating-point type.
+
+    Returns:
+        (N, C, H, W) float32.
+    """
+    rows, columns = (_averaging(features.shape[dim], window[dim - 2], features.device) for dim in (2, 3))
+    return rows @ features.float() @ columns.T
+
+
+def _averaging(length: int, size: int, device: torch.device) -> Tensor:
+    """The matrix (length, length) that takes, for every place, the mean over the nearest window that fits."""
+    place = torch.arange(length, device=device)
+    first = (place - (size - 1) // 2).clamp(min=0)
+    first = (first - (first + (size - length)).clamp(min=0)).clamp(min=0)
+    inside = ((place >= first[:, None]) & (place < first[:, None] + size)).float()
+    return inside / inside.sum(1, keepdim=True)

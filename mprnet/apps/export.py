@@ -1,0 +1,101 @@
+"""Write a network as a file that runs without this library: python -m mprnet.apps.export (docs/export.md)."""
+
+import argparse
+from pathlib import Path
+
+from mprnet.apps import command
+from mprnet.apps.options import add_local_pooling, add_weights, choose_weights, load
+from mprnet.errors import UserError
+from mprnet.inference.exporting import (
+    LARGEST,
+    SMALLEST,
+    SUFFIXES,
+    AnySize,
+    check_onnx,
+    largest_difference,
+    write_onnx,
+    write_torch,
+)
+from mprnet.model.local_pooling import largest_window, set_local_pooling, training_patch
+from mprnet.model.network import MPRNet
+from mprnet.model.weights import load_model
+
+# The largest difference from PyTorch with which an export passes.
+TOLERANCE = 1e-4
+# Where the tasks' folders are, in a clone.
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def main(project: Path = PROJECT) -> None:
+    """Read the command line and export."""
+    command.run(lambda: _export(project))
+
+
+def _export(project: Path) -> int:
+    a = _parse(project)
+    if a.format == "onnx":
+        check_onnx()
+    model, weights = _load(project, a)
+    patch = a.training_patch or (training_patch(model) if a.local_pooling else None)
+    set_local_pooling(model, patch)
+    last = len(model.subnetworks)
+    if a.stage not in (None, "all") and int(a.stage) > last:
+        raise UserError(f"{weights} has the stages 1 to {last}, but no stage {a.stage}.")
+    network = AnySize(model, None if a.stage == "all" else int(a.stage or last))
+    path: Path = a.output or Path(weights.stem + SUFFIXES[a.format])
+    if path.suffix != SUFFIXES[a.format]:
+        raise UserError(f"{path}: {a.format} files are called *{SUFFIXES[a.format]}.")
+    run = (write_onnx if a.format == "onnx" else write_torch)(network, path)
+    window = largest_window(model)
+    print(f"{path}: {', '.join(network.names)}, {path.stat().st_size / 2**20:.1f} MiB, float32")
+    print(f"takes any batch, heights and widths from {SMALLEST} to {LARGEST} that fit into the memory, and pads itself")
+    if patch:
+        print(f"local pooling over windows of up to {window} pixels (a training patch of {patch}); shorter sides too")
+    worst = 0.0
+    for shape in _sizes(window):
+        difference = largest_difference(run, network, shape)
+        worst = max(worst, difference if difference == difference else float("inf"))
+        print(f"  {shape[0]} of {shape[1]}x{shape[2]}: largest difference from PyTorch {difference:.1e}")
+    if worst > TOLERANCE:
+        raise UserError(f"{path} differs from PyTorch by {worst:.1e}, more than {TOLERANCE:.0e}: do not use it.")
+    return 0
+
+
+def _load(project: Path, a: argparse.Namespace) -> tuple[MPRNet, Path]:
+    if a.task is None:
+        return load_model(a.weights), a.weights
+    weights = choose_weights(project / a.task, a.weights, a.grade)
+    return load(weights, project / a.task), weights
+
+
+def _sizes(window: int) -> list[tuple[int, int, int]]:
+    """Of the pictures to compare by, (batch, height, width): the smallest, a small batch, and one that is larger than
+    any window, which earlier stages see in quarters."""
+    return [(1, SMALLEST, 2 * SMALLEST), (3, 37, 61), (1, window + 95, window + 130)]
+
+
+def _parse(project: Path) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m mprnet.apps.export", description="Write a network as a file that runs without this library."
+    )
+    tasks = sorted(path.parent.name for path in project.glob("*/MPRNet.py"))
+    parser.add_argument("--task", choices=tasks, help="whose weights; goes without --weights")
+    add_weights(parser)
+    parser.add_argument(
+        "--format", choices=SUFFIXES, default="onnx", help="onnx (default), or torch: a program of torch.export"
+    )
+    parser.add_argument(
+        "--stage", choices=("1", "2", "3", "all"), help="whose image to give; default: the last; all: every one's"
+    )
+    add_local_pooling(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: called as the weights, in the current folder"
+    )
+    a = parser.parse_args()
+    if not a.task and not a.weights:
+        parser.error("say what to export: --weights FILE, or --task for a task's own")
+    return a
+
+
+if __name__ == "__main__":
+    main()

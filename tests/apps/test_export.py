@@ -1,0 +1,176 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from mprnet import MPRNet, Restorer, load_model, save_weights
+from mprnet.apps import export
+from mprnet.inference import exporting
+from mprnet.inference.exporting import AnySize, largest_difference, write_onnx, write_torch
+from mprnet.model.local_pooling import largest_window, set_local_pooling
+from mprnet.model.sliding import mean_around, replicate, sliding_mean
+
+# From below every window of a training patch of 32 to beyond all; the last two are padded.
+SIZES = [(1, 16, 16), (3, 16, 56), (1, 64, 24), (3, 9, 45), (1, 75, 101)]
+BUNDLED = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safetensors"
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    """Weights of two stages, quick to export."""
+    torch.manual_seed(0)
+    model = MPRNet(4, 2, 3, num_cab=1, reduction=2, subnetworks=["unet", "orsnet"])
+    model.metadata = {"training_patch": "24", "author": "me"}
+    save_weights(model, tmp_path / "small.safetensors")
+    return tmp_path / "small.safetensors"
+
+
+def run(monkeypatch, capsys, *options: object) -> tuple[int, str]:
+    """The program's exit status and what it prints."""
+    monkeypatch.setattr(sys, "argv", ["export", *map(str, options)])
+    with pytest.raises(SystemExit) as caught:
+        export.main()
+    said = capsys.readouterr()
+    return caught.value.code, said.out + said.err
+
+
+@pytest.mark.parametrize("window", [(3, 3), (4, 6), (1, 1), (7, 40), (40, 5), (90, 90)])
+def test_means_for_free_sizes_are_the_sliding_ones(window):
+    features = torch.rand(2, 3, 37, 30)
+    expected = sliding_mean(features, window)
+    for dim, size in zip((2, 3), window, strict=True):
+        expected = replicate(expected, dim, (size - 1) // 2, features.shape[dim])
+    torch.testing.assert_close(mean_around(features, window), expected, atol=1e-6, rtol=0)
+
+
+def test_a_program_of_torch_holds_at_every_size(tiny, tmp_path):
+    set_local_pooling(tiny, 32)
+    network = AnySize(tiny, None)
+    program = write_torch(network, tmp_path / "w.pt2")
+    for shape in SIZES:
+        assert largest_difference(program, network, shape) < 1e-5
+    images = program(torch.rand(1, 3, 20, 30))
+    assert [tuple(image.shape) for image in images] == [(1, 3, 20, 30)] * 3
+
+
+def test_onnx_holds_at_every_size(tiny, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network = AnySize(tiny, None)
+    graph = write_onnx(network, tmp_path / "w.onnx")
+    for shape in SIZES:
+        assert largest_difference(graph, network, shape) < 1e-5
+
+
+@pytest.mark.parametrize("stages", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_onnx_with_local_pooling_holds_at_every_size(small, tiny, tmp_path, stages):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = tiny if stages == 3 else load_model(small)
+    network = AnySize(model, None)
+    image = torch.rand(1, 3, 75, 101)
+    everywhere = network.reference(image)[0]
+    set_local_pooling(model, 32)
+    assert largest_window(model) == 48
+    graph = write_onnx(network, tmp_path / "w.onnx")
+    for shape in SIZES:
+        assert largest_difference(graph, network, shape) < 1e-5
+    assert (graph(image)[0] - everywhere).abs().max() > 2e-5
+
+
+def test_an_export_gives_what_a_restorer_gives(tiny):
+    image = torch.rand(2, 3, 19, 34)
+    images = AnySize(tiny, 2)(image)
+    assert len(images) == 1
+    expected = Restorer(tiny, device="cpu", stage=2)(image)
+    torch.testing.assert_close(images[0].detach().clamp(0, 1), expected, atol=1e-5, rtol=0)
+
+
+def test_the_command_states_what_it_wrote_and_how_near_it_is(small, tmp_path, monkeypatch, capsys):
+    target = tmp_path / "new" / "w.pt2"
+    status, said = run(
+        monkeypatch,
+        capsys,
+        "--weights",
+        small,
+        "--format",
+        "torch",
+        "--stage",
+        1,
+        "--local_pooling",
+        "--output",
+        target,
+    )
+    assert status == 0
+    assert f"{target}: stage1, " in said
+    assert "windows of up to 36 pixels (a training patch of 24)" in said
+    differences = [float(number) for number in re.findall(r"largest difference from PyTorch (\S+)", said)]
+    assert len(differences) == 3
+    assert max(differences) < 1e-5
+    extra = {"author": "", "training_patch": ""}
+    (image,) = torch.export.load(target, extra_files=extra).module()(torch.rand(2, 3, 11, 50))
+    assert image.shape == (2, 3, 11, 50)
+    assert extra == {"author": "me", "training_patch": "24"}
+
+
+def test_an_export_that_differs_fails(small, tmp_path, monkeypatch, capsys):
+    def wrong(network, path):
+        path.touch()
+        return lambda image: [x + 2e-4 for x in network.reference(image)]
+
+    monkeypatch.setattr(export, "write_torch", wrong)
+    status, said = run(monkeypatch, capsys, "--weights", small, "--format", "torch", "--output", tmp_path / "w.pt2")
+    assert status == 1
+    assert "differs from PyTorch by 2.0e-04, more than 1e-04" in said
+
+
+def test_without_the_packages_one_sentence_says_how_to_get_them(small, monkeypatch, capsys):
+    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
+    status, said = run(monkeypatch, capsys, "--weights", small)
+    assert status == 1
+    assert 'pip install -e ".[export]"' in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--weights", "nowhere.pth"], "there is no file of weights"),
+        (["--weights", BUNDLED, "--output", "w.onnx"], "torch files are called"),
+        (["--task", "Deraining", "--grade", "plus"], "model_deraining_plus.safetensors"),
+    ],
+)
+def test_wrong_options_get_a_sentence(monkeypatch, capsys, options, sentence):
+    status, said = run(monkeypatch, capsys, "--format", "torch", *options)
+    assert status == 1
+    assert sentence in said.splitlines()[-1]
+
+
+def test_a_stage_that_is_not_there_gets_a_sentence(small, monkeypatch, capsys):
+    status, said = run(monkeypatch, capsys, "--weights", small, "--format", "torch", "--stage", 3)
+    assert status == 1
+    assert "stages 1 to 2, but no stage 3" in said
+
+
+def test_the_example_runs_without_torch(small, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    example = ROOT / "samples" / "restore_onnx.py"
+    assert example.read_text() in (ROOT / "docs" / "export.md").read_text()
+    status, _ = run(monkeypatch, capsys, "--weights", small, "--output", tmp_path / "w.onnx")
+    assert status == 0
+    picture = np.random.default_rng(0).integers(0, 256, (21, 30, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "in.png")
+    (tmp_path / "torch.py").write_text("raise ImportError")
+    command = [sys.executable, example, tmp_path / "w.onnx", tmp_path / "in.png", tmp_path / "out.png"]
+    subprocess.run(command, check=True, env={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}, timeout=300)
+    expected = load_model(small)
+    restored = Restorer(expected, device="cpu")(picture.astype(np.float32) / 255)
+    with Image.open(tmp_path / "out.png") as result:
+        assert np.abs(np.asarray(result) - 255 * restored).max() < 0.51
