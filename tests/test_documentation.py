@@ -76,6 +76,8 @@ def project(tmp_path_factory) -> Path:
         textwrap.dedent(settings).replace("/data/MyData", str(project / "MyData"))
     )
     write_weights(project / "tiny.safetensors")
+    (project / "run").mkdir()
+    (project / "run" / "log.csv").write_text("epoch,step,loss,psnr,input_psnr\n1,10,0.5,30,25\n2,20,0.4,31,25\n")
     return project
 
 
@@ -91,7 +93,11 @@ def filled(command: str, results: Path) -> str:
         r"\bPATH\b": f"samples/input/{task}",
         r"\bFOLDER\b": str(results),
         r"\bFOLDER_OF_THE_VALIDATION_MAT_FILES\b": "Denoising/Datasets/SIDD/test",
+        r"\bFILE\.onnx\b": str(results / "exported.onnx"),
         r"\bFILE\b": "tiny.safetensors",
+        r"\b(INPUT|RESULT)_DIR\b": f"samples/input/{task}",
+        r"\bTARGET_DIR\b": f"samples/target/{task}",
+        r"\bRUN\b": "run",
         r"\bINPUT TARGET\b": f"samples/input/{task} samples/target/{task}",
         r"\bHOST:29500\b": f"localhost:{port}",
         r"--nnodes 2": "--nnodes 1",
@@ -120,7 +126,10 @@ def made_small(command: str, results: Path) -> str:
             return f"{command} --task Deraining --batch 1 --patch 32 --rounds 1 --steps 1"
         case "loading.py":
             return f"{command} --width 64 --height 64 --patch 32"
-        case "metrics.py" | "degrade.py":
+        case "mprnet.apps.export":
+            output = results / f"exported{'.pt2' if 'torch' in command else '.onnx'}"
+            return command + ("" if "--output" in command else f" --output {output}") + weights
+        case "metrics.py" | "degrade.py" | "mprnet.apps.figure":
             return command
         case "quality.py":
             return f"{command} --only nothing"
@@ -139,6 +148,11 @@ def test_a_documented_command_runs(command, project, tmp_path):
     if "benchmarks/" in command:
         pytest.importorskip("spandrel_extra_arches")
         pytest.importorskip("sklearn")
+    if "apps.export" in command and "--format torch" not in command:
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    if "--web" in command:
+        pytest.skip("runs until somebody stops it: tests/apps/test_page.py")
     whole = made_small(filled(command, tmp_path / "out"), tmp_path / "out")
     if "TRAINING.RESUME True" in command:  # there has to be something to go on from
         run(whole.replace("TRAINING.RESUME True", ""), project)

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from mprnet.apps.reports import report_folder
 from mprnet.apps.samples import INPUTS, OUTPUT, TARGETS, draw_sheet
 from mprnet.data.photo_writing import FORMATS
 from mprnet.data.png import write_png
+from mprnet.errors import UserError
 from mprnet.files import make_folder
 from mprnet.inference.distributed import World, joined_world
 from mprnet.inference.folder import restore_all
@@ -37,37 +37,34 @@ def main(project: Path) -> None:
     command.run(partial(_restore, project))
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of a task's pictures; of all processes together but for ``jobs``."""
-
-    jobs: list[Job]
-    done: int
-    failed: int
-
-
 def _restore(project: Path) -> int:
     a, tasks = _parse(project)
     if a.web:
         return serve(project, tasks, a)
     with joined_world([-1], PATIENCE) as world:
         if a.task:
-            return 1 if _restore_task(project, a, world).failed else 0
-        outcomes = {}
+            return int(_restore_task(project, a, world)[1] > 0)
+        jobs: dict[str, list[Job]] = {}
+        failed = 0
         for task in tasks:
-            of_task = argparse.Namespace(
-                **{**vars(a), "task": task, "result_dir": a.result_dir and a.result_dir / task}
-            )
-            outcomes[task] = _restore_task(project, of_task, world)
+            folder = a.result_dir and a.result_dir / task
+            try:
+                jobs[task], failures = _restore_task(
+                    project, argparse.Namespace(**{**vars(a), "task": task, "result_dir": folder}), world
+                )
+            except UserError as error:  # such as a task without weights
+                failures = 1
+                print(f"error: {error}", file=sys.stderr)
+            failed += failures
         if world.is_main:
             sheet = (a.result_dir or project / OUTPUT) / "sheet.png"
-            write_png(sheet, draw_sheet({task: o.jobs for task, o in outcomes.items()}, project / TARGETS))
+            write_png(sheet, draw_sheet(jobs, project / TARGETS))
             print(f"all of them beside their inputs: {sheet}")
-    return 1 if any(o.failed for o in outcomes.values()) else 0
+    return int(failed > 0)
 
 
-def _restore_task(project: Path, a: argparse.Namespace, world: World) -> _Outcome:
-    """Restore a task's pictures, and say what came of it."""
+def _restore_task(project: Path, a: argparse.Namespace, world: World) -> tuple[list[Job], int]:
+    """Restore a task's pictures and say what came of it; the jobs, and how many failed in all processes."""
     weights = choose_weights(project / a.task, a.weights, a.grade)
     source: Path = a.input_dir or project / INPUTS / a.task
     result_dir: Path = a.result_dir or project / OUTPUT / a.task
@@ -93,7 +90,7 @@ def _restore_task(project: Path, a: argparse.Namespace, world: World) -> _Outcom
         if done and a.verbose:
             share = 100 * report.restoring / report.seconds
             print(f"{report.seconds:.1f} s, of which the network ran {share:.0f} %")
-    return _Outcome(jobs, done, failed)
+    return jobs, failed
 
 
 def _shared_by(processes: int) -> str:
