@@ -43,10 +43,9 @@ def check_training(settings: CfgNode) -> int:
             status = max(status, _print_problems([str(error)]))
     both = set.intersection(*(set(findings.digests) for findings in done)) if len(done) == 2 else set()
     if both:
-        some = ", ".join(done[0].digests[digest] for digest in list(both)[:3])
-        print(
-            f"{len(both)} inputs are in the training and in the validation pairs ({some}, ...): leave them out of one."
-        )
+        names = sorted(done[0].digests[digest] for digest in both)
+        some = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+        print(f"in the training and in the validation pairs alike, to be left out of one: {some}")
         status = 1
     print("nothing wrong was found." if status == 0 else "see above for what to mend.")
     return status

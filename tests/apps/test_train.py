@@ -351,11 +351,12 @@ def test_the_check_tells_good_data_from_bad(house, tmp_path):
     folders = ["TRAINING.TRAIN_DIR", tmp_path / "GoPro" / "train", "TRAINING.VAL_DIR", tmp_path / "GoPro" / "test"]
     words = ["--check", *folders, "TRAINING.TRAIN_PS", 32]
     config = house / "Deblurring" / "training.yml"
-    # The miniature's test pictures are some of its training pictures.
+    for side in ("input", "target"):  # a test picture that is a training picture too
+        shutil.copy(tmp_path / "GoPro/train" / side / "GOPR1_1_2.png", tmp_path / "GoPro/test" / side / "2.png")
     output = train("Deblurring", *words, config=config, check=False)
     assert "10 pairs; 2,103 are published" in output
     assert "sizes: 48x48 (10)" in output
-    assert "3 inputs are in the training and in the validation pairs" in output
+    assert "in the training and in the validation pairs alike, to be left out of one: GOPR1_1_2" in output
     output = train("Deblurring", *words, "TRAINING.HOLD_OUT", 0.1, "TRAINING.PAIRS", 10, config=config)
     assert "10 pairs, as published" in output
     assert "nothing wrong was found" in output
