@@ -104,7 +104,7 @@ BLIND_DEBLURRERS = (
 DEBLURRERS = (
     *BLIND_DEBLURRERS,
     Method("Wiener, told the kernel", _wiener, (1e-3, 3e-3, 0.01, 0.03, 0.1)),
-    Method("Richardson-Lucy, told the kernel", _richardson_lucy, (3, 6, 10, 15, 25)),
+    Method("Richardson-Lucy, told the kernel", _richardson_lucy, (5, 10, 25, 50, 100)),
 )
 DERAINERS = (
     Method("median", _median, (3, 5)),
