@@ -95,7 +95,7 @@ def _train(
             return 128 + (trainer.signal or 15)
     if world.is_main:
         best = run / "model_best.pth"
-        print(f"done: {best if best.exists() else run}, best {trainer.best:.3f} dB")
+        print(f"done: {best if best.exists() else run}, best {trainer.progress.best:.3f} dB")
     return 0
 
 
