@@ -152,12 +152,19 @@ def at_best(method: Method, given: dict[str, Degraded]) -> tuple[dict[str, np.nd
     return best[1], best[2]
 
 
-def compare(condition: Condition, number: int, weights: dict[str, Path], stages: Sequence[int], rivals: bool) -> Any:
-    """All methods on all photographs under a condition; prints PSNR by photograph, the mean, and the mean SSIM.
+@dataclass(frozen=True)
+class Comparison:
+    """All methods under a condition: what they were given, their results by photograph, and mean PSNR and SSIM."""
 
-    Returns:
-        What was given, and each method's results.
-    """
+    given: dict[str, Degraded]
+    results: dict[str, dict[str, np.ndarray]]
+    means: dict[str, tuple[float, float]]
+
+
+def compare(
+    condition: Condition, number: int, weights: dict[str, Path], stages: Sequence[int], rivals: bool
+) -> Comparison:
+    """All methods on all photographs under a condition; prints PSNR by photograph, the mean, and the mean SSIM."""
     given = condition.applied(number)
     results = {"degraded": {name: image for name, (image, _, _) in given.items()}}
     for method in condition.rivals if rivals else ():
@@ -173,10 +180,20 @@ def compare(condition: Condition, number: int, weights: dict[str, Path], stages:
     print(f"\n| {condition.name} | " + " | ".join(results) + " |\n|" + "---|" * (1 + len(results)))
     for name, scores in lines.items():
         print(f"| {name} | " + " | ".join(f"{p:.2f}" for p, _ in scores) + " |")
-    means = np.mean([*lines.values()], axis=0)
+    means = [(float(p), float(s)) for p, s in np.mean([*lines.values()], axis=0)]
     print("| mean | " + " | ".join(f"{p:.2f}" for p, _ in means) + " |")
     print("| SSIM | " + " | ".join(f"{s:.4f}" for _, s in means) + " |\n", flush=True)
-    return given, results
+    return Comparison(given, results, dict(zip(results, means, strict=True)))
+
+
+def print_means(comparisons: dict[str, Comparison]) -> None:
+    """A line for each condition; columns are the methods, blank where one does not apply."""
+    methods = list(dict.fromkeys(method for each in comparisons.values() for method in each.means))
+    methods.sort(key=lambda method: method.startswith(GRADES))  # networks last, otherwise as they came
+    print("| PSNR / SSIM, means | " + " | ".join(methods) + " |\n|" + "---|" * (1 + len(methods)))
+    for name, each in comparisons.items():
+        cells = ("{:.2f} / {:.3f}".format(*each.means[method]) if method in each.means else "" for method in methods)
+        print(f"| {name} | " + " | ".join(cells) + " |")
 
 
 def score(result: np.ndarray, target: np.ndarray) -> tuple[float, float]:
@@ -184,11 +201,12 @@ def score(result: np.ndarray, target: np.ndarray) -> tuple[float, float]:
     return psnr(result, target), ssim_wang2003(luma(result), luma(target))
 
 
-def sheet(given: dict[str, Degraded], results: dict[str, dict[str, np.ndarray]], title: str, path: Path) -> None:
+def sheet(comparison: Comparison, title: str, path: Path) -> None:
     """For each photograph the whole, and a part of it enlarged: degraded, of each method, and as it should be."""
+    finals = {method: images for method, images in comparison.results.items() if ", stage" not in method}
     rows = [
-        Compared(name, {method: images[name] for method, images in results.items()}, target)
-        for name, (_, target, _) in given.items()
+        Compared(name, {method: images[name] for method, images in finals.items()}, target)
+        for name, (_, target, _) in comparison.given.items()
     ]
     draw_comparison(path, rows, title)
 
@@ -210,16 +228,17 @@ def main() -> None:
     arguments = parser.parse_args()
     for task in arguments.task:
         weights = {arguments.weights.stem: arguments.weights} if arguments.weights else bundled(task)
+        comparisons = {}
         print(f"\n## {task}\n")
         for number, condition in enumerate(CONDITIONS[task]):
             if arguments.only not in condition.name:
                 continue
             stages = (1, 2, 3) if arguments.stages else (3,)
-            given, results = compare(condition, number, weights, stages, not arguments.alone)
+            comparisons[condition.name] = compare(condition, number, weights, stages, not arguments.alone)
             if arguments.save and condition.shown:
-                finals = {name: images for name, images in results.items() if ", stage" not in name}
-                name = condition.name.replace(",", "").replace(" ", "_")
-                sheet(given, finals, f"{task}: {condition.name}", ROOT / "docs" / f"quality_{task.lower()}_{name}.png")
+                name = f"quality_{task}_{condition.name}.png".lower().replace(",", "").replace(" ", "_")
+                sheet(comparisons[condition.name], f"{task}: {condition.name}", ROOT / "docs" / name)
+        print_means(comparisons)
 
 
 if __name__ == "__main__":

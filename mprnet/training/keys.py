@@ -85,7 +85,7 @@ def defaults() -> CfgNode:
     c.TRAINING.CHECKPOINTING = False  # recompute activations in the backward pass: less memory, a third more time
 
     c.SYNTHETIC = CfgNode()  # generated training pictures (mprnet/data/synthetic), for TRAIN_DIR and VAL_DIR
-    # noise, camera_noise, rain or motion_blur, or several, comma-separated; empty: none are generated
+    # noise, camera_noise, rain, camera_shake or motion_blur, or several, comma-separated; empty: none are generated
     c.SYNTHETIC.DEGRADATION = ""
     c.SYNTHETIC.BANK_DIR = "./Datasets/synthetic"
     c.SYNTHETIC.PICTURES = 2000

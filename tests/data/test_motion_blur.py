@@ -3,7 +3,15 @@ import pytest
 
 from mprnet.data.synthetic import motion_blur as module
 from mprnet.data.synthetic.dead_leaves import dead_leaves
-from mprnet.data.synthetic.motion_blur import SHARP, Motion, expose, expose_layers, motion_blur
+from mprnet.data.synthetic.motion_blur import (
+    SHAKES,
+    SHARP,
+    Motion,
+    camera_shake,
+    expose,
+    expose_layers,
+    motion_blur,
+)
 
 
 def motion(seed: int, length: float, size: int = 96, turn: float = 0.0) -> Motion:
@@ -16,11 +24,12 @@ def centre_of_mass(light: np.ndarray) -> np.ndarray:
     return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
 
 
-def test_sharp_pictures_come_out_sharp_and_about_as_often_as_said():
+@pytest.mark.parametrize("degrade", [camera_shake, motion_blur])
+def test_sharp_pictures_come_out_sharp_and_about_as_often_as_said(degrade):
     clean = dead_leaves(1, 0, 24)
     sharp = 0
     for seed in range(300):
-        blurred, target = motion_blur(np.random.default_rng(seed), clean)
+        blurred, target = degrade(np.random.default_rng(seed), clean)
         if np.array_equal(blurred, target):
             sharp += 1
             assert np.array_equal(target, clean)
@@ -45,6 +54,20 @@ def test_ways_are_as_long_as_said(length):
         shifts = motion(seed, length).shifts
         assert np.hypot(*np.diff(shifts, axis=0).T).sum() == pytest.approx(length)
         assert np.abs(shifts.mean(axis=0)).max() < 1e-9
+
+
+def test_a_camera_shakes_within_its_range_and_the_same_everywhere():
+    """Two points leave the same trail, up to noise, no longer than the longest shake's and not a point any more."""
+    points = np.zeros((64, 96, 3), np.uint8)
+    points[32, [24, 72]] = 255
+    for seed in range(20):
+        blurred, target = camera_shake(np.random.default_rng(seed), points, sharp=0.0)
+        assert target is points
+        light = np.maximum(blurred.astype(int) - 12, 0)[..., 1]
+        left, right = light[:, :48], light[:, 48:]
+        assert np.abs(left - right).max() < 40
+        assert np.ptp(np.nonzero(light[:, :48])[1]) <= SHAKES[1] + 2
+        assert 0 < light.max() < 240
 
 
 def test_light_is_conserved_away_from_borders():

@@ -143,7 +143,7 @@ def test_crops_see_their_surroundings():
     assert seen == [(48, 48, 3), (64, 64, 3)]
 
 
-@pytest.mark.parametrize("name", ["rain", "motion_blur"])
+@pytest.mark.parametrize("name", ["rain", "camera_shake", "motion_blur"])
 def test_what_is_validated_on_is_always_degraded(name):
     picture = np.full((64, 64, 3), 100, np.uint8)
     picture[::2, ::3] = 30

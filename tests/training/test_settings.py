@@ -38,7 +38,7 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
         ("TRAINING: {PRECISION: fp8}", [], "fp32, bf16 or fp16"),
         ("SYNTHETIC: {SIGMA: [9, 3]}", [], "low <= high"),
         ("SYNTHETIC: {SIGMA: [a, b]}", [], "(list)"),
-        ("SYNTHETIC: {DEGRADATION: snow}", [], "of noise, camera_noise, rain, motion_blur"),
+        ("SYNTHETIC: {DEGRADATION: snow}", [], "of noise, camera_noise, rain, camera_shake, motion_blur"),
         ("SYNTHETIC: {DEGRADATION: 'noise,'}", [], "comma-separated, or empty"),
         ("OPTIM: {}", ["OPTIM.BATCH_SIZE"], "stands alone"),
         ("OPTIM: {}", ["BATCH_SIZE", "3"], "nearest one is OPTIM.BATCH_SIZE"),

@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 
 from mprnet.data.synthetic.camera import camera_noise
-from mprnet.data.synthetic.motion_blur import MARGIN, motion_blur
+from mprnet.data.synthetic.motion_blur import MARGIN, camera_shake, motion_blur
 from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.data.synthetic.rain import rain
 
-NAMES = ("noise", "camera_noise", "rain", "motion_blur")
+NAMES = ("noise", "camera_noise", "rain", "camera_shake", "motion_blur")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def degradations(names: str, sigma: tuple[float, float], untouched: bool = True)
         "noise": Degradation(noise),
         "camera_noise": Degradation(camera_noise),
         "rain": Degradation(rain if untouched else partial(rain, dry=0.0)),
+        "camera_shake": Degradation(camera_shake if untouched else partial(camera_shake, sharp=0.0), MARGIN),
         "motion_blur": Degradation(motion_blur if untouched else partial(motion_blur, sharp=0.0), MARGIN),
     }
     return [known[name] for name in split_names(names)]

@@ -15,6 +15,7 @@ from mprnet.data.synthetic.noise import gaussian_noise
 
 SHARP = 0.1  # part of the samples that nothing moves in
 LONGEST = 24.0  # of the ways, pixels
+SHAKES = (3.0, 15.0)  # of those of ``camera_shake``
 MARGIN = 16  # pixels around a crop from where something may move into it
 _STEP = 0.8  # pixels between frames, at most
 _GAMMA = 2.2
@@ -82,6 +83,19 @@ def motion_blur(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHAR
     else:
         exposed = expose(linear * _glare(rng, linear), shake)
     return gaussian_noise(rng, encoded(exposed), rng.uniform(0, 2)), clean
+
+
+def camera_shake(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHARP) -> tuple[np.ndarray, np.ndarray]:
+    """A picture taken with a camera that shifts, at most by ``SHAKES``: the part of ``motion_blur`` that is the same
+    everywhere in the picture, and that networks too small for the whole of it learn sooner.
+
+    Arguments and results are those of ``motion_blur``.
+    """
+    if rng.random() < sharp:
+        return clean, clean
+    length = rng.uniform(*SHAKES)
+    shake = Motion.random(rng, length, 3 + int(length / _STEP), np.zeros(2), 0.0)
+    return gaussian_noise(rng, encoded(expose(decoded(clean), shake)), rng.uniform(0, 2)), clean
 
 
 def expose(linear: np.ndarray, motion: Motion) -> np.ndarray:
