@@ -32,7 +32,7 @@ def mprnet(
         return _library.load_model(weights)
     tasks = sorted(path.parent.name for path in _PROJECT.glob("*/MPRNet.py"))
     if task not in tasks:
-        raise _library.UserError(f"task is one of {', '.join(tasks)}, not {task}; or name a file of weights.")
+        raise _library.UserError(f"task is one of {', '.join(tasks)}, or weights a file; task is {task!r}.")
     folder = _PROJECT / task
     if not pretrained:
         return runpy.run_path(str(folder / "MPRNet.py"))["MPRNet"]().eval()

@@ -6,6 +6,7 @@ from pathlib import Path
 from mprnet.apps import command
 from mprnet.apps.options import add_local_pooling, add_weights, choose_weights, load
 from mprnet.errors import UserError
+from mprnet.files import make_folder
 from mprnet.inference.exporting import (
     LARGEST,
     SMALLEST,
@@ -35,6 +36,10 @@ def _export(project: Path) -> int:
     a = _parse(project)
     if a.format == "onnx":
         check_onnx()
+    if a.output:
+        if a.output.suffix != SUFFIXES[a.format]:
+            raise UserError(f"{a.output}: {a.format} files are called *{SUFFIXES[a.format]}.")
+        make_folder(a.output.parent)  # before the work
     model, weights = _load(project, a)
     patch = a.training_patch or (training_patch(model) if a.local_pooling else None)
     set_local_pooling(model, patch)
@@ -43,8 +48,6 @@ def _export(project: Path) -> int:
         raise UserError(f"{weights} has the stages 1 to {last}, but no stage {a.stage}.")
     network = AnySize(model, None if a.stage == "all" else int(a.stage or last))
     path: Path = a.output or Path(weights.stem + SUFFIXES[a.format])
-    if path.suffix != SUFFIXES[a.format]:
-        raise UserError(f"{path}: {a.format} files are called *{SUFFIXES[a.format]}.")
     run = (write_onnx if a.format == "onnx" else write_torch)(network, path)
     window = largest_window(model)
     print(f"{path}: {', '.join(network.names)}, {path.stat().st_size / 2**20:.1f} MiB, float32")

@@ -104,11 +104,16 @@ def _curves(a: argparse.Namespace) -> None:
 def _history(run: Path) -> list[dict[str, Any]]:
     """A run's rows, as ``draw_curves`` takes them."""
     path = run / LOG if run.is_dir() else run
+    rows: list[dict[str, Any]] = []
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is no run's {LOG}: {error}") from error
+            for row in csv.DictReader(file):
+                rows.append({key: float(value) for key, value in row.items() if value})
+            return rows
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); a run's folder holds a {LOG}.") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is no run's {LOG}: line {len(rows) + 2} does not hold numbers alone.") from error
 
 
 def _chosen(there: Mapping[str, Any], names: list[str] | None) -> dict[str, Any]:

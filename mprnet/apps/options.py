@@ -91,8 +91,12 @@ def _positive(text: str) -> float:
 
 def load(weights: Path, task: Path) -> MPRNet:
     """The network of these weights, which knows its training patch: where the file does not say, as the published ones
-    do not, the patch is what the task's folder says of those (pretrained_models/published.yml)."""
+    do not, the patch is what the task's folder says of those (pretrained_models/published.yml). Says so if they are
+    another task's."""
     model = load_model(weights)
+    trained_for = model.metadata.get("task", task.name)
+    if trained_for != task.name and (task / "MPRNet.py").exists():
+        _say(f"note: {weights} has been trained for {trained_for}, by its own account")
     path = task / "pretrained_models" / "published.yml"
     if "training_patch" not in model.metadata and path.exists():
         try:

@@ -123,6 +123,9 @@ def _parse(project: Path) -> tuple[argparse.Namespace, list[str]]:
     for option in ("input_dir", "result_dir", "recursive", "compare", "skip_existing", "report"):
         if a.web and getattr(a, option):
             parser.error(f"--{option} does not go with --web, where pictures come and go by the page")
+    for option in ("host", "port"):
+        if not a.web and getattr(a, option) is not None:
+            parser.error(f"--{option} goes with --web: it says where the page is served")
     for option in ("input_dir", "weights"):
         if getattr(a, option) and not a.task:
             parser.error(f"--{option} goes with --task {{{','.join(tasks)}}}: say what is to be done")

@@ -82,7 +82,7 @@ def _train(
             if world.is_main:
                 _introduce(model, data, settings, world, run)
             metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.described}
-            metadata["seed"] = str(settings.TRAINING.SEED)
+            metadata |= {"task": settings.MODEL.MODE, "seed": str(settings.TRAINING.SEED)}
             workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else free_workers()
             trainer = Trainer(
                 model, data.training, data.names, data.validation, settings, run, metadata, world, workers

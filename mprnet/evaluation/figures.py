@@ -100,7 +100,7 @@ def draw_comparison(path: Path, rows: Sequence[Compared], title: str = "", side:
             cells = [figure.add_subplot(grid[top + line, 1 + n]) for n in range(columns - 1)]
             _draw_crops(cells, row, crop, _COLOURS[line], captions=line == len(of_row) - 1)
         top += len(of_row)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     file = io.BytesIO()
     figure.savefig(file, format=path.suffix[1:].lower(), dpi=110)
     write_whole(path, file.getvalue())
@@ -117,14 +117,15 @@ def _check(row: Compared) -> None:
         raise UserError(f"{row.name}: at most {len(_COLOURS)} crops find room, not {len(row.crops)}.")
     for crop in row.crops:
         if crop.left + crop.width > shape[1] or crop.top + crop.height > shape[0]:
-            raise UserError(f"{row.name} is of {shape[1]}x{shape[0]} pixels, and {crop} is not within.")
+            where = f"{crop.left},{crop.top},{crop.width},{crop.height}"
+            raise UserError(f"{row.name} is of {shape[1]}x{shape[0]} pixels, and the crop {where} is not within.")
 
 
 def _draw_whole(axes: Axes, row: Compared, crops: Sequence[Crop]) -> None:
     axes.imshow(row.shown)
     for crop, colour in zip(crops, _COLOURS, strict=False):
         axes.add_patch(Rectangle((crop.left, crop.top), crop.width, crop.height, fill=False, color=colour, lw=1.5))
-    axes.set_title(row.name, fontsize=8)
+    axes.set_title(row.name, fontsize=8, parse_math=False)
     axes.axis("off")
 
 
@@ -137,6 +138,6 @@ def _draw_crops(cells: Sequence[Axes], row: Compared, crop: Crop, colour: str, c
             spine.set(color=colour, linewidth=1.5)
         if captions:
             score = "" if row.target is None or image is row.target else f"\n{psnr(image, row.target):.2f} dB"
-            axes.set_xlabel(name + score, fontsize=8)
+            axes.set_xlabel(name + score, fontsize=8, parse_math=False)
     for axes in cells[len(shown) :]:
         axes.axis("off")

@@ -31,10 +31,10 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
             right.plot(epochs, given, "--", color="grey", label=None if len(inputs) > 1 else "input")
     left.set(xlabel="epoch", ylabel="training loss, mean per sample", yscale="log")
     right.set(xlabel="epoch", ylabel="validation PSNR, dB")
-    if len(runs) > 1:
-        left.legend()
-    if inputs:
-        right.legend()
+    for axes, is_needed in ((left, len(runs) > 1), (right, bool(inputs))):
+        if is_needed:
+            for text in axes.legend().get_texts():
+                text.set_parse_math(False)  # names may hold $
     file = io.BytesIO()
     figure.savefig(file, format=path.suffix[1:], dpi=110)
     write_whole(path, file.getvalue())

@@ -142,7 +142,8 @@ def test_without_the_packages_one_sentence_says_how_to_get_them(small, monkeypat
     ("options", "sentence"),
     [
         (["--weights", "nowhere.pth"], "there is no file of weights"),
-        (["--weights", BUNDLED, "--output", "w.onnx"], "torch files are called"),
+        (["--weights", "nowhere.pth", "--output", "w.onnx"], "torch files are called"),
+        (["--weights", "nowhere.pth", "--output", "/dev/null/w.pt2"], "/dev/null: nothing can be written there"),
         (["--task", "Deraining", "--grade", "plus"], "model_deraining_plus.safetensors"),
     ],
 )

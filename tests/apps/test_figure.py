@@ -5,6 +5,7 @@ import sys
 import cv2
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 SAMPLES = ROOT / "samples"
 
@@ -44,6 +45,28 @@ def test_curves_of_runs(tmp_path):
     assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_names_and_titles_are_written_as_they_are(tmp_path):
+    """Between two dollars matplotlib sees mathematics."""
+    (tmp_path / "in").mkdir()
+    picture = Image.open(next((SAMPLES / "input" / "Denoising").iterdir()))
+    picture.save(tmp_path / "in" / "cost $5_{a and $6.png")
+    title = ["--title", "$x^ 100% $a_{"]
+    done = figure("compare", f"$a_{{ $b={tmp_path / 'in'}", *title, "--out", tmp_path / "x.svg")
+    assert done.returncode == 0, done.stderr
+    for run in ("$a_{", "$b^"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "log.csv").write_text("epoch,step,loss\n1,10,0.5\n2,20,0.4\n")
+    done = figure("curves", tmp_path / "$a_{", tmp_path / "$b^", "--out", tmp_path / "curves.png")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_log_that_holds_no_numbers_says_where(tmp_path):
+    (tmp_path / "log.csv").write_text("epoch,step,loss\n1,10,0.5\n2,20,x\n")
+    done = figure("curves", tmp_path, "--out", tmp_path / "curves.png")
+    assert done.returncode == 1
+    assert "log.csv: line 3 does not hold numbers alone" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -55,7 +78,11 @@ def test_curves_of_runs(tmp_path):
             ["compare", f"a={SAMPLES / 'input/Denoising'}", "--crop", "1,2", "--out", "x.png"],
             "takes LEFT,TOP,WIDTH,HEIGHT",
         ),
-        (["curves", "nowhere", "--out", "x.png"], "is no run's log.csv"),
+        (
+            ["compare", f"a={SAMPLES / 'input/Denoising'}", "--crop", "250,0,20,20", "--out", "x.png"],
+            "256x256 pixels, and the crop 250,0,20,20 is not within",
+        ),
+        (["curves", "nowhere", "--out", "x.png"], "a run's folder holds a log.csv"),
         (["stages", "--weights", "no.pth", "--pairs", "a", "b", "--out", "x.png"], "there is no folder a"),
     ],
 )

@@ -1,6 +1,7 @@
 """The page: what is behind it without a browser, and then with Chromium where there is one."""
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -152,6 +153,29 @@ def test_files_go_when_their_visitor_does_or_after_some_time(page, choice, tmp_p
     assert list(root.iterdir()) == []
 
 
+def test_only_what_was_uploaded_is_taken_or_removed(page, choice, tmp_path):
+    """A visitor's program may name any path: the page's own folders, other visitors' results, the machine's files."""
+    root = tmp_path / "root"
+    (mine,) = uploaded(root, {"a.png": png()})
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(png())
+    link = root / "link.png"
+    link.symlink_to(secret)
+    (linked,) = uploaded(root, {"b.png": b""})
+    linked.unlink()
+    linked.symlink_to(secret)
+    others = last(page.restore("other", [mine], choice))
+    result = others.results["a.png"]
+    for path in (secret, link, linked, root, mine.parent, others.folder, result, others.folder / "in" / "a.png"):
+        run = last(page.restore("visitor", [path], choice))
+        assert run.failures == [f"{path.name}: has not been uploaded; choose it again."]
+        page.note_uploads("visitor", [path])
+        page.leave("visitor")
+    assert secret.exists()
+    assert result.exists()
+    assert mine.exists()
+
+
 def test_without_gradio_there_is_a_sentence(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r'the page needs Gradio: pip install -e "\.\[web\]"'):
@@ -176,7 +200,7 @@ def command(*arguments: object) -> list[str]:
     [
         (["--input_dir", "somewhere"], "--input_dir does not go with --web"),
         (["--compare"], "--compare does not go with --web"),
-        (["--port", "99999"], "choose another --port"),
+        (["--port", "99999"], "--port takes a number from 0 to 65535"),
     ],
 )
 def test_wrong_arguments_get_a_sentence(arguments, sentence):
@@ -188,30 +212,47 @@ def test_wrong_arguments_get_a_sentence(arguments, sentence):
     assert "Traceback" not in run.stderr
 
 
-@pytest.fixture(scope="module")
-def served(identity, tmp_path_factory) -> Iterator[tuple[str, int]]:
-    """The address of a page with the network that changes nothing, and its process; when it ends, so have its files."""
-    pytest.importorskip("gradio")
-    temporary = tmp_path_factory.mktemp("temporary")
+def test_options_of_the_page_do_not_go_without_it():
+    run = subprocess.run(command("--port", "80"), capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 2
+    assert "--port goes with --web" in run.stderr
+
+
+@contextlib.contextmanager
+def serving(identity: Path, temporary: Path) -> Iterator[tuple[str, int, Path]]:
+    """The address of a page with the network that changes nothing, its process, and the file that its standard error
+    goes to; when it ends, its files are gone."""
+    temporary.mkdir()
+    errors = temporary.with_suffix(".errors")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
-    process = subprocess.Popen(
-        command("--web", "--port", 0, "--weights", identity),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=temporary,
-    )
+    with open(errors, "w") as file:
+        process = subprocess.Popen(
+            command("--web", "--port", 0, "--weights", identity),
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            env=environment,
+            cwd=temporary,
+        )
     try:
         line = process.stdout.readline()
-        assert "open http://127.0.0.1:" in line, process.stderr.read()
-        yield re.search(r"http://\S+", line)[0], process.pid
+        assert "open http://127.0.0.1:" in line, errors.read_text()
+        yield re.search(r"http://\S+", line)[0], process.pid, errors
     finally:
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
+        process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "Traceback" not in err, err
-    assert list(temporary.iterdir()) == []
+    left = [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]  # PyTorch's own
+    assert left == []
+
+
+@pytest.fixture(scope="module")
+def served(identity, tmp_path_factory) -> Iterator[tuple[str, int]]:
+    """A page's address and process."""
+    pytest.importorskip("gradio")
+    with serving(identity, tmp_path_factory.mktemp("page") / "temporary") as (address, process, errors):
+        yield address, process
+    assert "Traceback" not in errors.read_text(), errors.read_text()
 
 
 def resident(process: int) -> int:
@@ -236,6 +277,27 @@ def ask(address: str, name: str, data: bytes) -> str:
                 if line.startswith("data:") and json.loads(line[5:])["msg"] == "process_completed":
                     return line
     raise AssertionError("the server has ended the conversation")
+
+
+def test_gradio_takes_no_other_file_of_this_machine(identity, tmp_path):
+    """Not even into its own folder, where it could be fetched from."""
+    pytest.importorskip("gradio")
+    import httpx
+
+    secret = tmp_path / "secret.txt"
+    secret.write_text("my secret")
+    with serving(identity, tmp_path / "temporary") as (address, _, errors):
+        with httpx.Client(base_url=address, trust_env=False, timeout=120) as client:
+            calls = client.get("/config").json()["dependencies"]
+            for call in (call for call in calls if call["inputs"]):
+                file = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
+                data = [[file], "Denoising", "identity.pth", "last", False, False][: len(call["inputs"])]
+                body = {"data": data, "fn_index": call["id"], "session_hash": uuid.uuid4().hex}
+                client.post(f"/gradio_api/{'queue/join' if call['queue'] else 'run/predict'}", json=body)
+            assert client.get(f"/gradio_api/file={secret}").status_code in (403, 404)
+        copies = [path for path in (tmp_path / "temporary").rglob("*") if path.name == secret.name]
+    assert copies == []
+    assert "was not uploaded by a user" in errors.read_text()
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory as Linux does")

@@ -230,6 +230,16 @@ def test_the_published_weights_are_taken_if_they_are_there(identity, tmp_path, c
         choose_weights(task, None, "plus")
 
 
+def test_another_tasks_weights_are_remarked_upon(tiny, tmp_path, capsys):
+    tiny.metadata = {"task": "Deraining", "training_patch": "64"}
+    save_weights(tiny, tmp_path / "w.pth")
+    load(tmp_path / "w.pth", ROOT / "Deraining")
+    load(tmp_path / "w.pth", tmp_path / "models")
+    assert capsys.readouterr().out == ""
+    load(tmp_path / "w.pth", ROOT / "Denoising")
+    assert "w.pth has been trained for Deraining" in capsys.readouterr().out
+
+
 def test_an_interrupted_folder_goes_on(identity, tmp_path):
     for number in range(30):  # so large that it is not done before a busy machine looks at it again
         write_png(tmp_path / "in" / f"{number}.png", number, 500)

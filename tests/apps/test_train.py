@@ -89,6 +89,7 @@ def test_every_task_trains_from_its_data_sets_layout(house, task):
     assert [name for name in written if name.startswith(".")] == [".lock"]
     model = load_model(run / "model_best.pth")
     assert model.metadata["training_patch"] == "32"
+    assert model.metadata["task"] == task
 
 
 @pytest.mark.parametrize("task", TASKS)

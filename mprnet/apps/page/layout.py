@@ -48,6 +48,8 @@ class Page:
                     self._add_results()
             self._connect()
         self.blocks.queue(max_size=_LONGEST_QUEUE, default_concurrency_limit=1)
+        # Gradio takes any file of this machine for an upload unless this is set, which mounting a page does not do.
+        self.blocks.has_launched = True
 
     def _add_choices(self) -> None:
         self._files = gr.File(label="Pictures", file_count="multiple", height=160)

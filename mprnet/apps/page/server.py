@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LOCAL = "127.0.0.1"
+_PORT = 7860
 # Seconds that open connections get when the page is closed.
 _PATIENCE = 1
 # The browser itself keeps the page from reaching anything but this server.
@@ -30,10 +31,8 @@ def add_page(parser: argparse.ArgumentParser) -> None:
     """The options of the page."""
     group = parser.add_argument_group("a page to drop pictures on (docs/page.md)")
     group.add_argument("--web", action="store_true", help="serve it, and restore what comes")
-    group.add_argument(
-        "--host", default=_LOCAL, metavar="ADDRESS", help=f"default: {_LOCAL}, which only this machine can reach"
-    )
-    group.add_argument("--port", type=int, default=7860, metavar="N", help="default: 7860; 0: any that is free")
+    group.add_argument("--host", metavar="ADDRESS", help=f"default: {_LOCAL}, which only this machine can reach")
+    group.add_argument("--port", type=int, metavar="N", help=f"default: {_PORT}; 0: any that is free")
 
 
 def serve(project: Path, tasks: list[str], a: argparse.Namespace) -> int:
@@ -44,7 +43,8 @@ def serve(project: Path, tasks: list[str], a: argparse.Namespace) -> int:
     """
     if importlib.util.find_spec("gradio") is None:
         raise UserError('the page needs Gradio: pip install -e ".[web]"')
-    with _listening(a.host, a.port) as listener, tempfile.TemporaryDirectory(prefix="mprnet-page-") as folder:
+    host, port = a.host or _LOCAL, _PORT if a.port is None else a.port
+    with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="mprnet-page-") as folder:
         root = Path(folder).resolve()
         # Before Gradio is imported. Nothing is told to anybody, and all files are where they will be removed.
         os.environ.update(
@@ -75,8 +75,10 @@ def serve(project: Path, tasks: list[str], a: argparse.Namespace) -> int:
 def _listening(host: str, port: int) -> Any:
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OverflowError as error:
+        raise UserError(f"there is no port {port}; --port takes a number from 0 to 65535.") from error
+    except OSError as error:
+        reason = error.strerror or error
         raise UserError(f"{host}:{port}: cannot be listened at ({reason}); choose another --port or --host.") from error
     with listener:
         yield listener

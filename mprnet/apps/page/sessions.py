@@ -30,7 +30,7 @@ class Sessions:
 
     Args:
         restorers: used by this object's thread alone.
-        root: the folder for files; whoever made it removes it.
+        root: the folder for files, resolved: each upload in a folder there; whoever made it removes it.
         format_: of the results, a key of FORMATS.
     """
 
@@ -79,7 +79,7 @@ class Sessions:
 
     def note_uploads(self, visitor: str, uploads: Sequence[Path]) -> None:
         """Remember what the visitor has uploaded, to remove it at the end."""
-        self._uploads.setdefault(visitor, set()).update(uploads)
+        self._uploads.setdefault(visitor, set()).update(filter(self._is_upload, uploads))
 
     def leave(self, visitor: str) -> None:
         """End the visitor's run and remove the files."""
@@ -117,12 +117,20 @@ class Sessions:
                 with contextlib.suppress(OSError):  # gone already
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
+    def _is_upload(self, path: Path) -> bool:
+        """Whether it is where Gradio stores uploads: a visitor's program may name whatever there is on this machine."""
+        folder = path.resolve().parent
+        return folder.parent == self._root and not folder.name.startswith(_RUN)
+
     def _take_in(self, run: Run, uploads: Sequence[Path]) -> dict[str, Job]:
         """Jobs by the pictures' names. Links keep the pictures whatever becomes of the uploads."""
         inside = run.folder / "in"
         inside.mkdir()
         sources: list[Path] = []
         for upload in dict.fromkeys(uploads):
+            if not self._is_upload(upload):
+                run.failures.append(f"{upload.name}: has not been uploaded; choose it again.")
+                continue
             folders = (inside / str(n) if n > 1 else inside for n in range(1, len(uploads) + 1))
             source = next(f / upload.name for f in folders if f / upload.name not in sources)
             try:
