@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test check
 
 demo: .venv/installed
-	$(BIN)/python demo.py --task Denoising --compare
+	$(BIN)/python demo.py
 
 test: .venv/installed-dev
 	$(BIN)/pytest

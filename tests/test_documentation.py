@@ -133,6 +133,8 @@ def made_small(command: str, results: Path) -> str:
             return command
         case "quality.py":
             return f"{command} --only nothing"
+        case "deviations.py":
+            return f"{command} --task Denoising"
         case "synthetic.py":
             return f"{command} --pictures 12 --samples 2"
     raise ValueError(f"{__file__} does not know how to run {command}")
