@@ -1,5 +1,6 @@
 """What all programs share: how they end."""
 
+import gc
 import io
 import signal
 import sys
@@ -31,6 +32,8 @@ def run(program: Callable[[], int]) -> None:
     except KeyboardInterrupt:
         print("\nstopped.", file=sys.stderr)
         status = 130
+    # What still holds a connection to other processes goes now: while the interpreter ends, its threads may abort it.
+    gc.collect()
     sys.exit(status)
 
 
