@@ -86,7 +86,7 @@ def motion_blur(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHAR
 
 
 def camera_shake(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHARP) -> tuple[np.ndarray, np.ndarray]:
-    """A picture taken with a camera that shifts, at most by ``SHAKES``: the part of ``motion_blur`` that is the same
+    """A picture taken with a camera that shifts, on a way of ``SHAKES``: the part of ``motion_blur`` that is the same
     everywhere in the picture, and that networks too small for the whole of it learn sooner.
 
     Arguments and results are those of ``motion_blur``.
