@@ -77,7 +77,7 @@ def defaults() -> CfgNode:
     c.TRAINING.SEED = 1234
     c.TRAINING.WORKERS = -1  # processes that read pictures; -1: as many as the machine has to spare
     c.TRAINING.ON_BROKEN = "stop"  # or skip: what to do about a picture that cannot be read
-    c.TRAINING.MAX_BAD_STEPS = 25  # steps in a row whose loss or gradient is not finite, before the run stops
+    c.TRAINING.MAX_BAD_STEPS = 25  # steps in a row skipped, their loss not finite or too large, before the run stops
     c.TRAINING.PRECISION = "fp32"  # or bf16, fp16: autocast, the loss still in fp32
     c.TRAINING.COMPILE = False  # torch.compile: minutes at the start, faster steps after
     # When compiled: the part of the activations' memory that may be kept, the rest being recomputed, cheapest first.

@@ -80,7 +80,7 @@ class Journal:
 def _line(row: dict[str, Any]) -> str:
     line = f"epoch {row['epoch']}: loss {row['loss']:.5f}"
     if row["skipped_steps"]:
-        line += f", {row['skipped_steps']} steps skipped as not finite"
+        line += f", {row['skipped_steps']} steps skipped (loss or gradient not finite or too large)"
     if "psnr" in row:
         line += f", validation {row['psnr']:.3f} dB (input {row['input_psnr']:.3f}, best {row['best_psnr']:.3f})"
     return line

@@ -20,7 +20,7 @@ from mprnet.training.logs import Journal
 from mprnet.training.order import StepOrder
 from mprnet.training.progress import Progress
 from mprnet.training.state import save_checkpoint
-from mprnet.training.step import Stepper
+from mprnet.training.step import LARGEST_LOSS, Stepper
 from mprnet.training.validation import is_validated, validate, validations_within
 
 
@@ -69,7 +69,7 @@ class Trainer:
         """Train all epochs, or what is left of them.
 
         Raises:
-            UserError: nothing to resume from, broken data, too many steps that were not finite, no space to save.
+            UserError: nothing to resume from, broken data, too many steps skipped, no space to save.
             Stopped: SIGTERM or Ctrl-C came; the state is saved.
         """
         if self.settings.TRAINING.RESUME:
@@ -105,24 +105,25 @@ class Trainer:
             share = self.order.share(at.steps_done)
             seed = [self.settings.TRAINING.SEED, epoch, at.steps_done, self.world.rank]
             result = self.stepper.update(degraded, target, share, seed)
-            at.tally.add(result.loss, share[0], result.finite)
+            at.tally.add(result.loss, share[0], result.sound)
             if at.tally.bad_in_a_row >= self.settings.TRAINING.MAX_BAD_STEPS:
-                raise self._not_finite()
+                raise self._diverged()
             at.steps_done += 1
             bar.set_postfix(at.tally.shown())
             self._validate_within(between)
             self._save_in_between()
 
-    def _not_finite(self) -> UserError:
+    def _diverged(self) -> UserError:
         """What to say of too many bad steps; the last batch is listed in a file."""
-        path = self.folder / "not_finite.txt"
+        path = self.folder / "skipped_batch.txt"
         if self.world.is_main:
             batch = self.order.together(self.progress.steps_done)
             write_whole(path, "".join(f"{self.names[index]}\n" for index in batch).encode(errors="replace"))
         times = self.progress.tally.bad_in_a_row
         return UserError(
-            f"the loss or its gradient was not finite in {times} steps in a row (the last batch is listed in {path}): "
-            "lower OPTIM.LR_INITIAL, set OPTIM.GRAD_CLIP, or train with TRAINING.PRECISION fp32."
+            f"the loss or its gradient was not finite, or the loss above {LARGEST_LOSS:.0f}, in {times} steps in a row "
+            f"(the last batch is listed in {path}): lower OPTIM.LR_INITIAL, set OPTIM.GRAD_CLIP, or train with "
+            "TRAINING.PRECISION fp32."
         )
 
     def _save_in_between(self) -> None:

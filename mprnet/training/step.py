@@ -1,4 +1,4 @@
-"""One step: forward, loss, backward, update; skipped if a number in it is not finite."""
+"""One step: forward, loss, backward, update; skipped if a number in it is not finite, or beyond all measure."""
 
 import math
 from contextlib import nullcontext
@@ -18,13 +18,17 @@ from mprnet.model.layers import ChannelAttentionBlock
 from mprnet.model.network import MPRNet
 from mprnet.training.losses import restoration_loss
 
+# A sample's, three stages together. A training begins at about 1; images with values in [0, 1] that are this far from
+# their targets have nothing to do with them any more.
+LARGEST_LOSS = 100.0
+
 
 @dataclass(frozen=True)
 class StepResult:
-    """``loss`` is this process's sum over its samples; ``finite`` tells whether the weights were updated."""
+    """``loss`` is this process's sum over its samples; ``sound`` tells whether the weights were updated."""
 
     loss: float
-    finite: bool
+    sound: bool
 
 
 class Stepper:
@@ -89,14 +93,14 @@ class Stepper:
         limit = self.settings.OPTIM.GRAD_CLIP or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         # A process's loss is its own, but whether to make the step must be the same everywhere.
-        if not (torch.isfinite(norm) and math.isfinite(self.world.sum(loss_sum)[0])):
+        if not (torch.isfinite(norm) and self.world.sum(loss_sum)[0] <= LARGEST_LOSS * total):
             self.scaler.update(self._lower_scale())
-            return StepResult(0.0, finite=False)
+            return StepResult(0.0, sound=False)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return StepResult(loss_sum, finite=True)
+        return StepResult(loss_sum, sound=True)
 
     def state(self) -> dict[str, object]:
         """For ``load_state``: the optimizer's, the scaler's and the average's state."""

@@ -6,7 +6,7 @@ from mprnet.inference.distributed import World
 
 
 class Tally:
-    """Loss, samples and skipped steps since an epoch began, and how many steps in a row were not finite.
+    """Loss, samples and skipped steps since an epoch began, and how many steps in a row were skipped.
 
     Each process has its own sums of loss and samples; skipped steps are the same in all.
     """
@@ -19,9 +19,9 @@ class Tally:
         """Begin an epoch."""
         self.loss, self.samples, self.skipped = 0.0, 0.0, 0.0
 
-    def add(self, loss: float, samples: int, finite: bool) -> None:
+    def add(self, loss: float, samples: int, sound: bool) -> None:
         """Enter a step: this process's sum of losses over its samples, and whether the weights were updated."""
-        if finite:
+        if sound:
             self.loss += loss
             self.samples += samples
             self.bad_in_a_row = 0

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from mprnet.training.step import recompute_blocks
+from mprnet.inference.distributed import World
+from mprnet.training.keys import defaults
+from mprnet.training.step import Stepper, recompute_blocks
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -17,3 +19,14 @@ def test_recomputed_blocks_give_the_same_with_and_without_gradients(tiny, grad):
     if grad:
         sum(image.mean() for image in images).backward()
         assert all(p.grad is not None for p in tiny.parameters())
+
+
+@pytest.mark.parametrize(("scale", "sound"), [(1, True), (1e5, False)])
+def test_a_step_whose_loss_is_finite_and_beyond_all_measure_is_left_out(tiny, scale, sound):
+    with torch.no_grad():
+        tiny.tail.weight.mul_(scale)
+    stepper = Stepper(tiny.train(), defaults(), World(0, 1, torch.device("cpu")))
+    before = tiny.tail.weight.detach().clone()
+    degraded, target = torch.rand(2, 2, 3, 16, 16)
+    assert stepper.update(degraded, target, (2, 2), [0, 1, 0, 0]).sound == sound
+    assert torch.equal(tiny.tail.weight, before) != sound
