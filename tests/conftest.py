@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,9 @@ from mprnet import MPRNet, save_weights
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("Deblurring", "Denoising", "Deraining")
+
+# What a shell starts in the background ignores Ctrl-C, and so would all programs that are tested here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def read_fact(name: str) -> Any:
