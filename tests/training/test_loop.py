@@ -42,6 +42,6 @@ def test_a_thousand_steps_with_a_poisoned_batch(tmp_path):
     assert rows[-1]["step"] == "1000"
     assert {row["skipped_steps"] for row in rows} == {"1"}
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
-    assert "1 steps skipped" in (tmp_path / "log.txt").read_text()
+    assert "1 steps skipped (loss or gradient not finite or too large)" in (tmp_path / "log.txt").read_text()
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
     assert any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
