@@ -117,7 +117,8 @@ def _model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
         if differences or len(given) != len(model.state_dict()):
             raise UserError(
                 f"{settings.TRAINING.INIT_WEIGHTS} holds another network than MODEL describes "
-                f"({differences[0] if differences else 'one of more parts'}): set MODEL's keys to that network's."
+                f"({differences[0] if differences else 'one of more parts'}): set MODEL's keys to that network's, or "
+                "TRAINING.INIT_WEIGHTS '' to start from random weights."
             )
         model.load_state_dict(given)
     return model
