@@ -120,10 +120,14 @@ class Trainer:
             batch = self.order.together(self.progress.steps_done)
             write_whole(path, "".join(f"{self.names[index]}\n" for index in batch).encode(errors="replace"))
         times = self.progress.tally.bad_in_a_row
+        ways = [f"lower OPTIM.LR_INITIAL (it is {self.settings.OPTIM.LR_INITIAL:g})"]
+        if not self.settings.OPTIM.GRAD_CLIP:
+            ways.append("set OPTIM.GRAD_CLIP 1")
+        if self.settings.TRAINING.PRECISION != "fp32":
+            ways.append("train with TRAINING.PRECISION fp32")
         return UserError(
             f"the loss or its gradient was not finite, or the loss above {LARGEST_LOSS:.0f}, in {times} steps in a row "
-            f"(the last batch is listed in {path}): lower OPTIM.LR_INITIAL, set OPTIM.GRAD_CLIP, or train with "
-            "TRAINING.PRECISION fp32."
+            f"(the last batch is listed in {path}): {', or '.join(ways)}."
         )
 
     def _save_in_between(self) -> None:
