@@ -56,8 +56,9 @@ def test_ways_are_as_long_as_said(length):
         assert np.abs(shifts.mean(axis=0)).max() < 1e-9
 
 
-def test_a_camera_shakes_within_its_range_and_the_same_everywhere():
+def test_a_camera_shakes_within_its_range_and_the_same_everywhere(monkeypatch):
     """Two points leave the same trail, up to noise, no longer than the longest shake's and not a point any more."""
+    monkeypatch.setattr(module, "SOFT", 0)
     points = np.zeros((64, 96, 3), np.uint8)
     points[32, [24, 72]] = 255
     for seed in range(20):
@@ -68,6 +69,15 @@ def test_a_camera_shakes_within_its_range_and_the_same_everywhere():
         assert np.abs(left - right).max() < 40
         assert np.ptp(np.nonzero(light[:, :48])[1]) <= SHAKES[1] + 2
         assert 0 < light.max() < 240
+
+
+@pytest.mark.parametrize("degrade", [camera_shake, motion_blur])
+def test_about_half_of_the_targets_are_softened(degrade, monkeypatch):
+    monkeypatch.setattr(module, "_thing", lambda rng, clean: (clean, np.zeros(clean.shape[:2], np.float32)))
+    clean = dead_leaves(1, 0, 48)
+    detail = [np.diff(degrade(np.random.default_rng(seed), clean, 0.0)[1].astype(float)).std() for seed in range(200)]
+    as_sharp = np.mean(np.array(detail) >= np.diff(clean.astype(float)).std())
+    assert 0.4 < as_sharp < 0.6
 
 
 def test_light_is_conserved_away_from_borders():
@@ -97,8 +107,9 @@ def test_a_thing_moves_before_a_ground_that_stays():
     assert exposed.mean() == pytest.approx(0.2 + 0.6 * mask.mean(), rel=2e-3)
 
 
-def test_the_target_holds_the_thing_that_moves():
+def test_the_target_holds_the_thing_that_moves(monkeypatch):
     """Somewhere the target is not the clean picture, and where it is, it is so exactly."""
+    monkeypatch.setattr(module, "SOFT", 0)
     clean = dead_leaves(1, 2, 96)
     changed = []
     for seed in range(40):

@@ -14,6 +14,7 @@ from mprnet.data.synthetic.dead_leaves import outline
 from mprnet.data.synthetic.noise import gaussian_noise
 
 SHARP = 0.1  # part of the samples that nothing moves in
+SOFT = 0.5  # part of those in motion whose scene is a little out of focus, and stays so
 LONGEST = 24.0  # of the ways, pixels
 SHAKES = (3.0, 15.0)  # of those of ``camera_shake``
 MARGIN = 16  # pixels around a crop from where something may move into it
@@ -60,11 +61,12 @@ def motion_blur(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHAR
         sharp: how often it is left as it is, 0 to 1.
 
     Returns:
-        The blurred picture, with noise of sigma 0 to 2, and the sharp one: ``clean``, or with the moving things laid
-        onto it; same shape, uint8.
+        The blurred picture, with noise of sigma 0 to 2, and the sharp one: ``clean``, at times softened, at times with
+        moving things laid onto it; same shape, uint8.
     """
     if rng.random() < sharp:
         return clean, clean
+    clean = _focused(rng, clean)
     side = max(clean.shape[:2])
     linear = decoded(clean)
     moves, shakes = ((False, True), (True, True), (True, False))[rng.choice(3, p=[0.6, 0.2, 0.2])]
@@ -93,6 +95,7 @@ def camera_shake(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHA
     """
     if rng.random() < sharp:
         return clean, clean
+    clean = _focused(rng, clean)
     length = rng.uniform(*SHAKES)
     shake = Motion.random(rng, length, 3 + int(length / _STEP), np.zeros(2), 0.0)
     return gaussian_noise(rng, encoded(expose(decoded(clean), shake)), rng.uniform(0, 2)), clean
@@ -126,6 +129,14 @@ def expose_layers(ground: np.ndarray, shake: Motion, thing: np.ndarray, mask: np
         total += there[:, :, :3]
         total += seen * (1 - there[:, :, 3:])
     return total / np.float32(len(motion.angles))
+
+
+def _focused(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
+    """Not always quite: or a network takes all that is soft, fur and what a lens did not hold, for shaken."""
+    if rng.random() >= SOFT:
+        return clean
+    soft: np.ndarray = cv2.GaussianBlur(clean, (0, 0), rng.uniform(0.4, 1.6))
+    return soft
 
 
 def _moved(image: np.ndarray, matrix: np.ndarray, border: int) -> np.ndarray:
