@@ -40,7 +40,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
             value = _absolute(value, file.parent) if key in PATHS else value
             _put(settings, known, key, value, file.name)
     if len(overrides) % 2:
-        raise UserError(f"overrides come as KEY VALUE pairs, but {overrides[-1]!r} stands alone.")
+        raise UserError(
+            f"overrides come as KEY VALUE pairs, but {overrides[-1]!r} stands alone (a file is named by --config FILE)."
+        )
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
         # Text is taken as it is: a path may hold what means something in YAML.
         value = text if isinstance(known.get(key), str) else _parse(text, "the command line")

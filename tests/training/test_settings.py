@@ -41,6 +41,7 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
         ("SYNTHETIC: {DEGRADATION: snow}", [], "of noise, camera_noise, rain, camera_shake, motion_blur"),
         ("SYNTHETIC: {DEGRADATION: 'noise,'}", [], "comma-separated, or empty"),
         ("OPTIM: {}", ["OPTIM.BATCH_SIZE"], "stands alone"),
+        ("OPTIM: {}", ["training_lite.yml"], "a file is named by --config FILE"),
         ("OPTIM: {}", ["BATCH_SIZE", "3"], "nearest one is OPTIM.BATCH_SIZE"),
         ("OPTIM: {}", ["OPTIM.LR_INITIAL", "[1,"], "the command line is not YAML"),
         ("OPTIM: {LR_INITIAL: .inf}", [], "finite"),
