@@ -81,6 +81,8 @@ def _train(
                 )
             if world.is_main:
                 _introduce(model, data, settings, world, run)
+                if folder.name != settings.MODEL.MODE:
+                    print(f"note: this trains {folder.name}'s network, under MODEL.MODE's name, {settings.MODEL.MODE}")
             metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.described}
             metadata |= {"task": settings.MODEL.MODE, "seed": str(settings.TRAINING.SEED)}
             workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else free_workers()

@@ -113,9 +113,11 @@ def test_the_released_recipe_and_every_option_run(house, tmp_path):
     options = ["OPTIM.NUM_EPOCHS", 2, "AUGMENT.MIXUP_FROM_EPOCH", 1, "OPTIM.EMA", 0.9, "OPTIM.GRAD_CLIP", 1]
     options += ["OPTIM.ACCUMULATE", 2, "TRAINING.PRECISION", "bf16", "TRAINING.CHECKPOINTING", True, "VERBOSE", True]
     options += ["AUGMENT.SATURATION", "[0.8, 1.2]", "TRAINING.SAVE_IMAGES", True, "TRAINING.SAVE_DIR", tmp_path]
+    options += ["MODEL.MODE", "Mine"]
     output = train("Denoising", *SHORT, *options, config=house / "Denoising" / "training_released.yml")
     assert "ChannelAttentionBlock" in output
-    run = tmp_path / "Denoising" / "models" / "MPRNet_released"
+    assert "this trains Denoising's network, under MODEL.MODE's name, Mine" in output
+    run = tmp_path / "Mine" / "models" / "MPRNet_released"
     assert len(list((run / "validation").iterdir())) == 3
 
 
