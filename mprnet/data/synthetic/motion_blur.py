@@ -12,9 +12,11 @@ import numpy as np
 
 from mprnet.data.synthetic.dead_leaves import outline
 from mprnet.data.synthetic.noise import gaussian_noise
+from mprnet.data.synthetic.textures import fur
 
 SHARP = 0.1  # part of the samples that nothing moves in
-SOFT = 0.5  # part of those in motion whose scene is a little out of focus, and stays so
+SOFT = 0.7  # part of the samples whose scene is out of focus, and stays so, shaken or not
+FUR = 0.7  # part of these that have sharp fur on what is soft
 LONGEST = 24.0  # of the ways, pixels
 SHAKES = (3.0, 15.0)  # of those of ``camera_shake``
 MARGIN = 16  # pixels around a crop from where something may move into it
@@ -54,19 +56,19 @@ class Motion:
 
 
 def motion_blur(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHARP) -> tuple[np.ndarray, np.ndarray]:
-    """A picture taken with a shaken camera, of things that move, or of both; now and then as it is.
+    """A picture taken with a shaken camera, of things that move, or of both; now and then of neither.
 
     Args:
         clean: (H, W, 3) uint8; what comes from beyond its border is its reflection.
-        sharp: how often it is left as it is, 0 to 1.
+        sharp: how often nothing moves, 0 to 1.
 
     Returns:
         The blurred picture, with noise of sigma 0 to 2, and the sharp one: ``clean``, at times softened, at times with
         moving things laid onto it; same shape, uint8.
     """
+    clean = _focused(rng, clean)
     if rng.random() < sharp:
         return clean, clean
-    clean = _focused(rng, clean)
     side = max(clean.shape[:2])
     linear = decoded(clean)
     moves, shakes = ((False, True), (True, True), (True, False))[rng.choice(3, p=[0.6, 0.2, 0.2])]
@@ -93,9 +95,9 @@ def camera_shake(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHA
 
     Arguments and results are those of ``motion_blur``.
     """
+    clean = _focused(rng, clean)
     if rng.random() < sharp:
         return clean, clean
-    clean = _focused(rng, clean)
     length = rng.uniform(*SHAKES)
     shake = Motion.random(rng, length, 3 + int(length / _STEP), np.zeros(2), 0.0)
     return gaussian_noise(rng, encoded(expose(decoded(clean), shake)), rng.uniform(0, 2)), clean
@@ -132,11 +134,16 @@ def expose_layers(ground: np.ndarray, shake: Motion, thing: np.ndarray, mask: np
 
 
 def _focused(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
-    """Not always quite: or a network takes all that is soft, fur and what a lens did not hold, for shaken."""
+    """Not always quite, and then at times with fur all over: or a network takes all that is soft for shaken."""
     if rng.random() >= SOFT:
         return clean
-    soft: np.ndarray = cv2.GaussianBlur(clean, (0, 0), rng.uniform(0.4, 1.6))
-    return soft
+    if rng.random() >= FUR:
+        soft: np.ndarray = cv2.GaussianBlur(clean, (0, 0), rng.uniform(0.4, 1.6))
+        return soft
+    height, width = clean.shape[:2]
+    ground = cv2.GaussianBlur(clean, (0, 0), 2 ** rng.uniform(0, 3)).astype(np.float32)
+    hairs = fur(rng, max(height, width))[:height, :width, None] * np.float32(2 ** rng.uniform(-6, -3))
+    return np.clip(ground * (1 + hairs) + 0.5, 0, 255).astype(np.uint8)
 
 
 def _moved(image: np.ndarray, matrix: np.ndarray, border: int) -> np.ndarray:
