@@ -14,7 +14,8 @@ from mprnet import load_model, metrics
 SAMPLES = ROOT / "samples"
 # By task, what the bundled lite network gains on the samples in the mean, dB, rounded down; and how large each is.
 GAINS = {"Deblurring": 1.5, "Denoising": 12, "Deraining": 6}
-PARAMETERS = 490_969
+PARAMETERS = {"lite": 490_969, "plus": 1_703_857}
+BUNDLED = sorted(ROOT.glob("*/pretrained_models/*.safetensors"))
 
 
 def read(path) -> np.ndarray:
@@ -67,10 +68,12 @@ def test_every_sample_has_its_target(task):
         assert 10 < metrics.psnr(image, targets[name]) < 40
 
 
-@pytest.mark.parametrize("task", GAINS)
-def test_the_bundled_weights_say_what_they_are(task):
-    path = ROOT / task / "pretrained_models" / f"model_{task.lower()}_lite.safetensors"
+@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.stem)
+def test_the_bundled_weights_say_what_they_are(path):
+    task, grade = path.parts[-3], path.stem.split("_")[-1]
+    assert path.stem == f"model_{task.lower()}_{grade}"
     model = load_model(path)
-    assert sum(p.numel() for p in model.parameters()) == PARAMETERS
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[grade]
+    assert model.metadata["task"] == task
     assert {"training_patch", "training_data", "license", "command"} <= set(model.metadata)
     assert path.stat().st_size < 16 * 2**20
