@@ -12,6 +12,14 @@ from mprnet.model.network import MPRNet
 _SHARE = 0.85
 # And beside it, on the CPU, files are read and written, for which decoders and encoders take their own.
 _FILES = 2**27
+# What the C library, CUDA, its libraries, and Metal say.
+_NO_MEMORY = (
+    "not enough memory",
+    "out of memory",
+    "can't allocate memory",
+    "STATUS_ALLOC_FAILED",
+    "Invalid buffer size",
+)
 
 
 class Budget:
@@ -120,6 +128,4 @@ def checked_tile(tile: int | str) -> int | str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device's or the system's memory is what ``error`` is about."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in str(error) for words in ("not enough memory", "out of memory", "can't allocate memory")
-    )
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in _NO_MEMORY)

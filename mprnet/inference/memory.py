@@ -103,6 +103,9 @@ def available(device: torch.device, limit: int | None = None) -> int | None:
         limits = [free + torch.cuda.memory_reserved(device) - used, None if limit is None else limit - used]
     elif device.type == "cpu":
         limits = [_system(), _group(), _process(), None if limit is None else limit - _resident()]
+    elif device.type == "mps":
+        used = torch.mps.current_allocated_memory()
+        limits = [torch.mps.recommended_max_memory() - used, None if limit is None else limit - used]
     else:
         limits = [limit]
     known = [each for each in limits if each is not None]

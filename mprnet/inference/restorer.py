@@ -15,7 +15,7 @@ from mprnet.errors import UserError
 from mprnet.inference import tiling
 from mprnet.inference.budget import Budget, checked_tile, is_out_of_memory
 from mprnet.inference.images import checked, pad_to_multiple, to_batch
-from mprnet.inference.precision import TYPES, choose_device, choose_precision, prepared
+from mprnet.inference.precision import TYPES, choose_device, choose_precision, layout, prepared
 from mprnet.inference.runner import Runner
 from mprnet.model.local_pooling import PATCHES, largest_window, set_local_pooling, training_patch
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
@@ -129,7 +129,7 @@ class Restorer:
             tqdm.write("the numbers outgrow fp16; going on in fp32", file=sys.stderr)
             self._prepare("fp32")
             return self._restore(batch, every)
-        return [restored.clamp_(0, 1) for restored in images]
+        return [restored.clamp(0, 1) for restored in images]
 
     def _symmetries(self, batch: Tensor, every: bool) -> list[Tensor]:
         if not self.ensemble:
@@ -161,9 +161,11 @@ class Restorer:
                 if not is_out_of_memory(error):
                     raise
             # Outside of the handler, as the exception holds the tensors of the pass that failed.
-            if self.device.type == "cuda":
-                self._run.forget()
-                torch.cuda.empty_cache()
+            if self.device.type != "cpu":
+                recorded = self._run.stop_recording()
+                torch.get_device_module(self.device).empty_cache()
+                if recorded:
+                    continue
             size = self._budget.halve(size, height, width)
             tqdm.write(f"out of memory; going on in tiles of {size} pixels", file=sys.stderr)
 
@@ -174,7 +176,7 @@ class Restorer:
         for number, tile in enumerate(tiles, start=1):
             images = self._pass(tile.of(batch), every, (tile.rows.cut, tile.columns.cut))
             if not results:
-                results = [torch.zeros_like(batch, memory_format=torch.channels_last) for _ in images]
+                results = [torch.zeros_like(batch, memory_format=layout(batch.device)) for _ in images]
             for restored, result in zip(images, results, strict=True):
                 tile.add(restored, result)
             self._note_tile(number, len(tiles))
@@ -187,7 +189,7 @@ class Restorer:
     def _pass(self, batch: Tensor, every: bool, cuts: tuple[bool, bool] = (True, True)) -> list[Tensor]:
         """The network once over the whole batch, padded as it needs."""
         height, width = batch.shape[2:]
-        padded = pad_to_multiple(batch.to(self.device), SIZE_MULTIPLE).contiguous(memory_format=torch.channels_last)
+        padded = pad_to_multiple(batch.to(self.device), SIZE_MULTIPLE).contiguous(memory_format=layout(self.device))
         images = self._run(padded, cuts)
         images = images if every else images[:1]
         if not all(torch.isfinite(image).all() for image in images):

@@ -1,13 +1,16 @@
 """One pass of the network: as it is, compiled, or as a recorded sequence of a GPU's kernels."""
 
+import contextlib
 import shutil
 import sys
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mprnet.inference.precision import full_fp32
 from mprnet.model.network import MPRNet
 
 # Below so many pixels in a batch, a GPU waits for Python; a recording (CUDA graph) is replayed without it.
@@ -28,67 +31,71 @@ class Runner:
         self._model = model
         self._device = device
         self._stages = stages
+        self._records = device.type == "cuda"
         self._recordings: OrderedDict[tuple[int, ...], _Recording | None] = OrderedDict()
+        self._seen: set[tuple[int, ...]] = set()
+        self._pool: Any = None  # of memory, that all recordings share: one is replayed at a time
         self._compiled = torch.compile(model, dynamic=False) if compiled and _compiler_is_there(device) else None
 
     def __call__(self, batch: Tensor, cuts: tuple[bool, bool]) -> list[Tensor]:
         """(N, 3, H, W) float32 on the device, in [0, 1], to the stages' images, the last stage first, float32; ``cuts``
         as in MPRNet.forward."""
-        precision = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
-            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                images = self._run(batch, cuts)
-        finally:
-            torch.set_float32_matmul_precision(precision)
+        with torch.inference_mode(), full_fp32():
+            images = self._run(batch, cuts)
         # Outside of inference mode, so that what comes out is an ordinary tensor.
         return [image.float().clone() for image in images]
 
-    def forget(self) -> None:
-        """Give back the memory of recordings."""
+    def stop_recording(self) -> bool:
+        """Give back the memory of recordings, and make no more; whether there were any."""
+        there_were = bool(self._recordings)
         self._recordings.clear()
+        self._records = False
+        return there_were
 
     def _run(self, batch: Tensor, cuts: tuple[bool, bool]) -> list[Tensor]:
         if self._compiled is not None:
             return self._compiled(batch, self._stages, cuts)
-        if self._device.type == "cuda" and batch.shape[0] * batch.shape[2] * batch.shape[3] <= _RECORDED_PIXELS:
+        if self._records and batch.shape[0] * batch.shape[2] * batch.shape[3] <= _RECORDED_PIXELS:
             recording = self._recording(batch, cuts)
             if recording is not None:
                 return recording.replay(batch)
         return self._model(batch, self._stages, cuts)
 
     def _recording(self, batch: Tensor, cuts: tuple[bool, bool]) -> "_Recording | None":
-        """For images of this shape; None where the device does not record."""
+        """For images of this shape, from the second on: a recording takes as long as three passes. None for the first,
+        and where the device does not record."""
         shape = (*batch.shape, *cuts)
+        if shape not in self._seen:
+            self._seen.add(shape)
+            return None
         if shape not in self._recordings:
-            try:
-                made = _Recording(self._model, batch, self._stages, cuts)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError:
-                made = None
-            self._recordings[shape] = made
-            if len(self._recordings) > _RECORDINGS:
+            if len(self._recordings) == _RECORDINGS:
                 self._recordings.popitem(last=False)
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            self._recordings[shape] = None
+            with contextlib.suppress(RuntimeError):
+                self._recordings[shape] = _Recording(self._model, batch, self._stages, cuts, self._pool)
         self._recordings.move_to_end(shape)
         return self._recordings[shape]
 
 
 class _Recording:
-    """A CUDA graph of one pass over a batch of one shape."""
+    """A CUDA graph of one pass over a batch of one shape, in the memory of ``pool``."""
 
-    def __init__(self, model: MPRNet, batch: Tensor, stages: int | None, cuts: tuple[bool, bool]) -> None:
+    def __init__(self, model: MPRNet, batch: Tensor, stages: int | None, cuts: tuple[bool, bool], pool: Any) -> None:
         self._input = batch.clone()
-        warm_up = torch.cuda.Stream(batch.device)
-        warm_up.wait_stream(torch.cuda.current_stream(batch.device))
-        # Libraries choose their kernels and make their handles now, not while recording.
-        with torch.cuda.stream(warm_up):
-            for _ in range(2):
-                model(self._input, stages, cuts)
-        torch.cuda.current_stream(batch.device).wait_stream(warm_up)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._output = model(self._input, stages, cuts)
+        # The stream says on which GPU is recorded: without one it is the first that this process ever recorded on.
+        with torch.cuda.device(batch.device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            # Libraries choose their kernels and make their handles now, not while recording.
+            with torch.cuda.stream(side):
+                for _ in range(2):
+                    model(self._input, stages, cuts)
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(self._graph, pool=pool, stream=side, capture_error_mode="thread_local"):
+                self._output = model(self._input, stages, cuts)
 
     def replay(self, batch: Tensor) -> list[Tensor]:
         self._input.copy_(batch)

@@ -1,4 +1,5 @@
 import functools
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -6,7 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from mprnet import Restorer, UserError
+from mprnet.inference import runner
 from mprnet.inference.images import pad_to_multiple
+from mprnet.inference.runner import Runner
 
 SIZES = [(1, 1), (1, 50), (2, 3), (7, 9), (8, 8), (17, 33), (40, 24)]
 
@@ -172,8 +175,56 @@ def test_unknown_options_get_a_sentence(tiny, option):
         Restorer(tiny, **option)
 
 
+class FakeRecording:
+    """What takes a CUDA graph's place without a GPU: tells which shapes were recorded, and that it was replayed."""
+
+    made: ClassVar[list[tuple[int, ...]]] = []
+
+    def __init__(self, model, batch, stages, cuts, pool):
+        self.made.append(tuple(batch.shape[2:]))
+        if batch.shape[2] == 24:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    def replay(self, batch):
+        return [torch.full_like(batch, 0.5)]
+
+
+def test_passes_are_recorded_from_the_second_of_a_shape_on(tiny, monkeypatch):
+    """Four at a time; what cannot be recorded, and all after memory has run out, is run as it is."""
+    monkeypatch.setattr(runner, "_Recording", FakeRecording)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(FakeRecording, "made", [])
+    plain = Runner(tiny, torch.device("cpu"), None, compiled=False)
+    recording = Runner(tiny, torch.device("cpu"), None, compiled=False)
+    recording._records = True
+    batches = {side: torch.rand(1, 3, side, 8) for side in (8, 16, 24, 32, 40, 48)}
+
+    def replayed(side):
+        last = recording(batches[side], (True, True))[0]
+        if (last == 0.5).all():
+            return True
+        assert torch.equal(last, plain(batches[side], (True, True))[0])
+        return False
+
+    assert [replayed(8) for _ in range(3)] == [False, True, True]
+    assert [replayed(24) for _ in range(3)] == [False, False, False]
+    for side in (16, 32, 40):
+        assert [replayed(side) for _ in range(2)] == [False, True]
+    assert FakeRecording.made == [(side, 8) for side in (8, 24, 16, 32, 40)]
+    assert len(recording._recordings) == 4
+    assert replayed(8)
+    assert FakeRecording.made[5:] == [(8, 8)]
+    assert recording.stop_recording()
+    assert not replayed(8)
+    assert not recording.stop_recording()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_cuda_gives_what_the_cpu_gives(tiny):
-    image = torch.rand(1, 3, 40, 24)
-    on_cpu = Restorer(tiny, "cpu")(image)
-    torch.testing.assert_close(Restorer(tiny, "cuda")(image), on_cpu, atol=1e-5, rtol=0)
+@pytest.mark.parametrize("number", range(max(1, torch.cuda.device_count())))
+def test_cuda_gives_what_the_cpu_gives(tiny, number):
+    """Of several shapes in turns, and again when they are recorded."""
+    on_cpu, on_gpu = Restorer(tiny, "cpu"), Restorer(tiny, f"cuda:{number}")
+    for _ in range(4):
+        for height, width in ((40, 56), (33, 64), (64, 33)):
+            image = torch.rand(2, 3, height, width)
+            torch.testing.assert_close(on_gpu(image), on_cpu(image), atol=1e-5, rtol=0)
