@@ -1,7 +1,9 @@
 """Which device and number format to compute in, and a network made ready for them."""
 
+import contextlib
 import copy
 import time
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TypeVar
 
@@ -54,7 +56,8 @@ def choose_precision(name: str, device: torch.device, channels: int) -> str:
         raise UserError(f"the precision {name} is not known; choose one of {', '.join(PRECISIONS)}.")
     if name == "auto":
         if device.type == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+            with torch.cuda.device(device):
+                return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
         return _fastest_on_cpu(channels) if device.type == "cpu" else "fp32"
     if name != "fp32":
         try:
@@ -89,6 +92,41 @@ def _seconds(channels: int) -> dict[torch.dtype, float]:
     return times
 
 
+def layout(device: torch.device) -> torch.memory_format:
+    """How images and weights lie in memory where ``device`` convolves fastest.
+
+    On Metal channels go first: PyTorch up to 2.10 at least has wrong results of channels_last there (its issues 147510,
+    174345).
+    """
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+@contextlib.contextmanager
+def full_fp32() -> Iterator[None]:
+    """fp32 is fp32 in here, on GPUs too, whose libraries take TF32 for it otherwise; as before at the end."""
+    try:
+        matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # the program chose by the settings that PyTorch 2.9 brought, which do not mix with these
+        cudnn, mkldnn = torch.backends.cudnn.conv, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+        backends = (torch.backends.cuda.matmul, cudnn, mkldnn)
+        before = [backend.fp32_precision for backend in backends]
+        try:
+            for backend in backends:
+                backend.fp32_precision = "ieee"
+            yield
+        finally:
+            for backend, chosen in zip(backends, before, strict=True):
+                backend.fp32_precision = chosen
+        return
+    try:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = cudnn
+
+
 def prepared(module: Module, device: torch.device, dtype: torch.dtype, winograd: bool = True) -> Module:
     """A copy on ``device`` whose layers compute in ``dtype`` in the fastest way there; ``module`` stays as it is.
 
@@ -96,7 +134,7 @@ def prepared(module: Module, device: torch.device, dtype: torch.dtype, winograd:
     Without ``winograd``, convolutions stay as torch.compile knows them.
     """
     module = copy.deepcopy(module).eval().requires_grad_(False)
-    module = module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = module.to(device, dtype, memory_format=layout(device))  # type: ignore[call-overload]
     if device.type != "cpu" or dtype != torch.float32 or not winograd:
         return module
     for parent in list(module.modules()):

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from yacs.config import CfgNode
 
 from mprnet.inference.distributed import World
+from mprnet.inference.precision import layout
 from mprnet.model.layers import ChannelAttentionBlock
 from mprnet.model.network import MPRNet
 from mprnet.training.losses import restoration_loss
@@ -37,7 +38,7 @@ class Stepper:
     def __init__(self, model: MPRNet, settings: CfgNode, world: World) -> None:
         self.settings = settings
         self.world = world
-        self.model = model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(world.device, memory_format=layout(world.device))  # type: ignore[call-overload]
         optim, training = settings.OPTIM, settings.TRAINING
         self.optimizer = torch.optim.Adam(
             model.parameters(),
@@ -108,6 +109,8 @@ class Stepper:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "average": average}
 
     def load_state(self, state: dict) -> None:
+        for group in state["optimizer"]["param_groups"]:
+            group["fused"] = self.optimizer.defaults["fused"]  # this device's way, not that of where it was saved
         self.optimizer.load_state_dict(state["optimizer"])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
@@ -118,7 +121,7 @@ class Stepper:
                 self.average.module.load_state_dict(self.model.state_dict())
 
     def _parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        moved = tensor.to(self.world.device, non_blocking=True, memory_format=torch.channels_last)
+        moved = tensor.to(self.world.device, non_blocking=True, memory_format=layout(self.world.device))
         return moved.chunk(self.settings.OPTIM.ACCUMULATE)
 
     def _loss(self, degraded: Tensor, target: Tensor) -> Tensor:

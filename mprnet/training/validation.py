@@ -14,6 +14,7 @@ from mprnet.data.png import write_png
 from mprnet.errors import UserError
 from mprnet.inference.distributed import World
 from mprnet.inference.images import pad_to_multiple
+from mprnet.inference.precision import full_fp32
 from mprnet.metrics import psnr
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
@@ -67,7 +68,7 @@ def validate(
             continue
         height, width = degraded.shape[1:]
         padded = pad_to_multiple(degraded[None].to(world.device), SIZE_MULTIPLE)
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with full_fp32():
             images = model(padded)
         restored = images[0][0, :, :height, :width].float().clamp(0, 1).cpu()
         before, after = (min(psnr(image.numpy(), target.numpy()), 100.0) for image in (degraded, restored))

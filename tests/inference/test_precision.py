@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -58,3 +61,31 @@ def test_what_outgrows_fp16_is_restored_in_fp32(tiny, capsys):
     np.testing.assert_allclose(restorer(image), Restorer(tiny, "cpu")(image), atol=1e-6)
     assert "the numbers outgrow fp16; going on in fp32" in capsys.readouterr().err
     assert restorer.precision == "fp32"
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="PyTorch has these settings from 2.9 on")
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ("torch.backends.cuda.matmul.fp32_precision", "tf32"),
+        ("torch.backends.fp32_precision", "tf32"),
+        ("torch.backends.cudnn.conv.fp32_precision", "ieee"),
+        ("torch.backends.cuda.matmul.allow_tf32", True),
+    ],
+    ids=str,
+)
+def test_it_works_whichever_way_the_program_chose_tf32(chosen):
+    """In a process of its own: the older and the newer settings do not mix, and not all can be taken back."""
+    setting, value = chosen
+    script = f"""
+import torch
+from mprnet.inference.precision import full_fp32
+{setting} = {value!r}
+before = {setting}
+with full_fp32():
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee", torch.backends.cuda.matmul.fp32_precision
+    assert torch.backends.cudnn.conv.fp32_precision in ("ieee", "none"), torch.backends.cudnn.conv.fp32_precision
+assert {setting} == before
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr

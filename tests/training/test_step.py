@@ -21,6 +21,19 @@ def test_recomputed_blocks_give_the_same_with_and_without_gradients(tiny, grad):
         assert all(p.grad is not None for p in tiny.parameters())
 
 
+def test_states_from_another_kind_of_device_go_on_in_this_ones_way(tiny):
+    """On a GPU Adam is one fused kernel, and a checkpoint says whether it was."""
+    stepper = Stepper(tiny.train(), defaults(), World(0, 1, torch.device("cpu")))
+    degraded, target = torch.rand(2, 2, 3, 16, 16)
+    stepper.update(degraded, target, (2, 2), [0, 1, 0, 0])
+    state = stepper.state()
+    own = [group["fused"] for group in state["optimizer"]["param_groups"]]
+    for group in state["optimizer"]["param_groups"]:
+        group["fused"] = True
+    stepper.load_state(state)
+    assert [group["fused"] for group in stepper.optimizer.param_groups] == own == [False]
+
+
 @pytest.mark.parametrize(("scale", "sound"), [(1, True), (1e5, False)])
 def test_a_step_whose_loss_is_finite_and_beyond_all_measure_is_left_out(tiny, scale, sound):
     with torch.no_grad():
