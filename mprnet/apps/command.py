@@ -2,10 +2,14 @@
 
 import gc
 import io
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from types import FrameType
+
+from torch import distributed
 
 from mprnet.errors import UserError
 
@@ -32,6 +36,16 @@ def run(program: Callable[[], int]) -> None:
     except KeyboardInterrupt:
         print("\nstopped.", file=sys.stderr)
         status = 130
+    except BaseException as error:
+        if not distributed.is_initialized():
+            raise
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        status = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+    if distributed.is_initialized():  # a failure with other processes still at work: they end when this one has
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     # What still holds a connection to other processes goes now: while the interpreter ends, its threads may abort it.
     gc.collect()
     sys.exit(status)

@@ -5,7 +5,6 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -121,7 +120,7 @@ def _score_set(run: _Run, benchmark: Benchmark) -> tuple[dict[int, Summary], lis
     }
     plan = Plan(key, benchmark.measure, a.result_dir / benchmark.name, a.save_images, restore)
     make_folder(plan.folder)
-    with locked(plan.folder) if run.world.is_main else nullcontext():
+    with run.world.held(locked(plan.folder)):
         records = evaluate(source, numbers, plan, run.scorers, run.world)
         return _report(run, benchmark, source, numbers, plan, records, lacking)
 

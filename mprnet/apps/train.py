@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,7 +88,7 @@ def _train(
             trainer = Trainer(
                 model, data.training, data.names, data.validation, settings, run, metadata, world, workers
             )
-            with locked(run) if world.is_main else nullcontext():
+            with world.held(locked(run)):
                 trainer.run()
         except Stopped as stopped:
             if world.is_main:

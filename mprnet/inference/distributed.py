@@ -32,6 +32,24 @@ class World:
         dist.all_reduce(total)
         return total.tolist()
 
+    @contextlib.contextmanager
+    def held(self, resource: contextlib.AbstractContextManager[object]) -> Iterator[None]:
+        """Have ``resource`` while in here: rank 0 enters it, for all.
+
+        Raises:
+            UserError: on every rank, if it cannot be had.
+        """
+        with contextlib.ExitStack() as stack:
+            problem = None
+            if self.is_main:
+                try:
+                    stack.enter_context(resource)
+                except UserError as error:
+                    problem = error
+            if self.sum(problem is not None)[0]:
+                raise problem or UserError("the first process of this run cannot go on: see what it says.")
+            yield
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:
@@ -61,7 +79,7 @@ def join_world(gpus: list[int], patience: timedelta | None = None) -> World:
         if cuda:
             torch.cuda.set_device(device)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=patience, device_id=device if cuda else None)
         return World(dist.get_rank(), dist.get_world_size(), device)
     return World(0, 1, _single_device(gpus))
 
@@ -82,16 +100,21 @@ def _single_device(gpus: list[int]) -> torch.device:
 def joined_world(gpus: list[int], patience: timedelta | None = None) -> Iterator[World]:
     """``join_world``, and leave it at the end.
 
+    After a failure on GPUs it is not left: NCCL would wait for the others to leave too, and they wait for this process,
+    which has to end (``command.run``).
+
     Raises:
         UserError: as ``join_world``, and when another process of the world has ended.
     """
     world = join_world(gpus, patience)
+    leave = world.device.type != "cuda"
     try:
         yield world
+        leave = True
     except RuntimeError as error:
         if world.size > 1 and "Connection" in str(error):  # closed or reset by the other
             raise UserError("another process of this run has stopped: see what it says.") from error
         raise
     finally:
-        if dist.is_initialized():
+        if leave and dist.is_initialized():
             dist.destroy_process_group()

@@ -1,5 +1,6 @@
 """How samples come to the training process: by workers, with their errors in one sentence."""
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -44,8 +45,10 @@ def batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
 
 
 def free_workers() -> int:
-    """How many processes a machine can spare for reading pictures: one per core but the two that train, at most 12."""
-    return max(0, min(12, torch.multiprocessing.cpu_count() - 2))
+    """How many processes a machine can spare for reading pictures: one per core but the two that train, at most 12; of
+    a torchrun's processes on it, each has its share."""
+    cores = torch.multiprocessing.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(0, min(12, cores - 2))
 
 
 def stop_workers(loader: "DataLoader[Any]") -> None:
