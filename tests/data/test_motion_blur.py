@@ -80,7 +80,7 @@ def test_targets_are_softened_as_often_as_said(degrade, sharp, monkeypatch):
 
 
 def test_what_is_soft_has_fur_or_none(monkeypatch):
-    """Softened alone, a picture loses contrast from pixel to pixel; fur brings even a flat one some, none of it colour."""
+    """Softened alone, a picture loses contrast from pixel to pixel; fur brings some, without colour, to a flat one."""
     monkeypatch.setattr(module, "SOFT", 1)
     picture, flat = dead_leaves(1, 0, 48), np.full((48, 48, 3), (90, 120, 150), np.uint8)
     for seed in range(20):

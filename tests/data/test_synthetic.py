@@ -1,3 +1,4 @@
+import pickle
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
@@ -141,6 +142,18 @@ def test_crops_see_their_surroundings():
     assert SyntheticPairs(pictures, [Degradation(look, margin=8)], 1, 32, 0)[0, 0][0].shape == (3, 32, 32)
     assert SyntheticPairs(pictures, [Degradation(look, margin=8)], 1, 56, 0)[0, 0][0].shape == (3, 56, 56)
     assert seen == [(48, 48, 3), (64, 64, 3)]
+
+
+def test_samples_go_to_processes_that_are_started_anew(tmp_path):
+    """Where processes are not forked they get what they need pickled; of a bank not the pictures."""
+    bank = picture_bank(tmp_path, seed=2, count=8, size=64, workers=1)
+    for pictures in (bank, bank[4:], np.array(bank)):
+        data = SyntheticPairs(pictures, degradations(", ".join(NAMES), (0, 55)), 4, 16, seed=5)
+        sent = pickle.dumps(data)
+        assert len(sent) < 5000 or pictures is not bank
+        for key in [(1, 0), (1, 3), (2, 1)]:
+            for here, there in zip(data[key], pickle.loads(sent)[key], strict=True):
+                assert np.array_equal(here, there)
 
 
 @pytest.mark.parametrize("name", ["rain", "camera_shake", "motion_blur"])

@@ -39,18 +39,18 @@ def degradations(names: str, sigma: tuple[float, float], untouched: bool = True)
     Raises:
         KeyError: an unknown name.
     """
-
-    def noise(rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return gaussian_noise(rng, clean, rng.uniform(*sigma)), clean
-
     known = {
-        "noise": Degradation(noise),
+        "noise": Degradation(partial(_noise, sigma)),
         "camera_noise": Degradation(camera_noise),
         "rain": Degradation(rain if untouched else partial(rain, dry=0.0)),
         "camera_shake": Degradation(camera_shake if untouched else partial(camera_shake, sharp=0.0), MARGIN),
         "motion_blur": Degradation(motion_blur if untouched else partial(motion_blur, sharp=0.0), MARGIN),
     }
     return [known[name] for name in split_names(names)]
+
+
+def _noise(sigma: tuple[float, float], rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return gaussian_noise(rng, clean, rng.uniform(*sigma)), clean
 
 
 def split_names(names: str) -> list[str]:

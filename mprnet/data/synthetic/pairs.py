@@ -6,7 +6,9 @@ import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from mmap import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -46,7 +48,7 @@ def picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -
     file = io.BytesIO()
     np.save(file, bank)
     write_whole(path, file.getvalue())
-    return bank
+    return np.load(path, mmap_mode="r")
 
 
 def _leave_interrupts_to_the_parent() -> None:
@@ -75,6 +77,18 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
         self.length = length
         self.patch = patch
         self.seed = seed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to processes that are started anew: of a bank its file, not a copy."""
+        if isinstance(self.pictures.base, mmap):
+            return {**self.__dict__, "pictures": self.pictures.filename}
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        pictures = state["pictures"]
+        if not isinstance(pictures, np.ndarray):
+            pictures = np.load(pictures, mmap_mode="r")
+        self.__dict__.update(state, pictures=pictures)
 
     def __len__(self) -> int:
         return self.length
