@@ -48,7 +48,8 @@ class Need:
         if self._per_pixel is None:
             peak = _peak(self._model, self._stages)
             self._per_pixel = _OVERHEAD * peak / _SIDE**2
-        return int(self._per_pixel * count * _padded(height) * _padded(width)) + self._bands
+        whole = int(self._per_pixel * count * _padded(height) * _padded(width))
+        return whole + min(self._bands, whole)  # small images are not cut into bands
 
 
 def _padded(side: int) -> int:
