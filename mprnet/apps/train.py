@@ -79,9 +79,7 @@ def _train(
                     "MODEL.SESSION."
                 )
             if world.is_main:
-                _introduce(model, data, settings, world, run)
-                if folder.name != settings.MODEL.MODE:
-                    print(f"note: this trains {folder.name}'s network, under MODEL.MODE's name, {settings.MODEL.MODE}")
+                _introduce(model, data, settings, world, run, folder.name)
             metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.described}
             metadata |= {"task": settings.MODEL.MODE, "seed": str(settings.TRAINING.SEED)}
             workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else free_workers()
@@ -125,7 +123,7 @@ def _model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
     return model
 
 
-def _introduce(model: MPRNet, data: _Data, settings: CfgNode, world: World, run: Path) -> None:
+def _introduce(model: MPRNet, data: _Data, settings: CfgNode, world: World, run: Path, task: str) -> None:
     if settings.VERBOSE:
         print(model)
     parameters = sum(p.numel() for p in model.parameters())
@@ -133,6 +131,8 @@ def _introduce(model: MPRNet, data: _Data, settings: CfgNode, world: World, run:
         f"{parameters:,} parameters on {world.size} x {world.device.type}, {len(data.names):,} samples an epoch, "
         f"{len(data.validation):,} to validate on; results go to {run}"
     )
+    if task != settings.MODEL.MODE:
+        print(f"note: this trains {task}'s network, under MODEL.MODE's name, {settings.MODEL.MODE}")
 
 
 def _data(settings: CfgNode, get_training_data: GetTraining, get_validation_data: GetValidation) -> _Data:

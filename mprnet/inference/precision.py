@@ -105,18 +105,21 @@ def layout(device: torch.device) -> torch.memory_format:
 def full_fp32() -> Iterator[None]:
     """fp32 is fp32 in here, on GPUs too, whose libraries take TF32 for it otherwise; as before at the end."""
     try:
-        matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     except RuntimeError:  # the program chose by the settings that PyTorch 2.9 brought, which do not mix with these
-        cudnn, mkldnn = torch.backends.cudnn.conv, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-        backends = (torch.backends.cuda.matmul, cudnn, mkldnn)
-        before = [backend.fp32_precision for backend in backends]
+        operations = (
+            torch.backends.cuda.matmul,
+            torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+            torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
+        )
+        before = [operation.fp32_precision for operation in operations]
         try:
-            for backend in backends:
-                backend.fp32_precision = "ieee"
+            for operation in operations:
+                operation.fp32_precision = "ieee"
             yield
         finally:
-            for backend, chosen in zip(backends, before, strict=True):
-                backend.fp32_precision = chosen
+            for operation, chosen in zip(operations, before, strict=True):
+                operation.fp32_precision = chosen
         return
     try:
         torch.set_float32_matmul_precision("highest")
@@ -124,7 +127,7 @@ def full_fp32() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = cudnn
+        torch.backends.cudnn.allow_tf32 = convolution
 
 
 def prepared(module: Module, device: torch.device, dtype: torch.dtype, winograd: bool = True) -> Module:

@@ -66,7 +66,7 @@ def motion_blur(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHAR
         The blurred picture, with noise of sigma 0 to 2, and the sharp one: ``clean``, at times softened, at times with
         moving things laid onto it; same shape, uint8.
     """
-    clean = _focused(rng, clean)
+    clean = _softened(rng, clean)
     if rng.random() < sharp:
         return clean, clean
     side = max(clean.shape[:2])
@@ -95,7 +95,7 @@ def camera_shake(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHA
 
     Arguments and results are those of ``motion_blur``.
     """
-    clean = _focused(rng, clean)
+    clean = _softened(rng, clean)
     if rng.random() < sharp:
         return clean, clean
     length = rng.uniform(*SHAKES)
@@ -133,8 +133,11 @@ def expose_layers(ground: np.ndarray, shake: Motion, thing: np.ndarray, mask: np
     return total / np.float32(len(motion.angles))
 
 
-def _focused(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
-    """Not always quite, and then at times with fur all over: or a network takes all that is soft for shaken."""
+def _softened(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
+    """At times, and then at times with sharp fur all over: or a network takes all that is soft for shaken.
+
+    What comes back is the target too. Fur is drawn on what is softened much (sigma 1 to 8), at 2 to 13 % of contrast.
+    """
     if rng.random() >= SOFT:
         return clean
     if rng.random() >= FUR:
