@@ -82,7 +82,7 @@ def defaults() -> CfgNode:
     c.TRAINING.COMPILE = False  # torch.compile: minutes at the start, faster steps after
     # When compiled: the part of the activations' memory that may be kept, the rest being recomputed, cheapest first.
     c.TRAINING.COMPILE_BUDGET = 0.9
-    c.TRAINING.CHECKPOINTING = False  # recompute activations in the backward pass: less memory, a third more time
+    c.TRAINING.CHECKPOINTING = False  # recompute activations in the backward pass: less memory, a sixth more time
 
     c.SYNTHETIC = CfgNode()  # generated training pictures (mprnet/data/synthetic), for TRAIN_DIR and VAL_DIR
     # noise, camera_noise, rain, camera_shake or motion_blur, or several, comma-separated; empty: none are generated
