@@ -39,6 +39,8 @@ def locked(folder: Path) -> Iterator[None]:
 
     What programs that were killed left unfinished in it is cleared away.
 
+    Where the system has no locks, everybody gets it.
+
     Raises:
         UserError: somebody else has it.
     """
@@ -47,10 +49,10 @@ def locked(folder: Path) -> Iterator[None]:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows
-            pass
-        except OSError as error:
+        except BlockingIOError as error:
             raise UserError(f"another program is at work in {folder}: let it end, or stop it.") from error
+        except (ImportError, OSError):  # Windows, or a file system that knows no locks
+            pass
         for path in folder.glob(".*.unfinished"):
             path.unlink(missing_ok=True)
         yield
@@ -66,6 +68,6 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".{uuid.uuid4().hex[:12]}.unfinished"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # whoever locks the folder clears it away
     except OSError as error:
         raise UserError(f"{path}: nothing can be written there ({error.strerror or error}).") from error

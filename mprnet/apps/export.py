@@ -82,7 +82,7 @@ def _parse(project: Path) -> argparse.Namespace:
         prog="python -m mprnet.apps.export", description="Write a network as a file that runs without this library."
     )
     tasks = sorted(path.parent.name for path in project.glob("*/MPRNet.py"))
-    parser.add_argument("--task", choices=tasks, help="whose weights; with --weights: whose training patch, if they name none")
+    parser.add_argument("--task", choices=tasks, help="whose weights; with --weights: whose training patch")
     add_weights(parser)
     parser.add_argument(
         "--format", choices=SUFFIXES, default="onnx", help="onnx (default), or torch: a program of torch.export"

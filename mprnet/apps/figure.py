@@ -74,6 +74,8 @@ def _compare(a: argparse.Namespace) -> None:
     names = a.target or next(iter(methods.values()))
     found = {name: {p.target: p.input for p in match_pairs(folder, names).pairs} for name, folder in methods.items()}
     common = [path for path in next(iter(found.values())) if all(path in of_method for of_method in found.values())]
+    if not common:
+        raise UserError(f"no picture is there of {', '.join(methods)} alike: {', '.join(map(str, methods.values()))}.")
     rows = []
     for path in _chosen({path.stem: path for path in common}, a.images).values():
         images = {name: read_8bit(of_method[path], name)[0] for name, of_method in found.items()}
@@ -86,7 +88,7 @@ def _compare(a: argparse.Namespace) -> None:
 def _stages(a: argparse.Namespace) -> None:
     source = PairSource(*a.pairs)
     with joined_world([-1]) as world:
-        restorer = make_restorer(load(a.weights, a.weights.absolute().parents[1]), a, world, stage=None)
+        restorer = make_restorer(load(a.weights, a.weights.absolute().parent.parent), a, world, stage=None)
     rows = []
     for name, number in _chosen({name: n for n, name in enumerate(source.names)}, a.images).items():
         sample = source.read(number)

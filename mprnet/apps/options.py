@@ -55,7 +55,7 @@ def add_local_pooling(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--local_pooling",
         action="store_true",
-        help="channel attention over windows 1.5 times as large as the training patches, not the whole picture: for deblurring",
+        help="channel attention over windows of 1.5 training patches, not the whole picture: for deblurring",
     )
     parser.add_argument(
         "--training_patch",

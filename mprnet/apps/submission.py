@@ -56,6 +56,7 @@ def submit(
         write_whole(folder / "settings.json", key.encode())
     numbers = range(len(boxes))[: a.limit or None]
     todo = [n for n in numbers if not _is_done(folder, n, boxes, a)]
+    world.barrier()  # all look before anybody writes, or they share out different lists
     broken: list[str] = []
     for number in tqdm(todo[world.rank :: world.size], "DND", unit="image", leave=False, disable=not world.is_main):
         try:

@@ -111,6 +111,7 @@ def _score_set(run: _Run, benchmark: Benchmark) -> tuple[dict[int, Summary], lis
     source = _source(benchmark, a)
     numbers = list(range(len(source.names)))[: a.limit or None]
     restore, results_key, lacking = _restore(run, source, benchmark)
+    lacking &= set(numbers)
     numbers = [n for n in numbers if n not in lacking]
     key = {
         "benchmark": benchmark.name,

@@ -211,7 +211,8 @@ def split_by_scene(pairs: Sequence[Pair], part: float, scene: str, seed: int) ->
     """Hold out whole scenes, about ``part`` of the pairs: (to train on, held out).
 
     Args:
-        scene: regular expression; what it matches at the start of a pair's name, or its first group, is the scene.
+        scene: regular expression; what it matches at the start of a pair's name, or its first group that matches, is
+            the scene.
 
     Raises:
         UserError: it does not match some name, or there is but one scene.
@@ -221,7 +222,8 @@ def split_by_scene(pairs: Sequence[Pair], part: float, scene: str, seed: int) ->
         match = re.match(scene, pair.name)
         if match is None:
             raise UserError(f"TRAINING.SCENE {scene!r} does not match the name {pair.name}.")
-        groups.setdefault(match.group(1 if match.lastindex else 0), []).append(pair)
+        found = next((group for group in match.groups() if group is not None), match.group())
+        groups.setdefault(found, []).append(pair)
     if len(groups) < 2:
         raise UserError(
             f"TRAINING.HOLD_OUT needs two scenes at least, and TRAINING.SCENE {scene!r} finds {len(groups)}."

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ _JPEG_QUALITY = 95
 def write_photo(path: Path, photo: Photo) -> None:
     """Write ``photo`` in the format that the suffix of ``path`` names, one of ``FORMATS``.
 
-    PNG and TIFF keep everything (but a 16-bit TIFF no EXIF). JPEG and WebP hold 8 bits, WebP no grey.
+    PNG and TIFF keep everything (but a 16-bit TIFF no EXIF, and grey with alpha becomes colour in it). JPEG and WebP
+    hold 8 bits, WebP no grey.
 
     Raises:
         UserError: the format cannot hold the picture (alpha in a JPEG, too many pixels), or the file cannot be
@@ -37,7 +39,9 @@ def write_photo(path: Path, photo: Photo) -> None:
 
 
 def _encode(suffix: str, photo: Photo) -> bytes:
-    array = _channels(photo)
+    # Few programs read 16 bits of grey and alpha in a TIFF.
+    as_colour = suffix == ".tif" and photo.alpha is not None and photo.pixels.dtype == np.uint16
+    array = _channels(replace(photo, grey=False) if as_colour else photo)
     if array.dtype == np.uint16 and suffix == ".png":
         return encode_png_16_bit(array, photo.exif, photo.icc)
     file = io.BytesIO()
@@ -45,7 +49,7 @@ def _encode(suffix: str, photo: Photo) -> bytes:
         tifffile.imwrite(
             file,
             array[:, :, 0] if array.shape[2] == 1 else array,
-            photometric="minisblack" if photo.grey else "rgb",
+            photometric="minisblack" if array.shape[2] == 1 else "rgb",
             planarconfig="contig" if array.shape[2] > 1 else None,
             extrasamples=["unassalpha"] if photo.alpha is not None else None,
             compression="zlib",

@@ -53,7 +53,8 @@ class Scorers:
     """
 
     def __init__(self, workers: int) -> None:
-        self.workers = (os.cpu_count() or 1) if workers < 0 else workers
+        # Windows waits for 61 processes at most.
+        self.workers = min(61, (os.cpu_count() or 1) if workers < 0 else workers)
         # Not forked: this process may have threads of PyTorch's, which a fork does not survive.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(self.workers, context, _one_thread) if self.workers else None

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mprnet.data.formats.sidd import NOISY_BLOCKS, TARGET_BLOCKS, read_blocks
 from mprnet.data.paired import decode
@@ -108,18 +109,26 @@ def results_by_target(folder: Path, source: PairSource) -> Mapping[int, Path]:
 
 
 def read_8bit(path: Path, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A picture as the protocols compare it: (H, W, 3) uint8; and notes on what had to be done for that.
+    """A picture as the protocols compare it: (H, W, 3) uint8, the way up that EXIF says; and notes on what that took.
 
     Raises:
         UserError: not a picture, broken, or of more than 8 bits.
     """
-    image = decode(path, cv2.IMREAD_UNCHANGED)
+    image = decode(path, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if image.dtype != np.uint8:
         raise UserError(f"{path} has {8 * image.itemsize} bits a channel, the protocol compares 8: convert it first.")
     if image.ndim == 2:
         return np.repeat(image[:, :, None], 3, axis=2), (f"the {what} is grey",)
-    notes = (f"the {what}'s alpha is left out",) if image.shape[2] == 4 and image[:, :, 3].min() < 255 else ()
-    return np.ascontiguousarray(image[:, :, 2::-1]), notes
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), (f"the {what}'s alpha is left out",) if _shines_through(path) else ()
+
+
+def _shines_through(path: Path) -> bool:
+    """Whether a pixel is transparent. Only of pictures with alpha is more read than the header."""
+    try:
+        with Image.open(path) as image:
+            return bool(image.has_transparency_data and np.asarray(image.convert("RGBA"))[:, :, 3].min() < 255)
+    except (OSError, ValueError):  # a kind that OpenCV reads and Pillow does not
+        return False
 
 
 def file_stamp(*paths: Path) -> str:

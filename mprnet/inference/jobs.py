@@ -114,12 +114,13 @@ def plan(sources: Sequence[Path], root: Path, result_dir: Path, suffix: str, com
 
 
 def left_to_do(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs of which a result is missing, or older than its picture: names of results depend on which pictures there
-    are, so what is older may be another's. Results are written whole or not at all."""
+    """The jobs of which a result is missing, or older than its picture or the picture's coming there: names of results
+    depend on which pictures there are, so what is older may be another's. Results are written whole or not at all."""
 
     def done(job: Job, path: Path) -> bool:
         try:
-            return path.stat().st_mtime_ns >= job.source.stat().st_mtime_ns
+            result, source = path.stat(), job.source.stat()
+            return result.st_mtime_ns >= source.st_mtime_ns and result.st_ctime_ns >= source.st_ctime_ns
         except OSError:
             return False
 

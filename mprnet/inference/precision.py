@@ -70,7 +70,8 @@ def choose_precision(name: str, device: torch.device, channels: int) -> str:
 
 @lru_cache
 def _fastest_on_cpu(channels: int) -> str:
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    # Where PyTorch is built without oneDNN, as on Macs, there is no such question to ask.
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "fp32"
     times = _seconds(channels)
     return "bf16" if _WORTH * times[torch.bfloat16] < times[torch.float32] else "fp32"

@@ -35,7 +35,7 @@ class Runner:
         self._recordings: OrderedDict[tuple[int, ...], _Recording | None] = OrderedDict()
         self._seen: set[tuple[int, ...]] = set()
         self._pool: Any = None  # of memory, that all recordings share: one is replayed at a time
-        self._compiled = torch.compile(model, dynamic=False) if compiled and _compiler_is_there(device) else None
+        self._compiled = torch.compile(model, dynamic=False) if compiled and compiler_is_there(device) else None
 
     def __call__(self, batch: Tensor, cuts: tuple[bool, bool]) -> list[Tensor]:
         """(N, 3, H, W) float32 on the device, in [0, 1], to the stages' images, the last stage first, float32; ``cuts``
@@ -103,7 +103,7 @@ class _Recording:
         return [image.clone() for image in self._output]
 
 
-def _compiler_is_there(device: torch.device) -> bool:
+def compiler_is_there(device: torch.device) -> bool:
     """Whether torch.compile can work; says so if not. On the CPU it writes C++."""
     if device.type != "cpu" or any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
         return True

@@ -91,7 +91,7 @@ def _tensorboard_writer(folder: Path, steps_done: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done)
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done + 1)
 
 
 def _environment() -> dict[str, Any]:

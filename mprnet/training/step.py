@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from mprnet.inference.distributed import World
 from mprnet.inference.precision import layout
+from mprnet.inference.runner import compiler_is_there
 from mprnet.model.layers import ChannelAttentionBlock
 from mprnet.model.network import MPRNet
 from mprnet.training.losses import restoration_loss
@@ -53,7 +54,7 @@ class Stepper:
         if training.CHECKPOINTING:
             recompute_blocks(model)
         network: nn.Module = model
-        if training.COMPILE:
+        if training.COMPILE and compiler_is_there(world.device):
             functorch_config.activation_memory_budget = training.COMPILE_BUDGET
             network = torch.compile(network)  # type: ignore[assignment]
         if world.size > 1:
@@ -109,8 +110,8 @@ class Stepper:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "average": average}
 
     def load_state(self, state: dict) -> None:
-        for group in state["optimizer"]["param_groups"]:
-            group["fused"] = self.optimizer.defaults["fused"]  # this device's way, not that of where it was saved
+        for group in state["optimizer"]["param_groups"]:  # this run's settings and device, not those it was saved with
+            group |= {name: self.optimizer.defaults[name] for name in ("betas", "weight_decay", "fused")}
         self.optimizer.load_state_dict(state["optimizer"])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 
@@ -26,6 +27,19 @@ def test_folders_are_compared(tmp_path):
     done = figure("compare", *methods, "--images", "coffee", "--side", 50, "--out", out)
     assert done.returncode == 0, done.stderr
     assert cv2.imread(str(out)).shape[0] < 400
+
+
+def test_methods_without_a_picture_in_common_get_a_sentence(tmp_path):
+    pictures = sorted((SAMPLES / "input" / "Denoising").glob("*.png"))[:2]
+    for picture in pictures:
+        (tmp_path / picture.stem).mkdir()
+        shutil.copy(picture, tmp_path / picture.stem)
+    one, two = (tmp_path / picture.stem for picture in pictures)
+    targets = SAMPLES / "target" / "Denoising"
+    done = figure("compare", f"one={one}", f"two={two}", "--target", targets, "--out", tmp_path / "x.png")
+    assert done.returncode == 1
+    assert "no picture is there of one, two alike" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_stages_are_shown(tmp_path):

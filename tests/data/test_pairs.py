@@ -1,6 +1,7 @@
 import pytest
 
 from mprnet import UserError
+from mprnet.data.paired import split_by_scene
 from mprnet.data.pairs import match_pairs, orphans_sentence
 
 
@@ -60,3 +61,11 @@ def test_unclear_folders_get_a_sentence(tmp_path, inputs, targets, sentence):
         match_pairs(*folders(tmp_path, inputs, targets))
     with pytest.raises(UserError, match="there is no folder"):
         match_pairs(tmp_path / "nowhere", tmp_path / "target")
+
+
+@pytest.mark.parametrize("scene", [r"(one\d)|(two\d)", r"\w{4}", r"(\w+)-"])
+def test_whole_scenes_are_held_out(tmp_path, scene):
+    names = [f"{word}{number}-{picture}.png" for word in ("one", "two") for number in (1, 2) for picture in range(3)]
+    kept, held = split_by_scene(match_pairs(*folders(tmp_path, names, names)).pairs, 0.2, scene, 0)
+    assert (len(kept), len(held)) == (9, 3)
+    assert len({pair.name[:4] for pair in held}) == 1

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +16,17 @@ BUNDLED = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safet
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("fp32", "bf16", "chosen"), [(2.0, 1.0, "bf16"), (1.1, 1.0, "fp32"), (1.0, 2.0, "fp32")])
-def test_auto_takes_what_the_processor_is_faster_with(monkeypatch, fp32, bf16, chosen):
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "there", "chosen"),
+    [(2.0, 1.0, True, "bf16"), (1.1, 1.0, True, "fp32"), (1.0, 2.0, True, "fp32"), (2.0, 1.0, False, "fp32")],
+)
+def test_auto_takes_what_the_processor_is_faster_with(monkeypatch, fp32, bf16, there, chosen):
+    """Where PyTorch has oneDNN; without, the operation that asks the processor is not even there."""
     times = {torch.float32: fp32, torch.bfloat16: bf16}
     monkeypatch.setattr(precision, "_seconds", lambda channels: times)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: there)
+    asked = {"_is_mkldnn_bf16_supported": lambda: True} if there else {}
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**asked))
     precision._fastest_on_cpu.cache_clear()
     try:
         assert precision.choose_precision("auto", CPU, 40) == chosen

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -32,6 +34,26 @@ def test_states_from_another_kind_of_device_go_on_in_this_ones_way(tiny):
         group["fused"] = True
     stepper.load_state(state)
     assert [group["fused"] for group in stepper.optimizer.param_groups] == own == [False]
+
+
+def test_settings_changed_on_the_way_hold(tiny):
+    settings, world = defaults(), World(0, 1, torch.device("cpu"))
+    state = Stepper(tiny.train(), settings, world).state()
+    settings.OPTIM.BETA1, settings.OPTIM.WEIGHT_DECAY = 0.5, 0.01
+    stepper = Stepper(tiny, settings, world)
+    stepper.load_state(state)
+    (group,) = stepper.optimizer.param_groups
+    assert (group["betas"], group["weight_decay"]) == ((0.5, 0.999), 0.01)
+
+
+def test_without_a_compiler_it_goes_on_without(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    settings = defaults()
+    settings.TRAINING.COMPILE = True
+    stepper = Stepper(tiny.train(), settings, World(0, 1, torch.device("cpu")))
+    degraded, target = torch.rand(2, 2, 3, 16, 16)
+    assert stepper.update(degraded, target, (2, 2), [0, 1, 0, 0]).sound
+    assert "there is no C++ compiler" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("scale", "sound"), [(1, True), (1e5, False)])

@@ -1,5 +1,6 @@
 """DND (Plötz and Roth, CVPR 2017): 50 noisy photographs, 20 boxes each, scored by a server that wants MATLAB files."""
 
+import io
 from pathlib import Path
 
 import h5py
@@ -7,6 +8,7 @@ import numpy as np
 import scipy.io
 
 from mprnet.errors import UserError
+from mprnet.files import write_whole
 
 IMAGES, BOXES = 50, 20
 _VERSION = "1.0"
@@ -67,17 +69,9 @@ def encode_submission(crops: list[np.ndarray], path: Path) -> None:
     cells = np.empty(len(crops), dtype=object)
     for number, crop in enumerate(crops):
         cells[number] = crop.astype(np.float32)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scipy.io.savemat(
-            unfinished, {"Idenoised": cells, "israw": False, "eval_version": _VERSION}, appendmat=False, oned_as="row"
-        )
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    file = io.BytesIO()
+    scipy.io.savemat(file, {"Idenoised": cells, "israw": False, "eval_version": _VERSION}, oned_as="row")
+    write_whole(path, file.getvalue())
 
 
 def submission_problem(path: Path, boxes: np.ndarray) -> str:

@@ -41,7 +41,8 @@ def picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -
                 return bank
     bank = np.empty(shape, np.uint8)
     draw = partial(dead_leaves, seed, size=size)
-    with ProcessPoolExecutor(max(1, workers), initializer=_leave_interrupts_to_the_parent) as pool:
+    # Windows waits for 61 processes at most.
+    with ProcessPoolExecutor(min(61, max(1, workers)), initializer=_leave_interrupts_to_the_parent) as pool:
         pictures = pool.map(draw, range(count), chunksize=4)
         for index, picture in enumerate(tqdm(pictures, "drawing pictures", count, unit="picture")):
             bank[index] = picture
