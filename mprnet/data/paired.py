@@ -222,8 +222,8 @@ def split_by_scene(pairs: Sequence[Pair], part: float, scene: str, seed: int) ->
         match = re.match(scene, pair.name)
         if match is None:
             raise UserError(f"TRAINING.SCENE {scene!r} does not match the name {pair.name}.")
-        found = next((group for group in match.groups() if group is not None), match.group())
-        groups.setdefault(found, []).append(pair)
+        its_scene = next((group for group in match.groups() if group is not None), match.group())
+        groups.setdefault(its_scene, []).append(pair)
     if len(groups) < 2:
         raise UserError(
             f"TRAINING.HOLD_OUT needs two scenes at least, and TRAINING.SCENE {scene!r} finds {len(groups)}."

@@ -119,11 +119,12 @@ def read_8bit(path: Path, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
         raise UserError(f"{path} has {8 * image.itemsize} bits a channel, the protocol compares 8: convert it first.")
     if image.ndim == 2:
         return np.repeat(image[:, :, None], 3, axis=2), (f"the {what} is grey",)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), (f"the {what}'s alpha is left out",) if _shines_through(path) else ()
+    notes = (f"the {what}'s alpha is left out",) if _has_transparent_pixels(path) else ()
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), notes
 
 
-def _shines_through(path: Path) -> bool:
-    """Whether a pixel is transparent. Only of pictures with alpha is more read than the header."""
+def _has_transparent_pixels(path: Path) -> bool:
+    """Only of pictures with alpha is more read than the header."""
     try:
         with Image.open(path) as image:
             return bool(image.has_transparency_data and np.asarray(image.convert("RGBA"))[:, :, 3].min() < 255)
