@@ -51,12 +51,12 @@ def submit(
     )
     # Each network's and setting's has a folder of its own, so that what is there is never another one's.
     folder: Path = a.result_dir / "DND" / f"submission_{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-    make_folder(folder)
-    if world.is_main:
-        write_whole(folder / "settings.json", key.encode())
     numbers = range(len(boxes))[: a.limit or None]
-    todo = [n for n in numbers if not _is_done(folder, n, boxes, a)]
-    world.barrier()  # all look before anybody writes, or they share out different lists
+    with world.agreed():  # all look before anybody writes, or they share out different lists
+        make_folder(folder)
+        if world.is_main:
+            write_whole(folder / "settings.json", key.encode())
+        todo = [n for n in numbers if not _is_done(folder, n, boxes, a)]
     broken: list[str] = []
     for number in tqdm(todo[world.rank :: world.size], "DND", unit="image", leave=False, disable=not world.is_main):
         try:

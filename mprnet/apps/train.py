@@ -1,6 +1,7 @@
 """Train a task's network: what a task's train.py starts."""
 
 import argparse
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -131,6 +132,8 @@ def _introduce(model: MPRNet, data: _Data, settings: CfgNode, world: World, run:
         f"{parameters:,} parameters on {world.size} x {world.device.type}, {len(data.names):,} samples an epoch, "
         f"{len(data.validation):,} to validate on; results go to {run}"
     )
+    if world.size == 1 < len(settings.GPU) and world.device.type == "cuda":
+        print(f"note: one process uses the first of GPU's {len(settings.GPU)}; torchrun starts one for each")
     if task != settings.MODEL.MODE:
         print(f"note: this trains {task}'s network, under MODEL.MODE's name, {settings.MODEL.MODE}")
 
@@ -164,7 +167,9 @@ def _data(settings: CfgNode, get_training_data: GetTraining, get_validation_data
 def _synthetic_data(settings: CfgNode) -> _Data:
     c, t = settings.SYNTHETIC, settings.TRAINING
     low, high = c.SIGMA
-    bank = partial(picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=torch.multiprocessing.cpu_count())
+    # One process of each machine draws, with all cores.
+    workers = torch.multiprocessing.cpu_count() if os.environ.get("LOCAL_RANK", "0") == "0" else 0
+    bank = partial(picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=workers)
     pictures = bank(seed=t.SEED, count=c.PICTURES)
     degraded = degradations(c.DEGRADATION, (low, high))
     training = SyntheticPairs(pictures, degraded, c.SAMPLES_PER_EPOCH, t.TRAIN_PS, t.SEED)
@@ -172,7 +177,7 @@ def _synthetic_data(settings: CfgNode) -> _Data:
     unseen = bank(seed=t.SEED + 1, count=c.VAL_PICTURES)
     degraded = degradations(c.DEGRADATION, (c.VAL_SIGMA, c.VAL_SIGMA), untouched=False)
     pairs = SyntheticPairs(unseen, degraded, c.VAL_PICTURES, c.PICTURE_SIZE, t.SEED + 1)
-    validation = [(*pairs[0, index][:2], f"picture_{index}") for index in range(len(pairs))]
+    validation = [(*pairs[0, index][:2], f"sample_{index}") for index in range(len(pairs))]
     names = [f"sample {index}" for index in range(len(training))]
     kinds = c.DEGRADATION.replace("_", " ")
     described = f"generated pictures (dead leaves), {kinds}"

@@ -92,7 +92,7 @@ def error_reductions(scores: Scores, best: Scores) -> Scores:
     RMSE is proportional to sqrt(10^(-PSNR / 10)), DSSIM is (1 - SSIM) / 2; from averages as they are printed.
     """
     rmse = 1 - 10 ** ((scores[0] - best[0]) / 20)
-    dssim = 1 - (1 - best[1]) / (1 - scores[1])
+    dssim = 1 - (1 - best[1]) / (1 - scores[1]) if scores[1] < 1 else -np.inf  # no error that could be smaller
     return 100 * rmse, 100 * dssim
 
 

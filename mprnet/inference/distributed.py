@@ -40,15 +40,30 @@ class World:
             UserError: on every rank, if it cannot be had.
         """
         with contextlib.ExitStack() as stack:
-            problem = None
-            if self.is_main:
-                try:
+            with self.agreed():
+                if self.is_main:
                     stack.enter_context(resource)
-                except UserError as error:
-                    problem = error
-            if self.sum(problem is not None)[0]:
-                raise problem or UserError("the first process of this run cannot go on: see what it says.")
             yield
+
+    @contextlib.contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Do what is in here on all ranks, or fail on all; nobody is past it before all are.
+
+        Raises:
+            UserError: on every rank, if it was raised in here on one.
+        """
+        problem = None
+        try:
+            yield
+        except UserError as error:
+            problem = error
+        if not self.sum(problem is not None)[0]:
+            return
+        sentences: list[str | None] = [None] * self.size
+        if self.size > 1:
+            dist.all_gather_object(sentences, problem and str(problem))
+        others = (f"process {rank} of this run: {said}" for rank, said in enumerate(sentences) if said)
+        raise problem or UserError(next(others))
 
     def barrier(self) -> None:
         """Wait for all processes."""

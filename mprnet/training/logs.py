@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from mprnet.errors import UserError
 from mprnet.files import write_whole
 from mprnet.training.curves import draw_curves
 
@@ -54,10 +55,16 @@ class Journal:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
     def add(self, row: dict[str, Any]) -> None:
-        """Enter a row: of ``COLUMNS``, those that it has."""
+        """Enter a row: of ``COLUMNS``, those that it has. Files that cannot be written cost a warning, not the run."""
         self.history.append(row)
         if not self.writes:
             return
+        try:
+            self._write(row)
+        except (UserError, OSError) as error:
+            tqdm.write(f"warning: the log lacks {_line(row)} ({error})", file=sys.stderr)
+
+    def _write(self, row: dict[str, Any]) -> None:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()

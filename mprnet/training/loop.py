@@ -1,6 +1,7 @@
 """The training loop: epochs of steps, validation, checkpoints, and going on after a stop as if there had been none."""
 
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,8 @@ from mprnet.training.progress import Progress
 from mprnet.training.state import save_checkpoint
 from mprnet.training.step import LARGEST_LOSS, Stepper
 from mprnet.training.validation import is_validated, validate, validations_within
+
+_IMPATIENCE = 1.0  # seconds after which a second Ctrl-C is a person's
 
 
 class Stopped(Exception):  # noqa: N818  # a wish granted, not an error
@@ -64,6 +67,7 @@ class Trainer:
         self.journal = Journal(folder, world.is_main)
         self.progress = Progress(self.stepper, self.order, self.epochs, self.journal, metadata, settings, world)
         self.signal: int | None = None
+        self._signalled_at = 0.0
 
     def run(self) -> None:
         """Train all epochs, or what is left of them.
@@ -175,7 +179,7 @@ class Trainer:
                 self.stepper.kept, self.validation, self.world, self.folder, t.SAVE_IMAGES, t.ON_BROKEN == "skip"
             )
             improved = after > at.best
-            at.best = max(after, at.best)
+            at.best = max(at.best, after)  # in this order: a mean that is no number stays out
             row |= {"input_psnr": before, "psnr": after, "best_psnr": at.best}
         if is_whole:
             at.end_epoch()
@@ -188,6 +192,9 @@ class Trainer:
                 save_checkpoint(self.folder / "model_best.pth", content)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt  # the second time, at once
-        self.signal = number
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._signalled_at = number, now
+        # Schedulers signal a run twice in an instant, by themselves and through torchrun; only a person is impatient.
+        elif number == signal.SIGINT and now > self._signalled_at + _IMPATIENCE:
+            raise KeyboardInterrupt

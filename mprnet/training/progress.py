@@ -52,6 +52,7 @@ class Progress:
         self._settings = settings
         self._world = world
         self._saved_at = time.monotonic()
+        self._latest_is_damaged = False
         self._schedule = make_schedule(stepper.optimizer, settings.OPTIM, epochs)
 
     @property
@@ -99,7 +100,8 @@ class Progress:
         """Write the latest checkpoint; in the main process, but all have to call it."""
         self.tally.gather(self._world)
         if self._world.is_main:
-            save_latest(self._journal.folder, self.content())
+            save_latest(self._journal.folder, self.content(), self._latest_is_damaged)
+            self._latest_is_damaged = False
         self._saved_at = time.monotonic()
 
     def resume(self) -> None:
@@ -125,7 +127,8 @@ class Progress:
             self._begin_epoch()
         self.best = float(content.get("best_psnr", self.best))
         self._journal.history = list(content.get("history", []))
-        note = "" if path.name == LATEST else f" ({LATEST} is damaged)"
+        self._latest_is_damaged = path.name != LATEST
+        note = f" ({LATEST} is damaged)" if self._latest_is_damaged else ""
         self._journal.say(f"going on from {path}{note}: {self.done} epochs and {self.steps_done} steps are done")
 
     def _set_rate(self) -> None:

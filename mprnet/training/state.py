@@ -27,10 +27,10 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     write_whole(path, file.getvalue())
 
 
-def save_latest(folder: Path, content: dict[str, Any]) -> None:
-    """Write the checkpoint to go on from; the one it replaces is kept as a second resort."""
+def save_latest(folder: Path, content: dict[str, Any], damaged: bool = False) -> None:
+    """Write the checkpoint to go on from; the one it replaces is kept as a second resort, unless it is damaged."""
     latest, before = folder / LATEST, folder / _BEFORE
-    if latest.exists():
+    if latest.exists() and not damaged:
         spare = folder / f".{_BEFORE}.link"
         spare.unlink(missing_ok=True)
         try:

@@ -1,5 +1,5 @@
 import pickle
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -67,6 +67,13 @@ def test_a_bank_is_drawn_once_and_whole(tmp_path):
     written = file.stat().st_mtime_ns
     picture_bank(tmp_path, seed=2, count=3, size=32, workers=2)
     assert file.stat().st_mtime_ns == written
+
+
+def test_of_several_processes_one_draws_a_bank(tmp_path):
+    with ThreadPoolExecutor(1) as another:
+        waiting = another.submit(picture_bank, tmp_path, seed=2, count=3, size=32, workers=0)
+        bank = picture_bank(tmp_path, seed=2, count=3, size=32, workers=1)
+        assert np.array_equal(waiting.result(timeout=60), bank)
 
 
 def test_items_depend_on_seed_epoch_and_index_alone():

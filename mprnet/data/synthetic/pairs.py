@@ -3,7 +3,8 @@
 import contextlib
 import io
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from mmap import mmap
@@ -20,7 +21,7 @@ from mprnet.data.synthetic.dead_leaves import dead_leaves
 from mprnet.data.synthetic.degradations import Degradation
 from mprnet.data.tensors import to_tensor
 from mprnet.errors import UserError
-from mprnet.files import write_whole
+from mprnet.files import make_folder, write_whole
 
 # Goes into the file names of banks: raise it when dead_leaves comes to draw other pictures.
 GENERATOR_VERSION = 2
@@ -29,27 +30,45 @@ GENERATOR_VERSION = 2
 def picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -> np.ndarray:
     """Pictures 0 to ``count`` - 1 of ``seed``'s series, kept in ``folder`` so that they are drawn once.
 
+    Args:
+        workers: processes that draw; 0: this waits until another process has drawn them.
+
     Returns:
         (count, size, size, 3) uint8, a read-only view of the file: pages are loaded as they are touched.
+
+    Raises:
+        UserError: they cannot be kept.
     """
     path = folder / f"dead_leaves_v{GENERATOR_VERSION}_seed{seed}_{count}x{size}.npy"
     shape = (count, size, size, 3)
-    if path.exists():
-        with contextlib.suppress(ValueError, EOFError):  # a damaged bank is drawn again
-            bank = np.load(path, mmap_mode="r")
-            if bank.shape == shape:
-                return bank
+    while (bank := _kept(path, shape)) is None:
+        if workers:
+            make_folder(folder)
+            _draw(path, partial(dead_leaves, seed, size=size), shape, workers)
+            return np.load(path, mmap_mode="r")
+        time.sleep(0.2)
+    return bank
+
+
+def _kept(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    # A damaged bank counts for none, and is drawn again.
+    with contextlib.suppress(FileNotFoundError, ValueError, EOFError):
+        bank = np.load(path, mmap_mode="r")
+        if bank.shape == shape:
+            return bank
+    return None
+
+
+def _draw(path: Path, draw: Callable[[int], np.ndarray], shape: tuple[int, ...], workers: int) -> None:
     bank = np.empty(shape, np.uint8)
-    draw = partial(dead_leaves, seed, size=size)
     # Windows waits for 61 processes at most.
-    with ProcessPoolExecutor(min(61, max(1, workers)), initializer=_leave_interrupts_to_the_parent) as pool:
-        pictures = pool.map(draw, range(count), chunksize=4)
-        for index, picture in enumerate(tqdm(pictures, "drawing pictures", count, unit="picture")):
+    with ProcessPoolExecutor(min(61, workers), initializer=_leave_interrupts_to_the_parent) as pool:
+        pictures = pool.map(draw, range(len(bank)), chunksize=4)
+        for index, picture in enumerate(tqdm(pictures, "drawing pictures", len(bank), unit="picture")):
             bank[index] = picture
     file = io.BytesIO()
     np.save(file, bank)
     write_whole(path, file.getvalue())
-    return np.load(path, mmap_mode="r")
 
 
 def _leave_interrupts_to_the_parent() -> None:
