@@ -23,7 +23,7 @@ def write_photo(path: Path, photo: Photo) -> None:
     """Write ``photo`` in the format that the suffix of ``path`` names, one of ``FORMATS``.
 
     PNG and TIFF keep everything (but a 16-bit TIFF no EXIF, and grey with alpha becomes colour in it). JPEG and WebP
-    hold 8 bits, WebP no grey.
+    hold 8 bits, WebP no grey. Where grey becomes colour its profile is left out.
 
     Raises:
         UserError: the format cannot hold the picture (alpha in a JPEG, too many pixels), or the file cannot be
@@ -41,7 +41,9 @@ def write_photo(path: Path, photo: Photo) -> None:
 def _encode(suffix: str, photo: Photo) -> bytes:
     # Few programs read 16 bits of grey and alpha in a TIFF.
     as_colour = suffix == ".tif" and photo.alpha is not None and photo.pixels.dtype == np.uint16
-    array = _channels(replace(photo, grey=False) if as_colour else photo)
+    if photo.grey and (as_colour or suffix == ".webp"):
+        photo = replace(photo, grey=False, icc=None)  # a profile of greys says nothing of colours
+    array = _channels(photo)
     if array.dtype == np.uint16 and suffix == ".png":
         return encode_png_16_bit(array, photo.exif, photo.icc)
     file = io.BytesIO()

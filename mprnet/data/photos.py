@@ -89,6 +89,8 @@ def read_photo(path: Path) -> Photo:
             raise UserError(f"{path}: absurdly large ({millions} million pixels); cut it up first.") from error
         except UserError:
             raise
+        except MemoryError as error:
+            raise UserError(f"{path}: there is not enough memory to read it.") from error
         except Exception as error:  # decoders of broken files raise whatever they trip over
             raise UserError(f"{path}: broken or cut short ({_one_line(error)}).") from error
 

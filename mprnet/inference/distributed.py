@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -59,10 +60,11 @@ class World:
             problem = error
         if not self.sum(problem is not None)[0]:
             return
-        sentences: list[str | None] = [None] * self.size
+        said: Any = problem and str(problem)
+        sentences: list[Any] = [said] * self.size
         if self.size > 1:
-            dist.all_gather_object(sentences, problem and str(problem))
-        others = (f"process {rank} of this run: {said}" for rank, said in enumerate(sentences) if said)
+            dist.all_gather_object(sentences, said)
+        others = (f"process {rank} of this run: {sentence}" for rank, sentence in enumerate(sentences) if sentence)
         raise problem or UserError(next(others))
 
     def barrier(self) -> None:

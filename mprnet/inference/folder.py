@@ -1,5 +1,6 @@
 """Restoring the pictures of a folder, reading and writing them beside the network."""
 
+import contextlib
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from mprnet.data.photo_writing import write_photo
 from mprnet.data.photos import Photo, read_photo
 from mprnet.data.tensors import to_array, to_tensor
 from mprnet.errors import UserError
+from mprnet.inference.budget import is_out_of_memory
 from mprnet.inference.jobs import Job
 from mprnet.inference.restorer import Restorer
 
@@ -110,12 +112,14 @@ def _restore(group: Sequence[tuple[Job, Photo]], restorer: Restorer) -> list[np.
     if len(group) == 1:
         ((job, photo),) = group
         try:
-            return [restorer(photo.as_float())]
+            with _enough_memory():
+                return [restorer(photo.as_float())]
         except UserError as error:
             return [UserError(f"{job.source}: {error}")]
-    batch = torch.stack([to_tensor(photo.as_float()) for _, photo in group])
     try:
-        return [to_array(restored) for restored in restorer(batch)]
+        with _enough_memory():
+            batch = torch.stack([to_tensor(photo.as_float()) for _, photo in group])
+            return [to_array(restored) for restored in restorer(batch)]
     except UserError:  # one of them may be the cause
         return [result for one in group for result in _restore([one], restorer)]
 
@@ -123,10 +127,22 @@ def _restore(group: Sequence[tuple[Job, Photo]], restorer: Restorer) -> list[np.
 def _write(job: Job, photo: Photo, restored: np.ndarray | UserError) -> None:
     if isinstance(restored, UserError):
         raise restored
-    result = photo.with_image(restored)
-    write_photo(job.result, result)
-    if job.comparison is not None:
-        write_photo(job.comparison, side_by_side(photo, result))
+    with _enough_memory(f"{job.source}: "):
+        result = photo.with_image(restored)
+        write_photo(job.result, result)
+        if job.comparison is not None:
+            write_photo(job.comparison, side_by_side(photo, result))
+
+
+@contextlib.contextmanager
+def _enough_memory(whose: str = "") -> Iterator[None]:
+    """Where memory runs out beside the network, a picture is too large, and the next one may not be."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"{whose}there is not enough memory for it.") from error
 
 
 def _note(written: "Future[None]", report: Report, bar: "tqdm[NoReturn]") -> None:
@@ -140,7 +156,7 @@ def _note(written: "Future[None]", report: Report, bar: "tqdm[NoReturn]") -> Non
 def _fail(error: BaseException, report: Report, bar: "tqdm[NoReturn]") -> None:
     if not isinstance(error, UserError):
         raise error
-    report.failures.append(error)
+    report.failures.append(UserError(str(error)))  # without its traceback, which holds the picture
     bar.update()
     tqdm.write(f"error: {error}", file=sys.stderr)
 

@@ -1,6 +1,7 @@
 """Which pictures of a folder to restore, and where their results go."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,10 +106,14 @@ def plan(sources: Sequence[Path], root: Path, result_dir: Path, suffix: str, com
         names = (result.with_name(f"{result.stem}_compare{'_' * i}{suffix}") for i in range(len(sources) + 1))
         jobs.append(Job(source, result, claim(names) if compare else None))
     # Of one picture, its neighbours are originals as well.
-    originals = {os.path.realpath(path) for path in (root.parent.iterdir() if root.is_file() else sources)}
+    originals = defaultdict(list)
+    for path in root.parent.iterdir() if root.is_file() else sources:
+        originals[os.path.realpath(path).lower()].append(path)
     for job in jobs:
         for path in job.written:
-            if os.path.realpath(path) in originals:
+            # On some systems IMG.png is IMG.PNG.
+            alike = originals[os.path.realpath(path).lower()] if path.exists() else []
+            if any(path.samefile(original) for original in alike if original.exists()):
                 raise UserError(f"the result of {job.source} would overwrite {path}; choose another --result_dir.")
     return jobs
 

@@ -4,24 +4,30 @@ import contextlib
 import copy
 import ctypes
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from mprnet.model.bands import band_bytes
+from mprnet.model.local_pooling import largest_window
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
 # What the process takes beyond its tensors' bytes: blocks handed back that do not fit, and the libraries' own buffers.
 # Measured on the CPU: 1.05 to 1.15.
 _OVERHEAD = 1.25
 _CGROUP = Path("/sys/fs/cgroup")
-# Where tensors are counted. Twice as large an image has tensors twice as large, but for bands of rows, which are not.
+_OWN_GROUPS = Path("/proc/self/cgroup")
+# The side, at least, of the image whose tensors are counted, and how many windows of local pooling it holds at least.
+# Twice as large an image has tensors twice as large, but for bands of rows, which are not, and means over windows, of
+# which the border has none.
 _SIDE = 1024
+_WINDOWS = 4
 
 
 class Need:
@@ -46,8 +52,8 @@ class Need:
     def bytes(self, count: int, height: int, width: int) -> int:
         """At the peak, for ``count`` images of this size at a time."""
         if self._per_pixel is None:
-            peak = _peak(self._model, self._stages)
-            self._per_pixel = _OVERHEAD * peak / _SIDE**2
+            side = _padded(max(_SIDE, _WINDOWS * largest_window(self._model)))
+            self._per_pixel = _OVERHEAD * _peak(self._model, self._stages, side) / side**2
         whole = int(self._per_pixel * count * _padded(height) * _padded(width))
         return whole + min(self._bands, whole)  # small images are not cut into bands
 
@@ -56,10 +62,10 @@ def _padded(side: int) -> int:
     return -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE
 
 
-def _peak(model: MPRNet, stages: int | None) -> int:
+def _peak(model: MPRNet, stages: int | None, side: int) -> int:
     shadow = copy.deepcopy(model).to("meta")
     channels = model.config["in_c"]
-    image = torch.empty(1, channels, _SIDE, _SIDE, device="meta").to(memory_format=torch.channels_last)
+    image = torch.empty(1, channels, side, side, device="meta").to(memory_format=torch.channels_last)
     with torch.inference_mode(), _Count() as count:
         shadow(image, stages=stages)
     return count.peak
@@ -119,24 +125,35 @@ def trim() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _system() -> int | None:
-    meminfo = _words(Path("/proc/meminfo"))
-    return 1024 * int(meminfo["MemAvailable:"]) if "MemAvailable:" in meminfo else None
+def _system() -> int:
+    return psutil.virtual_memory().available
 
 
 def _group() -> int | None:
-    """What containers and job schedulers leave this process: the control group's limit less its use."""
-    for limit, used, statistics, cache in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
-    ):
-        try:
-            most, now = (_CGROUP / limit).read_text().strip(), int((_CGROUP / used).read_text())
-        except (OSError, ValueError):
-            continue
-        if most.isdigit():
-            return int(most) - now + int(_words(_CGROUP / statistics).get(cache, 0))
-    return None
+    """What containers and job schedulers leave this process: of its control group and those around it, the least limit
+    less use."""
+    left: list[int] = []
+    for root, path, limit, used, cache in _groups():
+        group = root / path
+        for folder in [group, *(parent for parent in group.parents if parent.is_relative_to(root))]:
+            with contextlib.suppress(OSError, ValueError):  # the root has no limit, and containers do not see the rest
+                free = int((folder / limit).read_text()) - int((folder / used).read_text())
+                left.append(free + int(_words(folder / "memory.stat").get(cache, 0)))
+    return min(left, default=None)
+
+
+def _groups() -> Iterator[tuple[Path, str, str, str, str]]:
+    """Where the control groups of both versions are, this process's among them, and their files."""
+    try:
+        lines = _OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if not controllers:
+            yield _CGROUP, path.strip("/"), "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            yield _CGROUP / "memory", path.strip("/"), *names
 
 
 def _process() -> int | None:
@@ -146,12 +163,11 @@ def _process() -> int | None:
     except ImportError:
         return None
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    used = _words(Path("/proc/self/status")).get("VmSize:")
-    return limit - 1024 * int(used) if limit != resource.RLIM_INFINITY and used else None
+    return limit - psutil.Process().memory_info().vms if limit != resource.RLIM_INFINITY else None
 
 
 def _resident() -> int:
-    return 1024 * int(_words(Path("/proc/self/status")).get("VmRSS:", 0))
+    return psutil.Process().memory_info().rss
 
 
 def _words(path: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from mprnet.errors import UserError
 from mprnet.inference.winograd import WinogradConv2d
+from mprnet.model.bands import layout
 
 Module = TypeVar("Module", bound=nn.Module)
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,10 +30,10 @@ def choose_device(name: str) -> torch.device:
     Raises:
         UserError: unknown, or not on this machine.
     """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
+    if name == "auto" and not torch.cuda.is_available():
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())  # and not the one that is current when it is used
     try:
         device = torch.device(name)
         if device.type not in _DEVICES or (device.type == "cpu" and device.index):
@@ -91,15 +92,6 @@ def _seconds(channels: int) -> dict[torch.dtype, float]:
             network(given)
             times[dtype] = min(times[dtype], time.perf_counter() - start)
     return times
-
-
-def layout(device: torch.device) -> torch.memory_format:
-    """How images and weights lie in memory where ``device`` convolves fastest.
-
-    On Metal channels go first: PyTorch up to 2.10 at least has wrong results of channels_last there (its issues 147510,
-    174345).
-    """
-    return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 @contextlib.contextmanager

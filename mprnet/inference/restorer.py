@@ -1,5 +1,6 @@
 """A trained network as a function from images to images."""
 
+import copy
 import operator
 import sys
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from mprnet.errors import UserError
 from mprnet.inference import tiling
 from mprnet.inference.budget import Budget, checked_tile, is_out_of_memory
 from mprnet.inference.images import checked, pad_to_multiple, to_batch
-from mprnet.inference.precision import TYPES, choose_device, choose_precision, layout, prepared
+from mprnet.inference.precision import TYPES, choose_device, choose_precision, prepared
 from mprnet.inference.runner import Runner
+from mprnet.model.bands import layout
 from mprnet.model.local_pooling import PATCHES, largest_window, set_local_pooling, training_patch
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
@@ -72,14 +74,16 @@ class Restorer:
         self.on_tile: Callable[[int, int], None] | None = None  # called with how many tiles of how many are done
         self._tile = checked_tile(tile)
         self._limit = limit
-        self._source = model
         self.patch = _checked_patch(local_pooling, model)
         self._compiled = compiled
-        self._prepare(choose_precision(precision, self.device, model.config["n_feat"]))
+        chosen = choose_precision(precision, self.device, model.config["n_feat"])
+        # To go on with when the numbers outgrow fp16.
+        self._unrounded = copy.deepcopy(model).cpu() if chosen == "fp16" else None
+        self._prepare(model, chosen)
 
-    def _prepare(self, precision: str) -> None:
+    def _prepare(self, model: MPRNet, precision: str) -> None:
         self.precision = precision
-        model = prepared(self._source, self.device, TYPES[precision], winograd=not self._compiled)
+        model = prepared(model, self.device, TYPES[precision], winograd=not self._compiled)
         set_local_pooling(model, self.patch)
         # In the middle of a tile, at least, a whole window is there to pool over.
         window = largest_window(model)
@@ -122,12 +126,13 @@ class Restorer:
         try:
             images = self._symmetries(batch.float(), every)
         except _OverflowError:
-            if self.precision != "fp16":
+            if self._unrounded is None:
                 raise UserError(
                     "the network's result is not finite: these weights are broken or not meant for it."
                 ) from None
             tqdm.write("the numbers outgrow fp16; going on in fp32", file=sys.stderr)
-            self._prepare("fp32")
+            self._prepare(self._unrounded, "fp32")
+            self._unrounded = None
             return self._restore(batch, every)
         return [restored.clamp(0, 1) for restored in images]
 

@@ -16,6 +16,7 @@ from mprnet.model.network import MPRNet
 # Below so many pixels in a batch, a GPU waits for Python; a recording (CUDA graph) is replayed without it.
 _RECORDED_PIXELS = 512 * 512
 _RECORDINGS = 4
+_SHAPES = 256  # that are compiled in a process's life
 
 
 class Runner:
@@ -40,7 +41,8 @@ class Runner:
     def __call__(self, batch: Tensor, cuts: tuple[bool, bool]) -> list[Tensor]:
         """(N, 3, H, W) float32 on the device, in [0, 1], to the stages' images, the last stage first, float32; ``cuts``
         as in MPRNet.forward."""
-        with torch.inference_mode(), full_fp32():
+        # What a caller's autocast would change is settled already.
+        with torch.inference_mode(), full_fp32(), torch.autocast(self._device.type, enabled=False):
             images = self._run(batch, cuts)
         # Outside of inference mode, so that what comes out is an ordinary tensor.
         return [image.float().clone() for image in images]
@@ -54,7 +56,8 @@ class Runner:
 
     def _run(self, batch: Tensor, cuts: tuple[bool, bool]) -> list[Tensor]:
         if self._compiled is not None:
-            return self._compiled(batch, self._stages, cuts)
+            with _many_shapes():
+                return self._compiled(batch, self._stages, cuts)
         if self._records and batch.shape[0] * batch.shape[2] * batch.shape[3] <= _RECORDED_PIXELS:
             recording = self._recording(batch, cuts)
             if recording is not None:
@@ -94,13 +97,23 @@ class _Recording:
                 for _ in range(2):
                     model(self._input, stages, cuts)
             torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(self._graph, pool=pool, stream=side, capture_error_mode="thread_local"):
-                self._output = model(self._input, stages, cuts)
+            current = torch.cuda.current_stream()
+            try:
+                with torch.cuda.graph(self._graph, pool=pool, stream=side, capture_error_mode="thread_local"):
+                    self._output = model(self._input, stages, cuts)
+            finally:
+                torch.cuda.set_stream(current)  # PyTorch 2.6 stays on the other one if this failed
 
     def replay(self, batch: Tensor) -> list[Tensor]:
         self._input.copy_(batch)
         self._graph.replay()
         return [image.clone() for image in self._output]
+
+
+def _many_shapes() -> contextlib.AbstractContextManager[None]:
+    """In here PyTorch compiles for more than the 8 shapes after which it would go on uncompiled."""
+    config = torch._dynamo.config
+    return config.patch("recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit", _SHAPES)
 
 
 def compiler_is_there(device: torch.device) -> bool:

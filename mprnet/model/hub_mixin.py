@@ -75,6 +75,8 @@ class Pretrained(PyTorchModelHubMixin, **_CARD):
             local_files_only=local_files_only,
             token=token,
         )
+        for name in ("proxies", "resume_download"):  # which the mixin hands on before huggingface_hub 1.0
+            arguments.pop(name, None)
         path = _locate(model_id, download)
         loaded = load_model(path)
         try:

@@ -139,8 +139,8 @@ def _read_pickle(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
         stored = content.get("metadata")
         if isinstance(stored, Mapping):
             metadata = {str(key): str(value) for key, value in stored.items()}
-        while inner := next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), None):
-            content = inner
+        for _ in _CONTAINERS:  # at most: a stranger's may hold itself
+            content = next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), content)
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a state dict.")
     return content, metadata

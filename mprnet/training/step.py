@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from yacs.config import CfgNode
 
 from mprnet.inference.distributed import World
-from mprnet.inference.precision import layout
 from mprnet.inference.runner import compiler_is_there
+from mprnet.model.bands import layout
 from mprnet.model.layers import ChannelAttentionBlock
 from mprnet.model.network import MPRNet
 from mprnet.training.losses import restoration_loss

@@ -1,4 +1,5 @@
 import io
+import operator
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from PIL import Image
 from apps import odd_files
 from mprnet import Restorer, UserError, save_weights
 from mprnet.apps.options import choose_weights, load
+from mprnet.data import photos
 from mprnet.inference.folder import restore_all
 from mprnet.inference.jobs import plan
 from mprnet.model.local_pooling import training_patch
@@ -212,6 +214,14 @@ def test_result_names_never_meet(tmp_path):
     assert {job.source.name: job.result.name for job in jobs}["a.png"] == "a.png"
 
 
+def test_a_result_that_is_its_original_by_another_name_is_refused(tmp_path):
+    """As img.png is IMG.PNG on Macs."""
+    write_png(tmp_path / "IMG.PNG")
+    (tmp_path / "IMG.png").hardlink_to(tmp_path / "IMG.PNG")
+    with pytest.raises(UserError, match="would overwrite"):
+        plan([tmp_path / "IMG.PNG"], tmp_path, tmp_path, ".png", compare=False)
+
+
 def test_the_published_weights_are_taken_if_they_are_there(identity, tmp_path, capsys):
     task = tmp_path / "Denoising"
     (task / "pretrained_models").mkdir(parents=True)
@@ -350,7 +360,29 @@ def test_one_bad_picture_of_a_batch_fails_alone(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(Restorer, "batch_size", lambda self, height, width: 3)
     report = restore_all(jobs, restorer)
     assert (report.done, len(report.failures)) == (2, 1)
-    assert "2.png: the network's result is not finite" in str(report.failures[0])
+    (failure,) = report.failures
+    assert "2.png: the network's result is not finite" in str(failure)
+    assert failure.__traceback__ is failure.__context__ is None  # which would keep the picture in memory
+
+
+@pytest.mark.parametrize("place", ["_decode", "Photo.as_float", "Photo.with_image"])
+def test_a_picture_that_memory_is_too_small_for_is_no_broken_one(tiny, tmp_path, monkeypatch, place):
+    """Beside the network, where tiles do not help; the others go on."""
+    for number in range(3):
+        write_png(tmp_path / "in" / f"{number}.png", 50 * number, 20)
+    jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    as_it_is = operator.attrgetter(place)(photos)
+
+    def short(picture, *arguments):
+        if np.asarray(getattr(picture, "pixels", picture)).flat[0] == 50:
+            raise MemoryError
+        return as_it_is(picture, *arguments)
+
+    monkeypatch.setattr(f"mprnet.data.photos.{place}", short)
+    report = restore_all(jobs, Restorer(tiny, "cpu"))
+    assert report.done == 2
+    (failure,) = report.failures
+    assert str(failure).startswith(f"{tmp_path / 'in' / '1.png'}: there is not enough memory")
 
 
 def test_the_training_patch_of_published_weights_is_the_tasks(tiny, tmp_path):

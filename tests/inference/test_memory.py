@@ -25,6 +25,15 @@ def test_what_is_reckoned_is_what_a_pass_takes(stages, patch):
     assert reckoned == pytest.approx(count.peak, rel=0.15)
 
 
+@pytest.mark.parametrize("patch", [256, 1024])
+def test_large_windows_are_reckoned_with(patch):
+    """An image that they do not cover takes more for each pixel than one that they do."""
+    model = MPRNet(4, 2, 2, num_cab=1, reduction=2).eval().bfloat16()
+    set_local_pooling(model, patch)
+    reckoned = memory.Need(model, None, CPU).bytes(1, 4096, 4096) / memory._OVERHEAD
+    assert memory._peak(model, None, 4096) < 1.1 * reckoned
+
+
 def test_a_pass_takes_less_memory_in_half_precision_and_in_fewer_stages():
     model = MPRNet(32, 4, 4, num_cab=1).eval()
     needs = [memory.Need(model, stages, CPU).bytes(1, 1024, 1024) for stages in (1, 2, 3)]
@@ -42,17 +51,40 @@ def test_free_memory_is_what_the_tightest_limit_leaves(monkeypatch):
     assert memory.available(CPU) == 7 * 10**9
 
 
-def test_the_systems_limits_can_be_read(monkeypatch, tmp_path):
+def test_the_systems_limits_can_be_read():
     free = memory.available(CPU)
-    assert free is None or 2**20 < free < 2**50
+    assert 2**20 < free < 2**50
+    assert 2**20 < memory._resident() < free
+
+
+def limit(group: Path, names: tuple[str, str, str], most: str, used: int, cache: int = 0) -> None:
+    group.mkdir(parents=True, exist_ok=True)
+    (group / names[0]).write_text(f"{most}\n")
+    (group / names[1]).write_text(f"{used}\n")
+    (group / "memory.stat").write_text(f"anon 200\n{names[2]} {cache}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "root", "names"),
+    [
+        ("0::", "", ("memory.max", "memory.current", "inactive_file")),
+        ("4:memory:", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    ],
+)
+def test_the_limits_of_jobs_and_of_what_they_are_in_are_read(monkeypatch, tmp_path, line, root, names):
+    """Slurm and systemd give each job a group of its own within others."""
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "own")
     assert memory._group() is None
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("300\n")
+    (tmp_path / "own").write_text(f"3:cpuset:/\n{line}/slurm/job_7\n")
+    top = tmp_path / root
     assert memory._group() is None
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.stat").write_text("anon 200\ninactive_file 100\n")
+    limit(top / "slurm", names, "max", 300)
+    assert memory._group() is None
+    limit(top, names, "1000", 300, 100)  # as a container sees its own
     assert memory._group() == 1000 - 300 + 100
+    limit(top / "slurm" / "job_7", names, "400", 250)
+    assert memory._group() == 400 - 250
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")

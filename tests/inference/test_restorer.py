@@ -50,6 +50,14 @@ def test_compiled_gives_the_same(tiny, monkeypatch):
     torch.testing.assert_close(compiled, Restorer(tiny, "cpu")(image), atol=1e-5, rtol=0)
 
 
+def test_a_callers_autocast_changes_nothing(tiny):
+    image = torch.rand(1, 3, 24, 16)
+    restorer = Restorer(tiny, "cpu")
+    expected = restorer(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(restorer(image), expected)
+
+
 def test_without_a_compiler_it_goes_on_as_it_is(tiny, monkeypatch, capsys):
     monkeypatch.setattr("shutil.which", lambda name: None)
     Restorer(tiny, "cpu", compiled=True)(torch.rand(1, 3, 8, 8))
@@ -57,10 +65,12 @@ def test_without_a_compiler_it_goes_on_as_it_is(tiny, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("bands", [2**10, 2**13])
-def test_bands_of_rows_give_what_the_whole_gives(tiny, monkeypatch, bands):
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_bands_of_rows_give_what_the_whole_gives(tiny, monkeypatch, bands, layout):
     image = torch.rand(2, 3, 72, 40)
     with torch.inference_mode():
         whole = tiny(image)
+        monkeypatch.setattr("mprnet.model.bands.layout", lambda device: layout)  # Metal's is the second
         monkeypatch.setattr("mprnet.model.bands.band_bytes", lambda device: bands)
         for a, b in zip(tiny(image), whole, strict=True):
             torch.testing.assert_close(a, b, atol=1e-6, rtol=0)

@@ -206,6 +206,14 @@ def test_unfit_files_get_a_sentence(tiny, tmp_path, kind, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_a_container_that_holds_itself_gets_a_sentence(tmp_path):
+    content: dict[str, object] = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "endless.pth")
+    with pytest.raises(UserError, match=r"endless\.pth"):
+        load_model(tmp_path / "endless.pth")
+
+
 def test_only_two_suffixes_are_written(tiny, tmp_path):
     with pytest.raises(UserError, match=r"\.pth or \.safetensors"):
         save_weights(tiny, tmp_path / "w.onnx")

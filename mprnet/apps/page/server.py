@@ -64,7 +64,8 @@ def serve(project: Path, tasks: list[str], a: argparse.Namespace) -> int:
             app = _guarded(build(project, tasks, a, sessions))
             config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_PATIENCE)
             host, port = listener.getsockname()[:2]
-            print(f"open http://{host}:{port} in a browser; Ctrl-C ends it", flush=True)
+            address = f"[{host}]" if ":" in host else host
+            print(f"open http://{address}:{port} in a browser; Ctrl-C ends it", flush=True)
             uvicorn.Server(config).run([listener])
         finally:
             sessions.close()
