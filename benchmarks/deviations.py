@@ -1,4 +1,4 @@
-"""What tiles and bf16 change in the results of the bundled lite networks, on the photographs of quality.py.
+"""What tiles and bf16 change in the results of the bundled networks, on the photographs of quality.py.
 
     pip install -e ".[bench]"
     python benchmarks/deviations.py
@@ -12,7 +12,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from quality import CONDITIONS, bundled
+from quality import CONDITIONS, GRADES, bundled
 
 from mprnet import Restorer, load_model
 from mprnet.metrics import psnr
@@ -28,6 +28,7 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=CONDITION, nargs="+", default=[*CONDITION])
+    parser.add_argument("--grade", choices=GRADES, default="lite", help="of the bundled weights")
     arguments = parser.parse_args()
     print("| task | " + " | ".join(PAIRS) + " |\n|" + "---|" * (1 + len(PAIRS)))
     for task in arguments.task:
@@ -37,7 +38,7 @@ def main() -> None:
         cells = []
         for options in PAIRS.values():
             one, other = (
-                Restorer(load_model(bundled(task)["lite"]), **{"tile": "none", "precision": "fp32"} | each)
+                Restorer(load_model(bundled(task)[arguments.grade]), **{"tile": "none", "precision": "fp32"} | each)
                 for each in options
             )
             values = [psnr(one(image), other(image)) for image in inputs]

@@ -144,7 +144,6 @@ def test_without_the_packages_one_sentence_says_how_to_get_them(small, monkeypat
         (["--weights", "nowhere.pth"], "there is no file of weights"),
         (["--weights", "nowhere.pth", "--output", "w.onnx"], "torch files are called"),
         (["--weights", "nowhere.pth", "--output", "/dev/null/w.pt2"], "/dev/null: nothing can be written there"),
-        (["--task", "Deraining", "--grade", "plus"], "model_deraining_plus.safetensors"),
     ],
 )
 def test_wrong_options_get_a_sentence(monkeypatch, capsys, options, sentence):
