@@ -185,7 +185,11 @@ def machine(device: torch.device) -> str:
         name = torch.cuda.get_device_name(device)
     else:
         lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-        name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+        told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        name = told.get("model name", platform.processor())
+        # Virtual machines often hide the name; these two still tell one generation from another.
+        if "cpu family" in told and "model" in told:
+            name += f" (family {told['cpu family']}, model {told['model']})"
         name = f"{name}, {torch.get_num_threads()} threads"
     return f"{name}, PyTorch {torch.__version__}"
 

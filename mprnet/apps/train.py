@@ -108,6 +108,11 @@ def _model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
     except (ValueError, RuntimeError) as error:
         raise UserError(f"MODEL describes no network that can be built: {str(error).splitlines()[0]}") from error
     if settings.TRAINING.INIT_WEIGHTS and not settings.TRAINING.RESUME:
+        if not Path(settings.TRAINING.INIT_WEIGHTS).exists():
+            raise UserError(
+                f"there is no file of weights {settings.TRAINING.INIT_WEIGHTS}, which TRAINING.INIT_WEIGHTS starts "
+                "from: train it first, name others, or say '' to start from random weights."
+            )
         given = load_model(settings.TRAINING.INIT_WEIGHTS).state_dict()
         differences = [
             f"{key} of {list(given[key].shape) if key in given else 'none'} instead of {list(value.shape)}"

@@ -10,7 +10,7 @@ from conftest import ROOT
 from PIL import Image
 
 from mprnet import MPRNet, Restorer, load_model, save_weights
-from mprnet.apps import export
+from mprnet.apps import export, options
 from mprnet.inference import exporting
 from mprnet.inference.exporting import AnySize, largest_difference, write_onnx, write_torch
 from mprnet.model.local_pooling import largest_window, set_local_pooling
@@ -150,6 +150,13 @@ def test_wrong_options_get_a_sentence(monkeypatch, capsys, options, sentence):
     status, said = run(monkeypatch, capsys, "--format", "torch", *options)
     assert status == 1
     assert sentence in said.splitlines()[-1]
+
+
+def test_a_grade_that_is_not_bundled_gets_a_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(options, "GRADES", (*options.GRADES, "other"))
+    status, said = run(monkeypatch, capsys, "--format", "torch", "--task", "Deraining", "--grade", "other")
+    assert status == 1
+    assert "model_deraining_other.safetensors" in said.splitlines()[-1]
 
 
 def test_a_stage_that_is_not_there_gets_a_sentence(small, monkeypatch, capsys):

@@ -400,7 +400,11 @@ def test_a_checkpoint_of_another_width_gets_a_sentence(house, uninterrupted, tmp
         ("sizes", [], "of different sizes, 30x30 and 48x48"),
         (None, ["TRAINING.RESUME", "True"], "there is no model_latest.pth"),
         (None, ["TRAINING.INIT_WEIGHTS", "{}/other.pth"], "holds another network than MODEL describes"),
-        (None, ["TRAINING.INIT_WEIGHTS", "{}/nowhere.pth"], "no file of weights"),
+        (
+            None,
+            ["TRAINING.INIT_WEIGHTS", "{}/nowhere.pth"],
+            "nowhere.pth, which TRAINING.INIT_WEIGHTS starts from: train it first",
+        ),
         (None, ["TRAINING.SAVE_DIR", "/dev/null/x"], "nothing can be written there"),
     ],
 )
