@@ -34,6 +34,8 @@ def run(program: Callable[[], int]) -> None:
         print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing more to save: once more ends it at once
+        _let_the_unfinished_go()
         print("\nstopped.", file=sys.stderr)
         status = 130
     except BaseException as error:
@@ -53,4 +55,10 @@ def run(program: Callable[[], int]) -> None:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     """End as if by an exception, so that unfinished files are cleared away."""
+    _let_the_unfinished_go()
     sys.exit(128 + number)
+
+
+def _let_the_unfinished_go() -> None:
+    """Say nothing of objects that a stop met while they were made, such as a progress bar: they cannot end properly."""
+    sys.unraisablehook = lambda unraisable: None
