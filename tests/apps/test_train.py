@@ -167,6 +167,8 @@ def kill_and_resume(arguments: Callable[[bool, int], list[str]], latest: Path, k
                 while b"step" not in (seen := process.stderr.read(40)) and seen:  # until the first progress bar
                     pass
                 time.sleep(rng.uniform(0, 1.2))
+                while attempt == kills - 1 and process.poll() is None and not latest.exists():
+                    time.sleep(0.01)  # on a slow machine: there is something to go on from, at last
                 kill_all(latest.parents[3])
             said = process.stderr.read().decode(errors="replace")
         assert attempt < kills or process.returncode == 0, said
