@@ -56,7 +56,7 @@ def main() -> None:
             order = StepOrder(a.pairs, a.batch, seed=0)
             loader = make_loader(data, order, workers, pin_memory=False)
             start = time.perf_counter()
-            count = sum(len(indices) for _, _, indices in batches(loader))
+            count = sum(len(target) for _, target in batches(loader))
             print(f"{workers} workers: {count / (time.perf_counter() - start):.1f} samples a second")
 
 

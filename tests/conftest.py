@@ -4,13 +4,16 @@ import importlib.util
 import json
 import shutil
 import signal
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mprnet import MPRNet, save_weights
 
@@ -24,6 +27,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def read_fact(name: str) -> Any:
     """A file of figures of the published network (tests/facts)."""
     return json.loads((ROOT / "tests" / "facts" / name).read_text())
+
+
+def recipe_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights that the golden figures were made with (the recipe stands in golden_forward.json)."""
+    weights = {}
+    for key, value in model.state_dict().items():
+        shape = tuple(value.shape)
+        if value.numel() == 1:
+            weights[key] = torch.full(shape, 0.25)
+        else:
+            draw = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
+            weights[key] = torch.from_numpy((draw * 0.7 / np.sqrt(np.prod(shape[1:]))).astype(np.float32))
+    return weights
 
 
 def task_module(task: str, name: str) -> ModuleType:

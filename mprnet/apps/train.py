@@ -1,47 +1,30 @@
 """Train a task's network: what a task's train.py starts."""
 
 import argparse
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
 from mprnet.apps import command
 from mprnet.apps.check import check_training
-from mprnet.data.paired import PairedPictures, WholePairs, located, split_by_scene
-from mprnet.data.synthetic.degradations import degradations, split_names
-from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
 from mprnet.errors import UserError
 from mprnet.files import locked, make_folder
 from mprnet.inference.distributed import World, joined_world
 from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
 from mprnet.training import settings as training_settings
+from mprnet.training.datasets import GetData, RunData, make_data
 from mprnet.training.loading import free_workers
 from mprnet.training.loop import Stopped, Trainer
-from mprnet.training.state import LATEST
-
-GetTraining = Callable[[str | Path, Mapping[str, Any]], PairedPictures]
-GetValidation = Callable[[str | Path, Mapping[str, Any]], WholePairs]
-
-
-@dataclass(frozen=True)
-class _Data:
-    training: Dataset[tuple[Tensor, Tensor, int]]
-    names: Sequence[str]
-    validation: Sequence[tuple[Tensor, Tensor, str]]
-    described: str
+from mprnet.training.recipes import which_recipe
+from mprnet.training.state import BEST, LATEST, load_latest
 
 
 def main(
-    network: Callable[..., MPRNet], get_training_data: GetTraining, get_validation_data: GetValidation, folder: Path
+    network: Callable[..., MPRNet], get_training_data: GetData, get_validation_data: GetData, folder: Path
 ) -> None:
     """Read the command line and train.
 
@@ -54,7 +37,7 @@ def main(
 
 
 def _train(
-    network: Callable[..., MPRNet], get_training_data: GetTraining, get_validation_data: GetValidation, folder: Path
+    network: Callable[..., MPRNet], get_training_data: GetData, get_validation_data: GetData, folder: Path
 ) -> int:
     parser = argparse.ArgumentParser(description="Train MPRNet with the settings of a YAML file.")
     parser.add_argument("--config", type=Path, default=folder / "training.yml", help="default: %(default)s")
@@ -66,36 +49,36 @@ def _train(
         config = folder / config  # a name of the task's own, from wherever one is
     settings = training_settings.load(config, arguments.overrides)
     if arguments.check:
-        return check_training(settings)
+        return check_training(settings, get_training_data, get_validation_data)
     torch.manual_seed(settings.TRAINING.SEED)
     with joined_world(settings.GPU) as world:
         try:
             model = _model(network, settings)
-            data = _data(settings, get_training_data, get_validation_data)
             run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
             make_folder(run)
-            if any((run / name).exists() for name in (LATEST, "model_best.pth")) and not settings.TRAINING.RESUME:
+            if any((run / name).exists() for name in (LATEST, BEST)) and not settings.TRAINING.RESUME:
                 raise UserError(
                     f"{run} holds a run already: go on with it (TRAINING.RESUME True), or give this one another "
                     "MODEL.SESSION."
                 )
-            if world.is_main:
-                _introduce(model, data, settings, world, run, folder.name)
-            metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.described}
-            metadata |= {"task": settings.MODEL.MODE, "seed": str(settings.TRAINING.SEED)}
-            workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else free_workers()
-            trainer = Trainer(
-                model, data.training, data.names, data.validation, settings, run, metadata, world, workers
-            )
             with world.held(locked(run)):
+                checkpoint = load_latest(run) if settings.TRAINING.RESUME else None
+                split = checkpoint.content.get("split") if checkpoint else None
+                data = make_data(settings, get_training_data, get_validation_data, split)
+                if world.is_main:
+                    _introduce(model, data, settings, world, run, folder)
+                metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.described}
+                metadata |= {"task": settings.MODEL.MODE, "seed": str(settings.TRAINING.SEED)}
+                workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else free_workers()
+                trainer = Trainer(model, data, settings, run, metadata, world, workers, checkpoint)
                 trainer.run()
         except Stopped as stopped:
             if world.is_main:
                 print(stopped)
             return 128 + (trainer.signal or 15)
     if world.is_main:
-        best = run / "model_best.pth"
-        print(f"done: {best if best.exists() else run}, best {trainer.progress.best:.3f} dB")
+        best = run / BEST
+        print(f"done: {best}, best {trainer.progress.best:.3f} dB" if best.exists() else f"done: {run}")
     return 0
 
 
@@ -129,63 +112,17 @@ def _model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
     return model
 
 
-def _introduce(model: MPRNet, data: _Data, settings: CfgNode, world: World, run: Path, task: str) -> None:
+def _introduce(model: MPRNet, data: RunData, settings: CfgNode, world: World, run: Path, folder: Path) -> None:
     if settings.VERBOSE:
         print(model)
     parameters = sum(p.numel() for p in model.parameters())
     print(
-        f"{parameters:,} parameters on {world.size} x {world.device.type}, {len(data.names):,} samples an epoch, "
+        f"{parameters:,} parameters on {world.size} x {world.device.type}, {len(data.training):,} samples an epoch, "
         f"{len(data.validation):,} to validate on; results go to {run}"
     )
     if world.size == 1 < len(settings.GPU) and world.device.type == "cuda":
         print(f"note: one process uses the first of GPU's {len(settings.GPU)}; torchrun starts one for each")
-    if task != settings.MODEL.MODE:
-        print(f"note: this trains {task}'s network, under MODEL.MODE's name, {settings.MODEL.MODE}")
-
-
-def _data(settings: CfgNode, get_training_data: GetTraining, get_validation_data: GetValidation) -> _Data:
-    t = settings.TRAINING
-    if settings.SYNTHETIC.DEGRADATION:
-        return _synthetic_data(settings)
-    if not t.TRAIN_DIR:
-        raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR, or SYNTHETIC.DEGRADATION.")
-    options = {
-        "patch_size": t.TRAIN_PS,
-        "seed": t.SEED,
-        "saturation": settings.AUGMENT.SATURATION,
-        "skip_broken": t.ON_BROKEN == "skip",
-        "by_order": t.PAIR_BY_ORDER,
-    }
-    training = get_training_data(located(t.TRAIN_DIR, t.ELSE_IN), options)
-    if t.HOLD_OUT:
-        training.pairs, held = split_by_scene(training.pairs, t.HOLD_OUT, t.SCENE, t.SEED)
-        validation = WholePairs(held, t.VAL_PS)
-    else:
-        if not t.VAL_DIR:
-            raise UserError("there is nothing to validate on: set TRAINING.VAL_DIR, or TRAINING.HOLD_OUT 0.05.")
-        validation = get_validation_data(
-            located(t.VAL_DIR, t.ELSE_IN), {"patch_size": t.VAL_PS, "by_order": t.PAIR_BY_ORDER}
-        )
-    return _Data(training, [pair.name for pair in training.pairs], validation, f"pairs of {t.TRAIN_DIR}")
-
-
-def _synthetic_data(settings: CfgNode) -> _Data:
-    c, t = settings.SYNTHETIC, settings.TRAINING
-    low, high = c.SIGMA
-    # One process of each machine draws, with all cores.
-    workers = torch.multiprocessing.cpu_count() if os.environ.get("LOCAL_RANK", "0") == "0" else 0
-    bank = partial(picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=workers)
-    pictures = bank(seed=t.SEED, count=c.PICTURES)
-    degraded = degradations(c.DEGRADATION, (low, high))
-    training = SyntheticPairs(pictures, degraded, c.SAMPLES_PER_EPOCH, t.TRAIN_PS, t.SEED)
-    # Other pictures than the training's: another seed.
-    unseen = bank(seed=t.SEED + 1, count=c.VAL_PICTURES)
-    degraded = degradations(c.DEGRADATION, (c.VAL_SIGMA, c.VAL_SIGMA), untouched=False)
-    pairs = SyntheticPairs(unseen, degraded, c.VAL_PICTURES, c.PICTURE_SIZE, t.SEED + 1)
-    validation = [(*pairs[0, index][:2], f"sample_{index}") for index in range(len(pairs))]
-    names = [f"sample {index}" for index in range(len(training))]
-    kinds = c.DEGRADATION.replace("_", " ")
-    described = f"generated pictures (dead leaves), {kinds}"
-    if "noise" in split_names(c.DEGRADATION):
-        described += f"; Gaussian noise of sigma {low:g} to {high:g}"
-    return _Data(training, names, validation, described)
+    if folder.name != settings.MODEL.MODE:
+        print(f"note: this trains {folder.name}'s network, under MODEL.MODE's name, {settings.MODEL.MODE}")
+    if not settings.SYNTHETIC.DEGRADATION:
+        print("\n".join(which_recipe(settings, folder)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -58,17 +59,20 @@ def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     return degraded, target
 
 
-class PairedPictures(Dataset[tuple[Tensor, Tensor, int]]):
+class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
     """Random crops of pairs, for training.
 
     An item is addressed by (epoch, index): where its crop lies, which symmetry and which jitter it gets are a function
-    of (seed, epoch, index) alone, whichever process computes it.
+    of (seed, epoch, index) alone, whichever process computes it. Asked for an index alone, as PyTorch's own data sets
+    that combine others do, it draws the epoch from PyTorch's random generator.
 
     Args:
         patch: height and width of the crops; smaller pictures are padded by reflection at the bottom and right.
         saturation: the range from which a third of the samples draw a factor for their saturation; (1, 1) for none.
         skip_broken: take the next pair in the place of one that cannot be read, and say so; else raise.
     """
+
+    addressed_by_epoch = True
 
     def __init__(
         self,
@@ -87,9 +91,9 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor, int]]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
-        """Degraded and target crop, (3, patch, patch) float32 in [0, 1], and the pair's index."""
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, int] | int) -> tuple[Tensor, Tensor]:
+        """Degraded and target crop, (3, patch, patch) float32 in [0, 1]."""
+        epoch, index = key if isinstance(key, tuple) else (int(torch.randint(2**31, ())), key)
         rng = np.random.default_rng([self.seed, epoch, index])
         images = [pad_to(image, self.patch) for image in self._read(index)]
         rows, columns = random_crop(rng, images[0].shape[0], images[0].shape[1], self.patch)
@@ -99,7 +103,7 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor, int]]):
             factor = rng.uniform(self.saturation[0], self.saturation[1])
             crops = [saturate(crop.astype(np.float32) / 255, factor) for crop in crops]
         degraded, target = (to_tensor(crop) for crop in crops)
-        return degraded, target, index
+        return degraded, target
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         for offset in range(len(self.pairs)):

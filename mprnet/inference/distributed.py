@@ -2,13 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from mprnet.errors import UserError
 
@@ -32,6 +33,14 @@ class World:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return total.tolist()
+
+    def all_gather(self, tensor: Tensor) -> list[Tensor]:
+        """Return the tensors of all processes, in the order of their ranks; all have one shape and type."""
+        if self.size == 1:
+            return [tensor]
+        gathered = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(gathered, tensor)
+        return gathered
 
     @contextlib.contextmanager
     def held(self, resource: contextlib.AbstractContextManager[object]) -> Iterator[None]:
@@ -77,23 +86,19 @@ def join_world(gpus: list[int], patience: timedelta | None = None) -> World:
     """The world that torchrun made, or a world of one.
 
     Args:
-        gpus: numbers of GPUs from the settings; [-1] for whichever there is. Under torchrun each process takes the GPU
-            of its local rank.
+        gpus: numbers of GPUs from the settings; [-1] for whichever there are. Under torchrun the process of local rank
+            r takes the r-th of them.
         patience: how long one process waits for another. None: as PyTorch has it, 10 to 30 minutes.
 
     Raises:
-        UserError: a GPU that is not there.
+        UserError: a GPU that is not there, or more processes than GPUs.
     """
     if "WORLD_SIZE" in os.environ and "RANK" in os.environ:
-        local = int(os.environ.get("LOCAL_RANK", "0"))
         cuda = torch.cuda.is_available()
-        if cuda and local >= torch.cuda.device_count():
-            raise UserError(
-                f"torchrun starts more processes than this machine has GPUs, {torch.cuda.device_count()}: lower "
-                "--nproc_per_node."
-            )
-        device = torch.device("cuda", local) if cuda else torch.device("cpu")
+        device = torch.device("cpu")
         if cuda:
+            local, processes = (int(os.environ.get(f"LOCAL_{name}", d)) for name, d in (("RANK", 0), ("WORLD_SIZE", 1)))
+            device = torch.device("cuda", choose_gpu(gpus, local, processes, torch.cuda.device_count()))
             torch.cuda.set_device(device)
         if not dist.is_initialized():
             dist.init_process_group("nccl" if cuda else "gloo", timeout=patience, device_id=device if cuda else None)
@@ -101,14 +106,37 @@ def join_world(gpus: list[int], patience: timedelta | None = None) -> World:
     return World(0, 1, _single_device(gpus))
 
 
+def choose_gpu(gpus: Sequence[int], local_rank: int, processes: int, there: int) -> int:
+    """Return the number of the GPU for one of a machine's processes.
+
+    Args:
+        gpus: the numbers that may be used; none, or -1 among them, for all.
+        local_rank: of this process, from 0 to ``processes`` - 1.
+        there: how many GPUs the machine has.
+
+    Raises:
+        UserError: one of the GPUs is not there, one is named twice, or there are not enough.
+    """
+    named = list(range(there)) if not gpus or -1 in gpus else list(gpus)
+    used = named[:processes]  # a file written for a machine with more GPUs names more
+    missing = [number for number in used if not 0 <= number < there]
+    if missing:
+        raise UserError(f"GPU names number {missing[0]}, but this machine has {there}, counted from 0.")
+    if len(set(used)) < len(used):
+        raise UserError(f"GPU names a number twice, {named}: each process needs a GPU of its own.")
+    if processes > len(used):
+        raise UserError(
+            f"torchrun starts {processes} processes on this machine for {len(named)} GPUs {named}: lower "
+            "--nproc_per_node, or name more in GPU ([-1] takes all)."
+        )
+    return named[local_rank]
+
+
 def _single_device(gpus: list[int]) -> torch.device:
     if not torch.cuda.is_available():
         # A YAML written for a machine with GPUs (GPU: [0,1,2,3]) trains on the CPU elsewhere.
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    number = gpus[0] if gpus and gpus[0] >= 0 else 0
-    if number >= torch.cuda.device_count():
-        raise UserError(f"GPU names number {number}, but this machine has {torch.cuda.device_count()}, counted from 0.")
-    device = torch.device("cuda", number)
+    device = torch.device("cuda", choose_gpu(gpus, 0, 1, torch.cuda.device_count()))
     torch.cuda.set_device(device)
     return device
 

@@ -102,7 +102,8 @@ class Restorer:
 
         Raises:
             ValueError: another shape or type, or values outside [0, 1] by more than 0.001.
-            UserError: the device has not the memory for it, or the result is not finite.
+            UserError: the device has not the memory for it.
+            NotFiniteError: the result is not finite.
         """
         if isinstance(image, Tensor):
             return self._restore(checked(image))[0].to(image.device)
@@ -127,7 +128,7 @@ class Restorer:
             images = self._symmetries(batch.float(), every)
         except _OverflowError:
             if self._unrounded is None:
-                raise UserError(
+                raise NotFiniteError(
                     "the network's result is not finite: these weights are broken or not meant for it."
                 ) from None
             tqdm.write("the numbers outgrow fp16; going on in fp32", file=sys.stderr)
@@ -200,6 +201,10 @@ class Restorer:
         if not all(torch.isfinite(image).all() for image in images):
             raise _OverflowError
         return [image[:, :, :height, :width] for image in images]
+
+
+class NotFiniteError(UserError):
+    """A result is not finite in fp32 either."""
 
 
 class _OverflowError(Exception):

@@ -12,7 +12,8 @@ from mprnet.data.synthetic.degradations import NAMES, split_names
 def defaults() -> CfgNode:
     """Every key there is, with the value it has when a YAML file is silent."""
     c = CfgNode()
-    c.GPU = [-1]  # the first is this process's GPU (several: torchrun); [-1] takes the first there is, else the CPU
+    # Numbers of the GPUs to use, one for each process of torchrun; without torchrun the first. [-1]: all, else the CPU.
+    c.GPU = [-1]
     c.VERBOSE = False  # print the network before training
 
     c.MODEL = CfgNode()

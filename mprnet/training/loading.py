@@ -2,33 +2,48 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mprnet.errors import UserError
 from mprnet.training.order import StepOrder
 
 _GRACE = 30  # seconds that a worker goes on for after SIGTERM
 
-Batch = tuple[Tensor, Tensor, Tensor]  # degraded and target, (N, 3, H, W), and the samples' indices
+Batch = tuple[Tensor, Tensor]  # degraded and target, (N, 3, H, W)
 
 
 def make_loader(
-    data: Dataset[tuple[Tensor, Tensor, int]], order: StepOrder, workers: int, pin_memory: bool
+    data: Dataset[tuple[Tensor, Tensor]], order: StepOrder, workers: int, pin_memory: bool
 ) -> "DataLoader[Any]":
     """Batches of ``data`` in ``order``, read by ``workers`` processes (0: by this one)."""
     return DataLoader(
         data,
         batch_sampler=order,
+        collate_fn=stack,
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_leave_signals_to_the_trainer,
         persistent_workers=workers > 0,  # short epochs, as GoPro's of 132 steps, would spend seconds on new ones
     )
+
+
+def stack(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
+    """Return samples as a batch.
+
+    Raises:
+        UserError: they are not all of one size.
+    """
+    sizes = {f"{target.shape[2]}x{target.shape[1]}" for _, target in samples}
+    if len(sizes) > 1:
+        several = " and ".join(sorted(sizes))
+        raise UserError(f"the training data holds items of several sizes, {several}: crop them alike.")
+    degraded, target = default_collate(list(samples))
+    return degraded, target
 
 
 def batches(loader: "DataLoader[Any]") -> Iterator[Batch]:

@@ -1,12 +1,16 @@
 """What a run says of itself: the settings it had, the machine, lines, figures, curves."""
 
+import contextlib
 import csv
+import importlib.util
 import io
 import json
 import platform
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +18,12 @@ import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from mprnet.errors import UserError
 from mprnet.files import write_whole
 from mprnet.training.curves import draw_curves
+from mprnet.training.state import keep_until
 
 LOG = "log.csv"
+SETTINGS = "settings.yml"
 COLUMNS = ("epoch", "step", "lr", "loss", "skipped_steps", "input_psnr", "psnr", "best_psnr")
 
 
@@ -43,9 +48,17 @@ class Journal:
         """
         if not self.writes:
             return
-        write_whole(self.folder / "settings.yml", settings.dump().encode())
+        self._write_settings(settings.dump(), steps_done)
         write_whole(self.folder / "environment.json", json.dumps(_environment(), indent=2).encode())
-        self._tensorboard = _tensorboard_writer(self.folder, steps_done)
+        with self._optional("TensorBoard"):
+            self._tensorboard = _tensorboard_writer(self.folder, steps_done)
+
+    def _write_settings(self, text: str, steps_done: int) -> None:
+        """Write settings.yml. What was in it stays readable under another name if it is not the same."""
+        path = self.folder / SETTINGS
+        if path.exists() and _without_resume(path.read_text(encoding="utf-8")) != _without_resume(text):
+            keep_until(path, steps_done)
+        write_whole(path, text.encode())
 
     def say(self, line: str) -> None:
         """Print a line, above any progress bar, and add it to log.txt."""
@@ -61,7 +74,7 @@ class Journal:
             return
         try:
             self._write(row)
-        except (UserError, OSError) as error:
+        except Exception as error:
             tqdm.write(f"warning: the log lacks {_line(row)} ({error})", file=sys.stderr)
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -70,18 +83,33 @@ class Journal:
         writer.writeheader()
         writer.writerows(self.history)
         write_whole(self.folder / LOG, text.getvalue().encode())
-        draw_curves(self.folder / "curves.png", {"restored": self.history})
         self.say(_line(row))
-        if self._tensorboard is not None:
-            for name, value in row.items():
-                if name not in ("epoch", "step"):
-                    self._tensorboard.add_scalar(name, value, row["step"])
-            self._tensorboard.flush()
+        draw_curves(self.folder / "curves.png", {"restored": self.history})
+        with self._optional("TensorBoard"):
+            self._write_tensorboard(row)
+
+    def _write_tensorboard(self, row: dict[str, Any]) -> None:
+        if self._tensorboard is None:
+            return
+        for name, value in row.items():
+            if name not in ("epoch", "step"):
+                self._tensorboard.add_scalar(name, value, row["step"])
+        self._tensorboard.flush()
 
     def close(self) -> None:
         """Let go of TensorBoard's file."""
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        with self._optional("TensorBoard"):
+            if self._tensorboard is not None:
+                self._tensorboard.close()
+
+    @contextlib.contextmanager
+    def _optional(self, name: str) -> Iterator[None]:
+        """Do in here what a run can go on without, whatever happens; the first failure is said, and ends its use."""
+        try:
+            yield
+        except Exception as error:
+            self._tensorboard = None
+            self.say(f"note: going on without {name} ({type(error).__name__}: {' '.join(str(error).split())})")
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -93,11 +121,15 @@ def _line(row: dict[str, Any]) -> str:
     return line
 
 
+def _without_resume(settings: str) -> str:
+    return re.sub(r"^\s*RESUME:.*\n", "", settings, flags=re.MULTILINE)
+
+
 def _tensorboard_writer(folder: Path, steps_done: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+    if importlib.util.find_spec("tensorboard") is None:
         return None
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done + 1)
 
 

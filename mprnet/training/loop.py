@@ -2,13 +2,11 @@
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -16,11 +14,13 @@ from mprnet.errors import UserError
 from mprnet.files import write_whole
 from mprnet.inference.distributed import World
 from mprnet.model.network import MPRNet
+from mprnet.training.datasets import RunData
 from mprnet.training.loading import batches, make_loader, stop_workers
 from mprnet.training.logs import Journal
+from mprnet.training.mixup import MixUp, draw_mixup
 from mprnet.training.order import StepOrder
 from mprnet.training.progress import Progress
-from mprnet.training.state import save_checkpoint
+from mprnet.training.state import BEST, Checkpoint, save_checkpoint
 from mprnet.training.step import LARGEST_LOSS, Stepper
 from mprnet.training.validation import is_validated, validate, validations_within
 
@@ -35,37 +35,35 @@ class Trainer:
     """Trains ``model`` on ``training`` pairs and measures it on ``validation`` pairs.
 
     Args:
-        training: addressed by (epoch, index); degraded and target, (3, H, W) in [0, 1], and the index. ``names`` of its
-            items serve to say which batch broke.
-        validation: degraded, target and a name; sides of any size.
+        data: what to train and to validate on.
         folder: where checkpoints, logs and pictures go.
         metadata: what the weights' files say of themselves.
+        checkpoint: to go on from; None for a new run.
     """
 
     def __init__(
         self,
         model: MPRNet,
-        training: Dataset[tuple[Tensor, Tensor, int]],
-        names: Sequence[str],
-        validation: Sequence[tuple[Tensor, Tensor, str]],
+        data: RunData,
         settings: CfgNode,
         folder: Path,
-        metadata: dict[str, str],
+        metadata: Mapping[str, str],
         world: World,
         workers: int = 0,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.settings = settings
         self.world = world
         self.folder = folder
-        self.names = names
-        self.validation = validation
+        self.data = data
+        self._checkpoint = checkpoint
         optim = settings.OPTIM
-        self.order = StepOrder(len(names), optim.BATCH_SIZE, settings.TRAINING.SEED, world.rank, world.size)
-        self.loader = make_loader(training, self.order, workers, pin_memory=world.device.type == "cuda")
+        self.order = StepOrder(len(data.training), optim.BATCH_SIZE, settings.TRAINING.SEED, world.rank, world.size)
+        self.loader = make_loader(data.training, self.order, workers, pin_memory=world.device.type == "cuda")
         self.epochs = -(-optim.NUM_ITERATIONS // self.order.steps) if optim.NUM_ITERATIONS else optim.NUM_EPOCHS
         self.stepper = Stepper(model, settings, world)
         self.journal = Journal(folder, world.is_main)
-        self.progress = Progress(self.stepper, self.order, self.epochs, self.journal, metadata, settings, world)
+        self.progress = Progress(self.stepper, self.order, self.epochs, self.journal, metadata, data, settings, world)
         self.signal: int | None = None
         self._signalled_at = 0.0
 
@@ -73,15 +71,22 @@ class Trainer:
         """Train all epochs, or what is left of them.
 
         Raises:
-            UserError: nothing to resume from, broken data, too many steps skipped, no space to save.
+            UserError: a checkpoint of another network, broken data, too many steps skipped, no space to save.
             Stopped: SIGTERM or Ctrl-C came; the state is saved.
         """
-        if self.settings.TRAINING.RESUME:
-            self.progress.resume()
+        if self._checkpoint is not None:
+            self.progress.resume(self._checkpoint)
+            self._checkpoint = None  # its tensors are in use now, or not needed any more
+        for note in self.data.notes:
+            self.journal.say(note)
+        if self.progress.is_finished:
+            self.journal.say(f"nothing is left to do: {self.progress.done} of {self.epochs} epochs are done.")
+            return
+        self.progress.keep_best_apart()
         self.journal.start(self.settings, self.progress.steps)
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            while self.progress.done < self.epochs:
+            while not self.progress.is_finished:
                 self._epoch(self.progress.done + 1)
                 self._end_epoch()
         finally:
@@ -105,10 +110,9 @@ class Trainer:
             leave=False,
             disable=not self.world.is_main,
         )
-        for degraded, target, _ in bar:
+        for degraded, target in bar:
             share = self.order.share(at.steps_done)
-            seed = [self.settings.TRAINING.SEED, epoch, at.steps_done, self.world.rank]
-            result = self.stepper.update(degraded, target, share, seed)
+            result = self.stepper.update(degraded, target, share, self._mixup(epoch, share[1]))
             at.tally.add(result.loss, share[0], result.sound)
             if at.tally.bad_in_a_row >= self.settings.TRAINING.MAX_BAD_STEPS:
                 raise self._diverged()
@@ -117,12 +121,21 @@ class Trainer:
             self._validate_within(between)
             self._save_in_between()
 
+    def _mixup(self, epoch: int, samples: int) -> MixUp | None:
+        """The draws for the step to come, the same in all processes."""
+        augment = self.settings.AUGMENT
+        if not epoch >= augment.MIXUP_FROM_EPOCH > 0:
+            return None
+        # The last number keeps these draws apart from those of the samples.
+        seed = [self.settings.TRAINING.SEED, epoch, self.progress.steps_done, 1]
+        return draw_mixup(samples, augment.MIXUP_ALPHA, seed)
+
     def _diverged(self) -> UserError:
         """What to say of too many bad steps; the last batch is listed in a file."""
         path = self.folder / "skipped_batch.txt"
         if self.world.is_main:
-            batch = self.order.together(self.progress.steps_done)
-            write_whole(path, "".join(f"{self.names[index]}\n" for index in batch).encode(errors="replace"))
+            names = [self.data.training.names[index] for index in self.order.together(self.progress.steps_done)]
+            write_whole(path, "".join(f"{name}\n" for name in names).encode(errors="replace"))
         times = self.progress.tally.bad_in_a_row
         ways = [f"lower OPTIM.LR_INITIAL (it is {self.settings.OPTIM.LR_INITIAL:g})"]
         if not self.settings.OPTIM.GRAD_CLIP:
@@ -176,7 +189,7 @@ class Trainer:
             at.save()  # what was trained is not to be lost to what happens while validating
             t = self.settings.TRAINING
             before, after = validate(
-                self.stepper.kept, self.validation, self.world, self.folder, t.SAVE_IMAGES, t.ON_BROKEN == "skip"
+                self.stepper.kept, self.data.validation, self.world, self.folder, t.SAVE_IMAGES, t.ON_BROKEN == "skip"
             )
             improved = after > at.best
             at.best = max(at.best, after)  # in this order: a mean that is no number stays out
@@ -189,7 +202,7 @@ class Trainer:
             if is_whole:
                 save_checkpoint(self.folder / f"model_epoch_{at.done}.pth", content)
             if improved:
-                save_checkpoint(self.folder / "model_best.pth", content)
+                save_checkpoint(self.folder / BEST, content)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
         UserError: no such file, not YAML, an unknown key, a value of the wrong type or out of its range.
     """
     settings = defaults()
-    known = _flatten(settings)
+    known = flatten(settings)
     for key in PATHS:
         _put(settings, known, key, _absolute(known[key], path.parent), path.name)
     for file, content in _chain(path, ()):
@@ -49,7 +49,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
         value = _absolute(value, Path.cwd()) if key in PATHS else value
         _put(settings, known, key, value, "the command line")
     for key, (is_right, wanted) in RANGES.items():
-        value = _flatten(settings)[key]
+        value = flatten(settings)[key]
         if not is_right(value):
             raise UserError(f"{key} is {value!r}, but must be {wanted}.")
     if settings.OPTIM.LR_MIN > settings.OPTIM.LR_INITIAL:
@@ -94,16 +94,27 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no settings: a YAML mapping such as 'OPTIM: {{BATCH_SIZE: 16}}' is needed.")
     try:
-        return _flatten(content)
+        return flatten(content)
     except RecursionError as error:
         raise UserError(f"{path} holds settings that contain themselves.") from error
 
 
-def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line for each setting that is not what it was; ``TRAINING.RESUME`` is left out.
+
+    Args:
+        before, now: as ``flatten`` gives them. Settings that only one of them knows are left out.
+    """
+    common = [key for key in now if key in before and key != "TRAINING.RESUME"]
+    return [f"{key} is {now[key]!r} now, and was {before[key]!r}" for key in common if now[key] != before[key]]
+
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one level: {"OPTIM.BATCH_SIZE": 16, ...}."""
     flat: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, dict):
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -3,6 +3,8 @@
 import io
 import os
 import shutil
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,16 @@ from mprnet.files import write_whole
 from mprnet.model.weights import load_plain
 
 LATEST = "model_latest.pth"
+BEST = "model_best.pth"
 _BEFORE = "model_latest_before.pth"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds, and where it is."""
+
+    content: dict[str, Any]
+    path: Path
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -41,8 +52,17 @@ def save_latest(folder: Path, content: dict[str, Any], damaged: bool = False) ->
     save_checkpoint(latest, content)
 
 
-def load_latest(folder: Path) -> tuple[dict[str, Any], Path]:
-    """The checkpoint to go on from: the latest, or the one before if that is damaged.
+def keep_until(path: Path, steps: int) -> Path:
+    """Rename a file that is about to be replaced, to NAME_until_step_N, and return its new path."""
+    stem = f"{path.stem}_until_step_{steps}"
+    names = (path.with_name(f"{stem}{'' if n == 1 else f'_{n}'}{path.suffix}") for n in count(1))
+    kept = next(name for name in names if not name.exists())
+    os.replace(path, kept)
+    return kept
+
+
+def load_latest(folder: Path) -> Checkpoint:
+    """Return the checkpoint to go on from: the latest, or the one before if that is damaged.
 
     Raises:
         UserError: there is none, or both are damaged.
@@ -54,7 +74,7 @@ def load_latest(folder: Path) -> tuple[dict[str, Any], Path]:
         try:
             content = load_plain(path)
             if {"epoch", "state_dict", "optimizer"} <= set(content):
-                return content, path
+                return Checkpoint(content, path)
             problems.append(f"{path.name} holds no training state")
         except Exception as error:  # what a damaged file raises knows no bounds
             problems.append(f"{path.name} is damaged ({type(error).__name__})")

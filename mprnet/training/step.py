@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 import torch._functorch.config as functorch_config
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from mprnet.model.bands import layout
 from mprnet.model.layers import ChannelAttentionBlock
 from mprnet.model.network import MPRNet
 from mprnet.training.losses import restoration_loss
+from mprnet.training.mixup import MixUp, apply_mixup
 
 # A sample's, three stages together. A training begins at about 1; images with values in [0, 1] that are this far from
 # their targets have nothing to do with them any more.
@@ -69,19 +69,19 @@ class Stepper:
         """The network to validate and keep: the running average if there is one."""
         return self.model if self.average is None else self.average.module  # type: ignore[return-value]
 
-    def update(self, degraded: Tensor, target: Tensor, share: tuple[int, int], seed: list[int]) -> StepResult:
+    def update(
+        self, degraded: Tensor, target: Tensor, share: tuple[int, int], draws: MixUp | None = None
+    ) -> StepResult:
         """Make one step.
 
         Args:
             degraded, target: (N, 3, H, W) in [0, 1], this process's part of the batch.
             share: how many of its samples count, and how many all processes have together.
-            seed: what MixUp's draws depend on.
+            draws: MixUp's, for the batch of all processes; None for no MixUp.
         """
         mine, total = share
-        if seed[1] >= self.settings.AUGMENT.MIXUP_FROM_EPOCH > 0:
-            degraded, target = mixup(degraded, target, self.settings.AUGMENT.MIXUP_ALPHA, seed)
         self.optimizer.zero_grad(set_to_none=True)
-        parts = list(zip(*(self._parts(tensor) for tensor in (degraded, target)), strict=True))
+        parts = list(zip(*(self._parts(tensor, draws) for tensor in (degraded, target)), strict=True))
         loss_sum = 0.0
         for number, (part, wanted) in enumerate(parts, start=1):
             # DistributedDataParallel averages over processes: their number makes it the mean over all samples.
@@ -96,7 +96,7 @@ class Stepper:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         # A process's loss is its own, but whether to make the step must be the same everywhere.
         if not (torch.isfinite(norm) and self.world.sum(loss_sum)[0] <= LARGEST_LOSS * total):
-            self.scaler.update(self._lower_scale())
+            self._skip(overflowed=not torch.isfinite(norm))
             return StepResult(0.0, sound=False)
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -121,9 +121,12 @@ class Stepper:
             else:
                 self.average.module.load_state_dict(self.model.state_dict())
 
-    def _parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        moved = tensor.to(self.world.device, non_blocking=True, memory_format=layout(self.world.device))
-        return moved.chunk(self.settings.OPTIM.ACCUMULATE)
+    def _parts(self, images: Tensor, draws: MixUp | None) -> tuple[Tensor, ...]:
+        """The images on the device, blended if there are draws, in the parts that are computed one after the other."""
+        images = images.to(self.world.device, non_blocking=True)
+        if draws is not None:
+            images = apply_mixup(images, draws, self.world)
+        return images.contiguous(memory_format=layout(self.world.device)).chunk(self.settings.OPTIM.ACCUMULATE)
 
     def _loss(self, degraded: Tensor, target: Tensor) -> Tensor:
         precision = {"fp16": torch.float16}.get(self.settings.TRAINING.PRECISION, torch.bfloat16)
@@ -133,18 +136,16 @@ class Stepper:
             images = [image.clamp(0, 1) for image in images]
         return restoration_loss(images, target, self.settings.LOSS.EDGE_WEIGHT)
 
-    def _lower_scale(self) -> float | None:
-        return self.scaler.get_scale() / 2 if self.scaler.is_enabled() else None
+    def _skip(self, overflowed: bool) -> None:
+        """Leave the weights as they are, and begin to count anew the steps after which the loss scale may grow.
 
-
-def mixup(degraded: Tensor, target: Tensor, alpha: float, seed: list[int]) -> tuple[Tensor, Tensor]:
-    """Blend each sample with another of the batch: one share per sample from Beta(alpha, alpha), a random partner."""
-    rng = np.random.default_rng(seed)
-    share = torch.from_numpy(rng.beta(alpha, alpha, len(target)).astype(np.float32)).to(target.device)[
-        :, None, None, None
-    ]
-    partner = torch.from_numpy(rng.permutation(len(target))).to(target.device)
-    return share * degraded + (1 - share) * degraded[partner], share * target + (1 - share) * target[partner]
+        Args:
+            overflowed: whether the gradient is not finite. Only then is the loss scale to blame, and lowered.
+        """
+        if self.scaler.is_enabled():
+            factor = self.scaler.get_backoff_factor() if overflowed else 1.0
+            self.scaler.update(self.scaler.get_scale() * factor)
+            self.scaler.load_state_dict({**self.scaler.state_dict(), "_growth_tracker": 0})
 
 
 def recompute_blocks(model: nn.Module) -> None:

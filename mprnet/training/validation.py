@@ -1,11 +1,11 @@
 """PSNR on pairs that are not trained on."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -13,11 +13,12 @@ from yacs.config import CfgNode
 from mprnet.data.png import write_png
 from mprnet.errors import UserError
 from mprnet.inference.distributed import World
-from mprnet.inference.images import pad_to_multiple
-from mprnet.inference.precision import full_fp32
+from mprnet.inference.restorer import NotFiniteError, Restorer
 from mprnet.metrics import psnr
-from mprnet.model.network import SIZE_MULTIPLE, MPRNet
+from mprnet.model.network import MPRNet
 
+# What a validation's figures are; another text in a checkpoint means that they cannot be compared.
+MEASURE = "RGB PSNR of outputs clamped to [0, 1], mean of the images"
 _SHEET_ROWS, _SHEET_SIDE = 4, 192
 
 
@@ -34,7 +35,6 @@ def validations_within(training: CfgNode, epoch: int, steps: int) -> set[int]:
     return {round(part * steps / times) for part in range(1, times)} - {0, steps}
 
 
-@torch.inference_mode()
 def validate(
     model: MPRNet,
     pairs: Sequence[tuple[Tensor, Tensor, str]],
@@ -43,8 +43,9 @@ def validate(
     save_images: bool,
     skip_broken: bool = False,
 ) -> tuple[float, float]:
-    """Mean RGB PSNR of the degraded and of the restored images, clamped to [0, 1]; dB.
+    """Return the mean RGB PSNR of the degraded and of the restored images, clamped to [0, 1]; dB.
 
+    Images that do not fit in the memory are restored in tiles. The PSNR of an image that is not finite is no number.
     Writes ``folder``/validation.png (input, result and target of the first few), and with ``save_images`` all results.
 
     Args:
@@ -54,7 +55,7 @@ def validate(
     Raises:
         UserError: a pair cannot be read, or none of them.
     """
-    model.eval()
+    restorer = Restorer(model, str(world.device), "fp32")
     totals = np.zeros(3)
     rows: list[np.ndarray] = []
     mine = range(world.rank, len(pairs), world.size)
@@ -66,13 +67,13 @@ def validate(
                 raise
             tqdm.write(f"skipped: {error}", sys.stderr)
             continue
-        height, width = degraded.shape[1:]
-        padded = pad_to_multiple(degraded[None].to(world.device), SIZE_MULTIPLE)
-        with full_fp32():
-            images = model(padded)
-        restored = images[0][0, :, :height, :width].float().clamp(0, 1).cpu()
-        before, after = (min(psnr(image.numpy(), target.numpy()), 100.0) for image in (degraded, restored))
-        totals += [before, after, 1]
+        degraded = degraded.clamp(0, 1)
+        try:
+            restored = restorer(degraded[None])[0]
+        except NotFiniteError:
+            totals += [_psnr(degraded, target), math.nan, 1]
+            continue
+        totals += [_psnr(degraded, target), _psnr(restored, target), 1]
         if world.is_main and len(rows) < _SHEET_ROWS:
             rows.append(np.concatenate([_cell(image) for image in (degraded, restored, target)], axis=1))
         if save_images:
@@ -84,6 +85,11 @@ def validate(
     if not count:
         raise UserError("none of the validation pairs can be read.")
     return before / count, after / count
+
+
+def _psnr(image: Tensor, target: Tensor) -> float:
+    """At most 100 dB, so that an image without any error does not make the mean infinite."""
+    return min(psnr(image.numpy(), target.numpy()), 100.0)
 
 
 def _eight_bit(image: Tensor) -> np.ndarray:

@@ -81,13 +81,12 @@ def test_items_depend_on_seed_epoch_and_index_alone():
     make = lambda seed: SyntheticPairs(pictures, degradations("noise", (20, 20)), 9, 32, seed)  # noqa: E731
     first, second = make(1), make(1)
     second[3, 5]
-    for a, b in zip(first[2, 4][:2], second[2, 4][:2], strict=True):
+    for a, b in zip(first[2, 4], second[2, 4], strict=True):
         assert a.shape == (3, 32, 32)
         assert a.equal(b)
     assert not first[2, 4][0].equal(first[3, 4][0])
     assert not first[2, 4][0].equal(make(2)[2, 4][0])
-    degraded, clean, index = first[1, 1]
-    assert index == 1
+    degraded, clean = first[1, 1]
     assert (255 * degraded).round().equal(255 * degraded)
     assert 10 < 255 * (degraded - clean).std() < 21
 

@@ -1,27 +1,12 @@
-import zlib
-
 import numpy as np
 import pytest
 import torch
-from conftest import TASKS, read_fact, task_module
+from conftest import TASKS, read_fact, recipe_weights, task_module
 from torch import nn
 
 from mprnet import MPRNet
 
 GOLDEN = read_fact("golden_forward.json")["cases"]
-
-
-def recipe_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights that the golden outputs were made with (the recipe stands in golden_forward.json)."""
-    weights = {}
-    for key, value in model.state_dict().items():
-        shape = tuple(value.shape)
-        if value.numel() == 1:
-            weights[key] = torch.full(shape, 0.25)
-        else:
-            draw = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-            weights[key] = torch.from_numpy((draw * 0.7 / np.sqrt(np.prod(shape[1:]))).astype(np.float32))
-    return weights
 
 
 @pytest.fixture(scope="module")

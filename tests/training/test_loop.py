@@ -1,64 +1,139 @@
+"""Whole runs of a tiny network: what they write, skip, and stop for."""
+
 import csv
+import signal
 from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import Dataset
 
-from mprnet import MPRNet, UserError
-from mprnet.inference.distributed import World
-from mprnet.training import loop, state
-from mprnet.training.keys import defaults
-from mprnet.training.loop import Trainer
+from mprnet import UserError
+from mprnet.training import logs, loop, state
+from mprnet.training.loop import Stopped
+from mprnet.training.mixup import draw_mixup
 from mprnet.training.state import LATEST
+from training.runs import Grey, Noise, make_trainer, tiny_settings
 
 
-class Poisoned(Dataset):
-    """A hundred samples of noise, of which one holds pixels that are not a number."""
-
-    def __len__(self) -> int:
-        return 100
-
-    def __getitem__(self, key):
-        epoch, index = key
-        generator = torch.Generator().manual_seed(1000 * epoch + index)
-        target = torch.rand(3, 16, 16, generator=generator)
-        degraded = target + 0.1 * torch.randn(3, 16, 16, generator=generator)
-        if index == 17:
-            degraded[:, 3, 4] = float("nan")
-        return degraded, target, index
+@pytest.fixture(autouse=True)
+def _without_curves(monkeypatch):
+    """Drawing takes longer than all else."""
+    monkeypatch.setattr(logs, "draw_curves", lambda *arguments: None)
 
 
-def make_trainer(folder: Path, epochs: int, resume: bool = False) -> Trainer:
-    settings = defaults()
-    settings.OPTIM.BATCH_SIZE = 4
-    settings.OPTIM.NUM_EPOCHS = epochs
-    settings.TRAINING.VAL_AFTER_EVERY = epochs
-    settings.TRAINING.RESUME = resume
-    model = MPRNet(4, 2, 3, num_cab=1, reduction=2)
-    validation = [(torch.full((3, 16, 16), 0.4), torch.full((3, 16, 16), 0.5), "grey")]
-    names = [str(index) for index in range(100)]
-    return Trainer(model, Poisoned(), names, validation, settings, folder, {}, World(0, 1, torch.device("cpu")))
+def read_log(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(folder: Path, *overrides: object, **data: object) -> loop.Trainer:
+    trainer = make_trainer(folder, tiny_settings(*overrides), **data)  # type: ignore[arg-type]
+    trainer.run()
+    return trainer
 
 
 def test_a_thousand_steps_with_a_poisoned_batch(tmp_path):
-    trainer = make_trainer(tmp_path, epochs=40)
-    model = trainer.stepper.model
-    before = {key: value.clone() for key, value in model.state_dict().items()}
+    epochs = ["OPTIM.NUM_EPOCHS", 8, "TRAINING.VAL_AFTER_EVERY", 8]
+    trainer = make_trainer(tmp_path, tiny_settings(*epochs), Noise(500, broken=17))
+    before = {key: value.clone() for key, value in trainer.stepper.model.state_dict().items()}
     trainer.run()
-    with open(tmp_path / "log.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_log(tmp_path)
     assert rows[-1]["step"] == "1000"
     assert {row["skipped_steps"] for row in rows} == {"1"}
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     assert "1 steps skipped (loss or gradient not finite or too large)" in (tmp_path / "log.txt").read_text()
-    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
-    assert any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    after = trainer.stepper.model.state_dict()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert any(not torch.equal(value, before[key]) for key, value in after.items())
+
+
+def test_a_row_for_each_epoch_with_its_rate_and_loss(tmp_path):
+    rates = ["OPTIM.LR_INITIAL", 0.003, "OPTIM.LR_MIN", 0.001, "OPTIM.WARMUP_EPOCHS", 2]
+    run(tmp_path, "OPTIM.NUM_EPOCHS", 4, "TRAINING.VAL_AFTER_EVERY", 2, *rates)
+    rows = read_log(tmp_path)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["step"] for row in rows] == ["3", "6", "9", "12"]
+    assert [float(row["lr"]) for row in rows] == pytest.approx([0.0015, 0.003, 0.003, 0.002])
+    assert [bool(row["psnr"]) for row in rows] == [False, True, False, True]
+    assert float(rows[1]["input_psnr"]) == pytest.approx(20, abs=1e-3)
+    assert {path.name for path in tmp_path.glob("*.pth")} == {
+        "model_best.pth", "model_epoch_2.pth", "model_epoch_4.pth", LATEST, "model_latest_before.pth"
+    }  # fmt: skip
+
+
+def test_iterations_count_whole_epochs(tmp_path):
+    assert make_trainer(tmp_path, tiny_settings("OPTIM.NUM_ITERATIONS", 7)).epochs == 3  # of three steps each
+    assert make_trainer(tmp_path, tiny_settings("OPTIM.NUM_ITERATIONS", 6)).epochs == 2
+    assert make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 5)).epochs == 5
+
+
+def test_the_last_epoch_is_validated_and_the_best_is_kept(tmp_path, monkeypatch):
+    measured = iter([25.0, 27.0, 26.0])
+    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
+    trainer = run(tmp_path, "OPTIM.NUM_EPOCHS", 3)
+    assert trainer.progress.best == 27.0
+    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 2
+    assert [row["best_psnr"] for row in read_log(tmp_path)] == ["25.0", "27.0", "27.0"]
+
+
+def test_a_validation_that_is_no_number_is_not_the_best(tmp_path, monkeypatch):
+    measured = iter([float("nan"), 30.0])
+    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
+    trainer = run(tmp_path)
+    assert trainer.progress.best == 30.0
+    assert (tmp_path / "model_best.pth").exists()
+
+
+def test_validations_within_an_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
+    times = ["TRAINING.VAL_TIMES", 3, "TRAINING.VAL_EPOCHS", [1], "TRAINING.VAL_ALL_FROM", 3, "OPTIM.BATCH_SIZE", 2]
+    run(tmp_path, "OPTIM.NUM_EPOCHS", 4, *times)
+    rows = read_log(tmp_path)
+    assert [row["epoch"] for row in rows] == ["0.4", "0.6", "1", "2", "2.4", "2.6", "3", "3.4", "3.6", "4"]
+    assert [row["step"] for row in rows] == ["2", "3", "5", "10", "12", "13", "15", "17", "18", "20"]
+    assert [bool(row["psnr"]) for row in rows] == [True] * 3 + [False] + [True] * 6
+
+
+@pytest.mark.parametrize("begin", [0, 1, 2])
+def test_mixup_begins_with_its_epoch_and_draws_anew_in_each_step(tmp_path, monkeypatch, begin):
+    trainer = make_trainer(tmp_path, tiny_settings("AUGMENT.MIXUP_FROM_EPOCH", begin, "AUGMENT.MIXUP_ALPHA", 2.0))
+    update, seen = trainer.stepper.update, []
+
+    def record(degraded, target, share, draws):
+        seen.append(draws)
+        return update(degraded, target, share, draws)
+
+    monkeypatch.setattr(trainer.stepper, "update", record)
+    trainer.run()
+    mixed = [draws is not None for draws in seen]
+    assert mixed == {0: [False] * 6, 1: [True] * 6, 2: [False] * 3 + [True] * 3}[begin]
+    weights = [tuple(draws.weights) for draws in seen if draws is not None]
+    assert len(set(weights)) == len(weights)
+    if begin == 1:
+        assert [len(row) for row in weights] == [4, 4, 2] * 2
+        assert weights[1] == tuple(draw_mixup(4, 2.0, [1234, 1, 1, 1]).weights)
+
+
+def test_a_run_that_no_longer_learns_stops_and_names_the_batch(tmp_path):
+    options = ["TRAINING.MAX_BAD_STEPS", 4, "TRAINING.PRECISION", "bf16"]
+    trainer = make_trainer(tmp_path, tiny_settings(*options), Noise(10, broken=None))
+    trainer.data.training.data = type("Poison", (Noise,), {"__getitem__": _poison})()
+    with pytest.raises(UserError, match="above 100, in 4 steps in a row") as caught:
+        trainer.run()
+    assert "lower OPTIM.LR_INITIAL (it is 0.001), or set OPTIM.GRAD_CLIP 1, or train with" in str(caught.value)
+    assert trainer.progress.tally.bad_in_a_row == 4
+    trainer.order.epoch = 2
+    listed = (tmp_path / "skipped_batch.txt").read_text().splitlines()
+    assert listed == [f"sample {index}" for index in trainer.order.together(0)]
+
+
+def _poison(self: Noise, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.full((3, 16, 16), float("nan")), torch.zeros(3, 16, 16)
 
 
 def test_the_second_resort_outlives_a_save_that_fails(tmp_path, monkeypatch):
     """When the latest checkpoint is damaged, the one before is all there is until another is written."""
-    make_trainer(tmp_path, 1).run()
+    run(tmp_path, "OPTIM.NUM_EPOCHS", 1)
     (tmp_path / LATEST).write_bytes(b"damaged")
 
     def full(path: Path, content: object) -> None:
@@ -66,27 +141,93 @@ def test_the_second_resort_outlives_a_save_that_fails(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(state, "save_checkpoint", full)
-        trainer = make_trainer(tmp_path, 2, resume=True)
         with pytest.raises(UserError, match="No space left"):
-            trainer.run()
-    trainer = make_trainer(tmp_path, 2, resume=True)
-    trainer.run()
-    assert trainer.progress.done == 2
+            run(tmp_path, "TRAINING.RESUME", True)
+    assert run(tmp_path, "TRAINING.RESUME", True).progress.done == 2
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
     (tmp_path / "log.csv").mkdir()
-    trainer = make_trainer(tmp_path, 2)
-    trainer.run()
-    assert trainer.progress.done == 2
+    assert run(tmp_path).progress.done == 2
     assert capsys.readouterr().err.count("warning: the log lacks epoch 1: loss") == 1
 
 
-def test_a_validation_that_is_no_number_is_not_the_best(tmp_path, monkeypatch):
-    measured = iter([float("nan"), 30.0])
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
-    monkeypatch.setattr(loop, "is_validated", lambda settings, epoch: True)
-    trainer = make_trainer(tmp_path, 2)
-    trainer.run()
-    assert trainer.progress.best == 30.0
-    assert (tmp_path / "model_best.pth").exists()
+class Signalling(Noise):
+    """A signal comes while the n-th sample is read."""
+
+    def __init__(self, after: int, number: signal.Signals) -> None:
+        super().__init__()
+        self.left, self.number = after, number
+
+    def __getitem__(self, key):
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(self.number)
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("after", [1, 5, 10, 11])
+def test_a_signal_saves_and_the_run_goes_on_to_the_same_weights(tmp_path, number, after):
+    """In the first, a middle and the last step of an epoch, and in the first of the next one."""
+    handler = signal.getsignal(number)
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Stopped, match=r"stopped after .* TRAINING.RESUME True goes on"):
+        run(tmp_path / "cut", training=Signalling(after, number))
+    assert signal.getsignal(number) == handler
+    steps = torch.load(tmp_path / "cut" / LATEST, weights_only=True)
+    assert 3 * steps["epoch"] + steps["steps_done"] == {1: 1, 5: 2, 10: 3, 11: 4}[after]
+    cut = run(tmp_path / "cut", "TRAINING.RESUME", True)
+    for key, value in whole.stepper.model.state_dict().items():
+        assert torch.equal(cut.stepper.model.state_dict()[key], value)
+    assert read_log(tmp_path / "cut") == read_log(tmp_path / "whole")
+
+
+def test_checkpoints_within_an_epoch_come_as_often_as_asked_for(tmp_path, monkeypatch):
+    for minutes, saves in ((0.0, 3), (1e9, 0)):
+        folder = tmp_path / str(saves)
+        trainer = make_trainer(folder, tiny_settings("OPTIM.NUM_EPOCHS", 1, "TRAINING.SAVE_MINUTES", minutes))
+        at = []
+        save = trainer.progress.save
+        monkeypatch.setattr(trainer.progress, "save", lambda at=at, save=save, p=trainer.progress: at.append(
+            (p.done, p.steps_done)) or save())  # fmt: skip
+        trainer.run()
+        assert [place for place in at if place[1] > 0][:-1] == [(0, 1), (0, 2), (0, 3)][:saves]
+        assert at[-2:] == [(0, 3), (1, 0)]  # before the validation, and after it
+
+
+def test_a_running_average_is_what_is_validated_and_kept(tmp_path, monkeypatch):
+    validated = []
+    monkeypatch.setattr(loop, "validate", lambda model, *arguments: validated.append(model) or (20.0, 21.0))
+    trainer = run(tmp_path, "OPTIM.EMA", 0.9)
+    average = trainer.stepper.average
+    assert average is not None
+    assert validated == [average.module] * 2
+    kept = torch.load(tmp_path / LATEST, weights_only=True)
+    for key, value in average.module.state_dict().items():
+        assert torch.equal(kept["state_dict"][key], value)
+    for key, value in trainer.stepper.model.state_dict().items():
+        assert torch.equal(kept["trained"][key], value)
+
+
+def test_a_resumed_run_has_the_running_average_too(tmp_path):
+    whole = run(tmp_path / "whole", "OPTIM.EMA", 0.9)
+    with pytest.raises(Stopped):
+        run(tmp_path / "cut", "OPTIM.EMA", 0.9, training=Signalling(5, signal.SIGTERM))
+    cut = run(tmp_path / "cut", "OPTIM.EMA", 0.9, "TRAINING.RESUME", True)
+    for one, other in zip(whole.stepper.kept.parameters(), cut.stepper.kept.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_results_are_saved_and_broken_pictures_left_out_if_the_settings_say_so(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(loop, "validate", lambda *arguments: seen.append(arguments[4:]) or (20.0, 21.0))
+    run(tmp_path / "a", "OPTIM.NUM_EPOCHS", 1)
+    run(tmp_path / "b", "OPTIM.NUM_EPOCHS", 1, "TRAINING.SAVE_IMAGES", True, "TRAINING.ON_BROKEN", "skip")
+    assert seen == [(False, False), (True, True)]
+
+
+def test_validation_data_reaches_validation(tmp_path):
+    trainer = run(tmp_path, validation=Grey(0.3))
+    assert float(read_log(tmp_path)[-1]["input_psnr"]) == pytest.approx(13.979, abs=1e-3)
+    assert trainer.progress.best == pytest.approx(float(read_log(tmp_path)[-1]["best_psnr"]))

@@ -75,7 +75,7 @@ def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
+class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
     """Crops of generated pictures and what a degradation makes of them; of several, each sample draws one.
 
     An item is addressed by (epoch, index): which picture, crop, symmetry and degradation it shows is a function of
@@ -86,6 +86,8 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
         length: items per epoch.
         patch: height and width of the crops, at most the pictures'.
     """
+
+    addressed_by_epoch = True
 
     def __init__(
         self, pictures: np.ndarray, degradations: Sequence[Degradation], length: int, patch: int, seed: int
@@ -113,8 +115,8 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
-        """Degraded crop and target, each (3, patch, patch) float32 in [0, 1], and the index."""
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Degraded crop and target, each (3, patch, patch) float32 in [0, 1]."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         picture = self.pictures[rng.integers(len(self.pictures))]
@@ -126,4 +128,4 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor, int]]):
         first = (side - self.patch) // 2
         middle = slice(first, first + self.patch)
         degraded, target = degradation.apply(rng, np.ascontiguousarray(clean))
-        return to_tensor(degraded[middle, middle]), to_tensor(target[middle, middle]), index
+        return to_tensor(degraded[middle, middle]), to_tensor(target[middle, middle])

@@ -1,0 +1,168 @@
+"""What a run trains on and is validated on, and that the two stay apart when it is resumed."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mprnet import UserError
+from mprnet.data.paired import get_training_data, get_validation_data
+from mprnet.training.datasets import make_data
+from training.runs import Grey, Noise, tiny_settings
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Twelve training pairs of six scenes and two validation pairs, of 16x16 pixels."""
+    for part, count in (("train", 12), ("val", 2)):
+        for side in ("input", "target"):
+            (tmp_path / part / side).mkdir(parents=True)
+            for number in range(count):
+                image = np.full((16, 16, 3), number, np.uint8)
+                cv2.imwrite(str(tmp_path / part / side / f"scene{number // 2}_{number}.png"), image)
+    return tmp_path
+
+
+def settings_for(folders, *overrides: object):
+    folder_settings = ["TRAINING.TRAIN_DIR", str(folders / "train"), "TRAINING.VAL_DIR", str(folders / "val")]
+    return tiny_settings(*folder_settings, "TRAINING.TRAIN_PS", 8, "TRAINING.SCENE", r"scene\d", *overrides)
+
+
+def make(settings, split=None, training=get_training_data, validation=get_validation_data):
+    return make_data(settings, training, validation, split)
+
+
+def names(data) -> tuple[set[str], set[str]]:
+    return set(data.training.names), {name for _, _, name in data.validation}
+
+
+def test_the_folders_that_the_settings_name(folders):
+    data = make(settings_for(folders))
+    assert len(data.training) == 12
+    assert names(data)[1] == {"scene0_0", "scene0_1"}
+    assert data.training[1, 0][0].shape == (3, 8, 8)
+    assert data.validation[1][0].shape == (3, 16, 16)
+    assert (data.split, data.notes) == ({"held_out": []}, [])
+    assert data.described == f"pairs of {folders / 'train'}"
+
+
+def test_val_ps_is_the_centre_crop(folders):
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[5:11, 5:11] = 255
+    for side in ("input", "target"):
+        cv2.imwrite(str(folders / "val" / side / "scene0_0.png"), image)
+    for hold_out in (0.0, 0.1):
+        data = make(settings_for(folders, "TRAINING.VAL_PS", 6, "TRAINING.HOLD_OUT", hold_out))
+        assert data.validation[0][0].shape == (3, 6, 6)
+    data = make(settings_for(folders, "TRAINING.VAL_PS", 6))
+    assert all((part == 1).all() for part in data.validation[0][:2])
+    assert make(settings_for(folders, "TRAINING.VAL_PS", 64)).validation[0][0].shape == (3, 16, 16)
+
+
+def test_the_settings_reach_the_training_set(folders):
+    options = ["TRAINING.SEED", 9, "AUGMENT.SATURATION", [0.5, 2.0], "TRAINING.ON_BROKEN", "skip"]
+    training = make(settings_for(folders, *options)).training.data
+    assert (training.patch, training.seed, training.saturation, training.skip_broken) == (8, 9, (0.5, 2.0), True)
+    training = make(settings_for(folders)).training.data
+    assert (training.seed, training.saturation, training.skip_broken) == (1234, (1.0, 1.0), False)
+
+
+def test_hold_out_takes_whole_scenes_away_from_training(folders):
+    data = make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3))
+    training, validation = names(data)
+    assert (len(training), len(validation)) == (8, 4)
+    assert not {name[:6] for name in training} & {name[:6] for name in validation}
+    assert data.split == {"held_out": sorted(validation, key=data.split["held_out"].index)}
+
+
+@pytest.mark.parametrize(
+    "change", [["TRAINING.SEED", 78], ["TRAINING.HOLD_OUT", 0.6], ["TRAINING.SCENE", r"scene\d_\d+"]]
+)
+def test_a_resumed_run_keeps_its_split(folders, change):
+    """None of these moves a picture that was trained on into the validation."""
+    hold_out = ["TRAINING.HOLD_OUT", 0.3]
+    first = make(settings_for(folders, *hold_out))
+    assert names(make(settings_for(folders, *hold_out, *change))) != names(first)
+    resumed = make(settings_for(folders, *hold_out, *change), first.split)
+    assert names(resumed) == names(first)
+    assert resumed.split == first.split
+    assert resumed.notes == ["the 4 pairs held out stay those of this run's beginning"]
+    assert make(settings_for(folders, *hold_out), first.split).notes == []
+
+
+def test_pictures_that_come_later_are_trained_on(folders):
+    first = make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3))
+    for side in ("input", "target"):
+        cv2.imwrite(str(folders / "train" / side / "scene9_99.png"), np.zeros((16, 16, 3), np.uint8))
+    resumed = make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3), first.split)
+    assert names(resumed) == (names(first)[0] | {"scene9_99"}, names(first)[1])
+
+
+def test_a_run_that_trained_on_everything_has_nothing_left_to_hold_out(folders):
+    first = make(settings_for(folders))
+    later = ["TRAINING.HOLD_OUT", 0.3]
+    resumed = make(settings_for(folders, *later), first.split)
+    assert names(resumed) == names(first)
+    assert "has trained on all pairs" in resumed.notes[0]
+    assert resumed.split == {"held_out": []}
+    with pytest.raises(UserError, match=r"has trained on all pairs.*set TRAINING.VAL_DIR"):
+        make(settings_for(folders, *later, "TRAINING.VAL_DIR", ""), first.split)
+
+
+def test_hold_out_0_gives_the_pairs_back_to_training(folders):
+    first = make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3))
+    resumed = make(settings_for(folders), first.split)
+    assert len(resumed.training) == 12
+    assert resumed.split == {"held_out": []}
+
+
+def test_another_folder_without_the_pairs_held_out_gets_a_sentence(folders):
+    with pytest.raises(UserError, match="none of the 1 pairs that this run has held out is in"):
+        make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3), {"held_out": ["elsewhere"]})
+    every = [f"scene{number // 2}_{number}" for number in range(12)]
+    with pytest.raises(UserError, match="there is nothing to train on"):
+        make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3), {"held_out": every})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (["TRAINING.TRAIN_DIR", ""], "nothing to train on"),
+        (["TRAINING.VAL_DIR", ""], "nothing to validate on: set TRAINING.VAL_DIR, or TRAINING.HOLD_OUT"),
+    ],
+)
+def test_settings_without_data_get_a_sentence(folders, change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make(settings_for(folders, *change))
+
+
+def test_data_sets_of_ones_own(folders):
+    data = make(settings_for(folders), training=lambda *_: Noise(), validation=lambda *_: Grey())
+    assert torch.equal(data.training[2, 3][0], Noise()[2, 3][0])
+    assert data.validation[0][2] == "grey"
+    with pytest.raises(UserError, match=r"HOLD_OUT needs a data set with an attribute pairs, .* a Noise without"):
+        make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3), training=lambda *_: Noise())
+
+
+def synthetic(tmp_path, seed: int, split: dict[str, int] | None = None):
+    small = ["SYNTHETIC.DEGRADATION", "noise", "SYNTHETIC.PICTURES", 2, "SYNTHETIC.PICTURE_SIZE", 32]
+    small += ["SYNTHETIC.SAMPLES_PER_EPOCH", 5, "SYNTHETIC.VAL_PICTURES", 2, "TRAINING.TRAIN_PS", 16]
+    small += ["SYNTHETIC.BANK_DIR", str(tmp_path / "bank"), "TRAINING.SEED", seed]
+    return make(tiny_settings(*small), split)
+
+
+def test_generated_pictures_and_others_to_validate_on(tmp_path):
+    first = synthetic(tmp_path, 5)
+    assert (len(first.training), len(first.validation), first.split) == (5, 2, {"bank_seed": 5})
+    assert first.training[1, 0][0].shape == (3, 16, 16)
+    assert first.validation[0][0].shape == (3, 32, 32)
+    assert [name for _, _, name in first.validation] == ["sample_0", "sample_1"]
+    assert first.described == "generated pictures (dead leaves), noise; Gaussian noise of sigma 0 to 55"
+    noise = (first.validation[0][0] - first.validation[0][1]).std().item() * 255
+    assert 15 < noise < 30
+    # With seed 4, a new run would validate on what this one was trained on.
+    resumed = synthetic(tmp_path, 4, first.split)
+    assert np.array_equal(resumed.training.data.pictures, first.training.data.pictures)
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(resumed.validation, first.validation, strict=True))
+    assert resumed.notes == ["the generated pictures stay those of seed 5, with which this run began"]
+    assert not torch.equal(resumed.training[1, 0][0], first.training[1, 0][0])

@@ -1,0 +1,134 @@
+import csv
+import json
+import sys
+import types
+
+import pytest
+
+from mprnet.training import logs
+from mprnet.training.logs import Journal
+from training.runs import tiny_settings
+
+ROW = {"epoch": 1, "step": 3, "lr": 2e-4, "loss": 0.25, "skipped_steps": 0}
+VALIDATED = ROW | {"epoch": 2, "step": 6, "skipped_steps": 2, "input_psnr": 20.0, "psnr": 21.5, "best_psnr": 22.0}
+
+
+def read(folder) -> list[dict[str, str]]:
+    with open(folder / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(autouse=True)
+def _without_tensorboard(monkeypatch):
+    monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
+
+
+def test_rows_become_a_table_lines_and_curves(tmp_path, capsys):
+    journal = Journal(tmp_path, writes=True)
+    journal.start(tiny_settings(), 0)
+    journal.add(ROW)
+    journal.add(VALIDATED)
+    journal.close()
+    first, second = read(tmp_path)
+    assert (first["loss"], first["psnr"], second["psnr"], second["best_psnr"]) == ("0.25", "", "21.5", "22.0")
+    lines = [line[21:] for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert lines == [
+        "epoch 1: loss 0.25000",
+        "epoch 2: loss 0.25000, 2 steps skipped (loss or gradient not finite or too large), validation 21.500 dB "
+        "(input 20.000, best 22.000)",
+    ]
+    assert capsys.readouterr().out.splitlines() == lines
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    environment = json.loads((tmp_path / "environment.json").read_text())
+    assert {"python", "torch", "device", "git", "command"} <= set(environment)
+
+
+def test_other_processes_keep_rows_and_write_nothing(tmp_path, capsys):
+    journal = Journal(tmp_path, writes=False)
+    journal.start(tiny_settings(), 0)
+    journal.add(ROW)
+    journal.say("hello")
+    journal.close()
+    assert journal.history == [ROW]
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().out == ""
+
+
+def test_settings_of_earlier_parts_stay_readable(tmp_path):
+    def start(steps: int, *overrides: object) -> None:
+        Journal(tmp_path, writes=True).start(tiny_settings(*overrides), steps)
+
+    start(0)
+    start(5, "TRAINING.RESUME", True)  # nothing else: these are the same settings
+    start(9, "TRAINING.RESUME", True, "OPTIM.BATCH_SIZE", 2)
+    start(9, "TRAINING.RESUME", True, "OPTIM.BATCH_SIZE", 3)
+    assert {path.name for path in tmp_path.glob("settings*")} == {
+        "settings.yml", "settings_until_step_9.yml", "settings_until_step_9_2.yml"
+    }  # fmt: skip
+    sizes = [
+        (tmp_path / name).read_text().split("BATCH_SIZE: ")[1].split()[0]
+        for name in ("settings_until_step_9.yml", "settings_until_step_9_2.yml", "settings.yml")
+    ]
+    assert sizes == ["4", "2", "3"]
+
+
+def test_figures_that_cannot_be_drawn_cost_a_warning(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise ZeroDivisionError("no fonts")
+
+    monkeypatch.setattr(logs, "draw_curves", fail)
+    journal = Journal(tmp_path, writes=True)
+    journal.add(ROW)
+    assert "warning: the log lacks epoch 1: loss 0.25000 (no fonts)" in capsys.readouterr().err
+    assert len(read(tmp_path)) == 1
+
+
+class Writer:
+    """As TensorBoard's, until it breaks."""
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.purge_step, self.rows, self.closed = purge_step, [], False
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        if name == "psnr":
+            raise AttributeError("np.float_ was removed")
+        self.rows.append((name, value, step))
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def with_tensorboard(monkeypatch, writer: object) -> None:
+    module = types.ModuleType("torch.utils.tensorboard")
+    if writer is not None:
+        module.SummaryWriter = writer
+    monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+
+
+def test_tensorboard_gets_every_figure_and_replaces_what_comes_after_the_start(tmp_path, monkeypatch):
+    made = []
+    with_tensorboard(monkeypatch, lambda *a, **k: made.append(Writer(*a, **k)) or made[-1])
+    journal = Journal(tmp_path, writes=True)
+    journal.start(tiny_settings(), 7)
+    journal.add(ROW)
+    journal.close()
+    (writer,) = made
+    assert (writer.purge_step, writer.closed) == (8, True)
+    assert writer.rows == [("lr", 2e-4, 3), ("loss", 0.25, 3), ("skipped_steps", 0, 3)]
+
+
+@pytest.mark.parametrize("writer", [None, Writer])
+def test_a_broken_tensorboard_costs_a_note(tmp_path, monkeypatch, capsys, writer):
+    """It breaks when it is imported, or when a figure is written."""
+    with_tensorboard(monkeypatch, writer)
+    journal = Journal(tmp_path, writes=True)
+    journal.start(tiny_settings(), 0)
+    for _ in range(2):
+        journal.add(VALIDATED)
+    journal.close()
+    assert capsys.readouterr().out.count("note: going on without TensorBoard (") == 1
+    assert len(read(tmp_path)) == 2
