@@ -149,12 +149,13 @@ def _data(settings: CfgNode, get_training_data: GetTraining, get_validation_data
         return _synthetic_data(settings)
     if not t.TRAIN_DIR:
         raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR, or SYNTHETIC.DEGRADATION.")
+    pairing = {"by_order": t.PAIR_BY_ORDER} | ({"many_to_one": True} if t.PAIR_MANY_TO_ONE else {})
     options = {
         "patch_size": t.TRAIN_PS,
         "seed": t.SEED,
         "saturation": settings.AUGMENT.SATURATION,
         "skip_broken": t.ON_BROKEN == "skip",
-        "by_order": t.PAIR_BY_ORDER,
+        **pairing,
     }
     training = get_training_data(located(t.TRAIN_DIR, t.ELSE_IN), options)
     if t.HOLD_OUT:
@@ -163,9 +164,7 @@ def _data(settings: CfgNode, get_training_data: GetTraining, get_validation_data
     else:
         if not t.VAL_DIR:
             raise UserError("there is nothing to validate on: set TRAINING.VAL_DIR, or TRAINING.HOLD_OUT 0.05.")
-        validation = get_validation_data(
-            located(t.VAL_DIR, t.ELSE_IN), {"patch_size": t.VAL_PS, "by_order": t.PAIR_BY_ORDER}
-        )
+        validation = get_validation_data(located(t.VAL_DIR, t.ELSE_IN), {"patch_size": t.VAL_PS, **pairing})
     return _Data(training, [pair.name for pair in training.pairs], validation, f"pairs of {t.TRAIN_DIR}")
 
 
