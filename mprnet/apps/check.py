@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 from mprnet.data.checking import Findings, check_pairs
 from mprnet.data.formats import dnd
 from mprnet.data.paired import located, split_by_scene
+from mprnet.data.pairs import Pairing, pairing_of
 from mprnet.errors import UserError
 from mprnet.evaluation.protocols import Benchmark
 from mprnet.evaluation.sources import BlockSource
@@ -27,13 +28,14 @@ def check_training(settings: CfgNode) -> int:
     named = [("training", t.TRAIN_DIR, t.PAIRS)]
     named += [] if t.HOLD_OUT else [("validation", t.VAL_DIR, t.VAL_PAIRS)]
     done: list[Findings] = []
+    pairing = pairing_of(t.PAIR_BY_ORDER, t.PAIR_MANY_TO_ONE)
     status = 0
     for kind, folder, expected in named:
         print(f"{kind} pairs: {folder or 'none named'}")
         if not folder:
             problems = ["set TRAINING.VAL_DIR, or TRAINING.HOLD_OUT 0.05 to validate on training scenes."]
         else:
-            problems = _check_folder(located(folder, t.ELSE_IN), expected, done, t.TRAIN_PS, t.PAIR_BY_ORDER)
+            problems = _check_folder(located(folder, t.ELSE_IN), expected, done, t.TRAIN_PS, pairing)
         status = max(status, _print_problems(problems))
     if t.HOLD_OUT and done:
         try:
@@ -114,11 +116,16 @@ def _print_problems(problems: list[str]) -> int:
 
 
 def _check_folder(
-    folder: Path, expected: int, done: list[Findings], patch: int = 0, by_order: bool = False, aligned: bool = True
+    folder: Path,
+    expected: int,
+    done: list[Findings],
+    patch: int = 0,
+    pairing: Pairing = "name",
+    aligned: bool = True,
 ) -> list[str]:
     """Print what is neither good nor bad, and return the problems."""
     try:
-        findings = check_pairs(folder, by_order, aligned)
+        findings = check_pairs(folder, pairing, aligned)
     except UserError as error:
         return [str(error), *_tree(folder, expected)]
     done.append(findings)

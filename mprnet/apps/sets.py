@@ -31,6 +31,9 @@ def parse(folder: Path, protocols: Protocols) -> argparse.Namespace:
     parser.add_argument("--stagewise", action="store_true", help="score all stages in one pass, as in Table 7")
     parser.add_argument("--score_only", type=Path, metavar="DIR", help="score the pictures in DIR or DIR/NAME instead")
     parser.add_argument("--pairs", type=Path, nargs=2, metavar=("INPUT", "TARGET"), help="score your own two folders")
+    parser.add_argument(
+        "--many_to_one", action="store_true", help="for --pairs: several inputs may belong to one target (1_14 to 1)"
+    )
     parser.add_argument("--measure", choices=MEASURES, help=f"for --pairs; default: {protocols.measure}")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N images of each set alone")
     parser.add_argument("--save_images", action="store_true", help="keep the results as 8-bit PNG")
@@ -51,6 +54,8 @@ def parse(folder: Path, protocols: Protocols) -> argparse.Namespace:
             parser.error(f"--{one} and --{other} do not go together")
     if a.measure and not a.pairs:
         parser.error("--measure is for --pairs: the benchmarks have theirs in benchmarks.yml")
+    if a.many_to_one and not a.pairs:
+        parser.error("--many_to_one is for --pairs: the benchmarks have one input to each target")
     return a
 
 

@@ -147,6 +147,7 @@ def _report(
             print(f"look into {path}")
     problems = [record["problem"] for record in records if "problem" in record]
     problems += [f"{path}: has no partner." for path in source.orphans]
+    problems += [source.advice] if source.advice else []
     problems += [
         f"{source.names[n]}: there is no result of this name in {run.arguments.score_only}." for n in sorted(lacking)
     ]
@@ -157,7 +158,8 @@ def _report(
 
 def _source(benchmark: Benchmark, a: argparse.Namespace) -> Source:
     if benchmark.name == OWN:
-        return PairSource(*a.pairs)
+        inputs, targets = a.pairs
+        return PairSource(inputs, targets, "many_to_one" if a.many_to_one else "name")
     place = benchmark.locate(a.input_dir)
     if place is None:
         raise UserError(f"{benchmark.name} is not there: expected are {benchmark.expected(a.input_dir)}.")

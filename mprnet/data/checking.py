@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mprnet.data.paired import read_rgb
-from mprnet.data.pairs import Pair, match_pairs, orphans_sentence, side_folders
+from mprnet.data.pairs import Pair, Pairing, match_pairs, orphans_sentence, side_folders
 from mprnet.errors import UserError
 
 # A displacement counts if it is larger than what blur does to a centre of mass, and if undoing it lowers the mean
@@ -57,22 +57,23 @@ class Findings:
     digests: dict[bytes, str] = field(default_factory=dict)
 
 
-def check_pairs(folder: Path, by_order: bool = False, aligned: bool = True) -> Findings:
+def check_pairs(folder: Path, pairing: Pairing = "name", aligned: bool = True) -> Findings:
     """Read all pairs of ``folder``/input and ``folder``/target, with a progress bar.
 
     Finds pictures without partner, unreadable, of two sizes, displaced against each other, the same on both sides, and
     inputs that are there twice.
 
     Args:
+        pairing: how pictures are matched, as in ``match_pairs``.
         aligned: whether input and target are meant to lie on each other.
 
     Raises:
         UserError: the folders are not there, or hold nothing that matches.
     """
-    matching = match_pairs(*side_folders(folder), by_order)
+    matching = match_pairs(*side_folders(folder), pairing)
     findings = Findings(folder, matching.pairs)
     if matching.orphans:
-        findings.problems.append(orphans_sentence(matching.orphans))
+        findings.problems.append(orphans_sentence(matching))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looks = pool.map(partial(look_at, aligned=aligned), matching.pairs)
         _collect(findings, tqdm(looks, folder.name, total=len(matching.pairs), unit="pair", leave=False))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mprnet.data.augment import random_crop, saturate, symmetry
-from mprnet.data.pairs import Pair, match_pairs, orphans_sentence, pictures, side_folders
+from mprnet.data.pairs import Matching, Pair, Pairing, match_pairs, orphans_sentence, pairing_of, pictures, side_folders
 from mprnet.data.tensors import to_tensor
 from mprnet.errors import UserError
 
@@ -70,6 +70,7 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
         patch: height and width of the crops; smaller pictures are padded by reflection at the bottom and right.
         saturation: the range from which a third of the samples draw a factor for their saturation; (1, 1) for none.
         skip_broken: take the next pair in the place of one that cannot be read, and say so; else raise.
+        orphans: files that found no partner; kept for the caller, not read.
     """
 
     addressed_by_epoch = True
@@ -81,12 +82,14 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
         seed: int,
         saturation: Sequence[float] = (1.0, 1.0),
         skip_broken: bool = False,
+        orphans: Sequence[Path] = (),
     ) -> None:
         self.pairs = pairs
         self.patch = patch
         self.seed = seed
         self.saturation = (saturation[0], saturation[1])
         self.skip_broken = skip_broken
+        self.orphans = list(orphans)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -123,11 +126,13 @@ class WholePairs(Sequence[tuple[Tensor, Tensor, str]]):
 
     Args:
         patch: height and width of the centre crop (smaller pictures stay as they are); 0 for whole pictures.
+        orphans: files that found no partner; kept for the caller, not read.
     """
 
-    def __init__(self, pairs: Sequence[Pair], patch: int = 0) -> None:
+    def __init__(self, pairs: Sequence[Pair], patch: int = 0, orphans: Sequence[Path] = ()) -> None:
         self.pairs = pairs
         self.patch = patch
+        self.orphans = list(orphans)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -152,16 +157,20 @@ class SinglePictures(Sequence[tuple[Tensor, str]]):
         return to_tensor(read_rgb(path)), path.stem
 
 
-def find_pairs(folder: Path, by_order: bool = False) -> list[Pair]:
+def find_pairs(folder: Path, pairing: Pairing = "name") -> list[Pair]:
     """The pairs in ``folder``/input and ``folder``/target; those without a partner are named on standard error.
 
     Raises:
         UserError: the folders are not there (the sentence shows the tree that is expected), or as ``match_pairs``.
     """
-    matching = match_pairs(*side_folders(folder), by_order)
+    return _match(folder, pairing).pairs
+
+
+def _match(folder: str | Path, pairing: Pairing) -> Matching:
+    matching = match_pairs(*side_folders(Path(folder)), pairing)
     if matching.orphans:
-        print(f"note: {orphans_sentence(matching.orphans)}", file=sys.stderr)
-    return matching.pairs
+        print(f"note: {orphans_sentence(matching)}", file=sys.stderr)
+    return matching
 
 
 def located(path: str | Path, elsewhere: str | Path) -> Path:
@@ -179,27 +188,31 @@ def get_training_data(rgb_dir: str | Path, img_options: Mapping[str, Any]) -> Pa
 
     Args:
         img_options: ``patch_size``; and, if they are to differ from the defaults, ``seed``, ``saturation``,
-            ``skip_broken``, ``by_order``.
+            ``skip_broken``, and ``by_order`` or ``many_to_one`` (how pictures are matched: ``match_pairs``).
 
     Raises:
         UserError: as ``find_pairs``.
     """
     options = dict(img_options)
-    pairs = find_pairs(Path(rgb_dir), options.pop("by_order", False))
-    return PairedPictures(pairs, options.pop("patch_size"), options.pop("seed", 0), **options)
+    pairing = pairing_of(options.pop("by_order", False), options.pop("many_to_one", False))
+    found = _match(rgb_dir, pairing)
+    patch, seed = options.pop("patch_size"), options.pop("seed", 0)
+    return PairedPictures(found.pairs, patch, seed, orphans=found.orphans, **options)
 
 
 def get_validation_data(rgb_dir: str | Path, img_options: Mapping[str, Any]) -> WholePairs:
     """Validation pairs of ``rgb_dir``/input and ``rgb_dir``/target.
 
     Args:
-        img_options: ``patch_size`` of the centre crop (0 or None: whole pictures), and ``by_order``.
+        img_options: ``patch_size`` of the centre crop (0 or None: whole pictures), and ``by_order`` or
+            ``many_to_one``.
 
     Raises:
         UserError: as ``find_pairs``.
     """
-    pairs = find_pairs(Path(rgb_dir), img_options.get("by_order", False))
-    return WholePairs(pairs, img_options.get("patch_size") or 0)
+    pairing = pairing_of(img_options.get("by_order", False), img_options.get("many_to_one", False))
+    found = _match(rgb_dir, pairing)
+    return WholePairs(found.pairs, img_options.get("patch_size") or 0, found.orphans)
 
 
 def get_test_data(rgb_dir: str | Path, img_options: Mapping[str, Any] | None = None) -> SinglePictures:
@@ -216,18 +229,19 @@ def split_by_scene(pairs: Sequence[Pair], part: float, scene: str, seed: int) ->
 
     Args:
         scene: regular expression; what it matches at the start of a pair's name, or its first group that matches, is
-            the scene.
+            the scene. Pairs that share a target are of one scene.
 
     Raises:
         UserError: it does not match some name, or there is but one scene.
     """
     groups: dict[str, list[Pair]] = {}
+    of_target: dict[Path, str] = {}
     for pair in pairs:
         match = re.match(scene, pair.name)
         if match is None:
             raise UserError(f"TRAINING.SCENE {scene!r} does not match the name {pair.name}.")
         its_scene = next((group for group in match.groups() if group is not None), match.group())
-        groups.setdefault(its_scene, []).append(pair)
+        groups.setdefault(of_target.setdefault(pair.target, its_scene), []).append(pair)
     if len(groups) < 2:
         raise UserError(
             f"TRAINING.HOLD_OUT needs two scenes at least, and TRAINING.SCENE {scene!r} finds {len(groups)}."

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mprnet.data.formats.sidd import NOISY_BLOCKS, TARGET_BLOCKS, read_blocks
 from mprnet.data.paired import decode
-from mprnet.data.pairs import match_pairs
+from mprnet.data.pairs import Pairing, match_pairs, sharing_sentence
 from mprnet.errors import UserError
 
 
@@ -36,10 +36,12 @@ class Source(Protocol):
     Attributes:
         names: of the images, in the order in which they are reported.
         orphans: files that belong to no image.
+        advice: what would give some of the orphans a partner, one sentence, or empty.
     """
 
     names: list[str]
     orphans: list[Path]
+    advice: str
 
     def stamp(self, index: int) -> str:
         """Changes when the image's files change."""
@@ -53,12 +55,13 @@ class Source(Protocol):
 
 
 class PairSource:
-    """Pictures of two folders, matched by name."""
+    """Pictures of two folders; ``pairing`` says how they are matched, as in ``match_pairs``."""
 
-    def __init__(self, inputs: Path, targets: Path) -> None:
-        matching = match_pairs(inputs, targets)
+    def __init__(self, inputs: Path, targets: Path, pairing: Pairing = "name") -> None:
+        matching = match_pairs(inputs, targets, pairing)
         self.pairs = matching.pairs
         self.orphans = matching.orphans
+        self.advice = sharing_sentence(matching)
         self.names = [pair.name for pair in matching.pairs]
 
     def stamp(self, index: int) -> str:
@@ -88,6 +91,7 @@ class BlockSource:
         self.noisy, self.target = (stack.reshape(images * blocks, *stack.shape[2:]) for stack in (noisy, target))
         self.names = [f"{image:02d}_{block:02d}" for image in range(images) for block in range(blocks)]
         self.orphans: list[Path] = []
+        self.advice = ""
         self._stamp = file_stamp(*paths)
 
     def stamp(self, index: int) -> str:
@@ -100,11 +104,15 @@ class BlockSource:
 def results_by_target(folder: Path, source: PairSource) -> Mapping[int, Path]:
     """Results made elsewhere: which picture of ``folder`` belongs to which image of ``source``, by name.
 
+    They have the targets' names or, where several images share a target, the inputs'.
+
     Raises:
         UserError: no such folder, no picture in it, or none that matches.
     """
     numbers = {pair.target: index for index, pair in enumerate(source.pairs)}
-    matching = match_pairs(folder, source.pairs[0].target.parent)
+    if len(numbers) < len(source.pairs):
+        numbers = {pair.input: index for index, pair in enumerate(source.pairs)}
+    matching = match_pairs(folder, next(iter(numbers)).parent)
     return {numbers[pair.target]: pair.input for pair in matching.pairs if pair.target in numbers}
 
 

@@ -82,7 +82,7 @@ def training_set(settings: CfgNode, get_training_data: GetData) -> Any:
         "seed": t.SEED,
         "saturation": settings.AUGMENT.SATURATION,
         "skip_broken": t.ON_BROKEN == "skip",
-        "by_order": t.PAIR_BY_ORDER,
+        **_pairing(t),
     }
     return get_training_data(located(t.TRAIN_DIR, t.ELSE_IN), options)
 
@@ -96,8 +96,12 @@ def validation_set(settings: CfgNode, get_validation_data: GetData) -> Any:
     t = settings.TRAINING
     if not t.VAL_DIR:
         raise UserError("there is nothing to validate on: set TRAINING.VAL_DIR, or TRAINING.HOLD_OUT 0.05.")
-    options = {"patch_size": t.VAL_PS, "by_order": t.PAIR_BY_ORDER}
+    options = {"patch_size": t.VAL_PS, **_pairing(t)}
     return get_validation_data(located(t.VAL_DIR, t.ELSE_IN), options)
+
+
+def _pairing(training: CfgNode) -> dict[str, bool]:
+    return {"by_order": training.PAIR_BY_ORDER, "many_to_one": training.PAIR_MANY_TO_ONE}
 
 
 def _hold_out(training: Any, settings: CfgNode, earlier: Sequence[str] | None) -> tuple[list[Pair], list[str]]:

@@ -261,6 +261,20 @@ def test_results_made_elsewhere_and_own_pairs(house, alone, tmp_path):
     assert len(results(tmp_path / "l" / "pairs")["images"]) == 2
 
 
+def test_several_inputs_are_scored_against_one_target(house, tmp_path):
+    for side, names in (("input", ("1", "2_1", "2_2")), ("target", ("1", "2"))):
+        for name in names:
+            write(tmp_path / side / f"{name}.png", image(int(name[0]))[side == "target"])
+    own = ["--pairs", tmp_path / "input", tmp_path / "target", "--measure", "rgb", "--result_dir", tmp_path / "r"]
+    output = run(house, "Deraining", *own, status=1)
+    assert "2_1.png: has no partner" in output
+    assert "--many_to_one) pairs 2 of the inputs" in output
+    run(house, "Deraining", *own, "--many_to_one")
+    scores = {record["name"]: record["scores"] for record in results(tmp_path / "r" / "pairs")["images"]}
+    assert list(scores) == ["1", "2_1", "2_2"]
+    assert scores["2_1"] == scores["2_2"] != scores["1"]
+
+
 def test_pictures_are_turned_as_exif_says(house, tmp_path):
     """As for training; cameras and telephones store what they take upright lying down."""
     degraded, target = image(0)
@@ -372,7 +386,14 @@ def test_the_check_reads_every_kind_of_set(house, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--stage", 1, "--stagewise"], ["--measure", "rgb"], ["--pairs", "a", "b", "--check"], ["--limit", 0]]
+    "arguments",
+    [
+        ["--stage", 1, "--stagewise"],
+        ["--measure", "rgb"],
+        ["--many_to_one"],
+        ["--pairs", "a", "b", "--check"],
+        ["--limit", 0],
+    ],
 )
 def test_options_that_would_be_ignored_are_refused(house, arguments):
     run(house, "Deblurring", *arguments, status=2)

@@ -1,8 +1,11 @@
+import unicodedata
+
 import pytest
 
 from mprnet import UserError
-from mprnet.data.paired import split_by_scene
+from mprnet.data.paired import get_training_data, get_validation_data, split_by_scene
 from mprnet.data.pairs import match_pairs, orphans_sentence
+from mprnet.evaluation.sources import PairSource, results_by_target
 
 
 def folders(tmp_path, inputs, targets):
@@ -11,6 +14,10 @@ def folders(tmp_path, inputs, targets):
         for file in files:
             (tmp_path / name / file).write_bytes(b"")
     return tmp_path / "input", tmp_path / "target"
+
+
+def partners(matching):
+    return {pair.input.name: pair.target.name for pair in matching.pairs}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +29,9 @@ def folders(tmp_path, inputs, targets):
         (["rain-1.png", "rain-12.png"], ["norain-12.png", "norain-1.png"], ["rain-1", "rain-12"]),
         (["scene3_blur_2.png"], ["scene3_gt_2.png"], ["scene3_blur_2"]),
         (["rain001.png"], ["norain001.png"], ["rain001"]),
+        (["X_noisy.png"], ["X.png"], ["X_noisy"]),
+        (["Lake_Blur.JPG"], ["lake_SHARP.png"], ["Lake_Blur"]),
+        (["noisy_input_4.png"], ["4.png"], ["noisy_input_4"]),
     ],
 )
 def test_pairs_by_name(tmp_path, inputs, targets, pairs):
@@ -34,25 +44,160 @@ def test_a_missing_picture_does_not_shift_the_others(tmp_path):
     matching = match_pairs(*folders(tmp_path, ["1.png", "2.png", "3.png"], ["1.png", "3.png", "4.png"]))
     assert [(p.input.name, p.target.name) for p in matching.pairs] == [("1.png", "1.png"), ("3.png", "3.png")]
     assert [path.name for path in matching.orphans] == ["2.png", "4.png"]
-    assert "2 pictures have no partner" in orphans_sentence(matching.orphans)
+    assert orphans_sentence(matching).startswith("2 pictures have no partner")
+    assert "MANY_TO_ONE" not in orphans_sentence(matching)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("\u092e\u0940\u0928\u093e", "\u092e\u094b\u0928\u093e"),  # the same letters, other vowel signs
+        ("\u0995\u09bf", "\u0995\u09c0"),
+        ("EV+1", "EV-1"),
+        ("1.5_2", "15_2"),
+        ("a b", "a_b"),
+        ("1-2", "12"),
+        ("Rue", "rue"),
+        ("2\u00b2", "22"),
+    ],
+)
+def test_all_that_tells_names_apart_counts(tmp_path, names):
+    first, second = names
+    inputs = [f"noisy_{name}.png" for name in names]
+    matching = match_pairs(*folders(tmp_path, inputs, [f"clean_{name}.png" for name in names]))
+    assert partners(matching) == {f"noisy_{name}.png": f"clean_{name}.png" for name in names}
+    (tmp_path / "other").mkdir()
+    for side, name in (("input", first), ("target", second)):
+        (tmp_path / "other" / side).mkdir()
+        (tmp_path / "other" / side / f"{side}_{name}.png").write_bytes(b"")
+    if first.casefold() != second.casefold():
+        with pytest.raises(UserError, match="no picture of"):
+            match_pairs(tmp_path / "other" / "input", tmp_path / "other" / "target")
+
+
+@pytest.mark.parametrize("pairing", ["name", "order", "many_to_one"])
+def test_names_that_are_composed_differently_are_the_same(tmp_path, pairing):
+    names = ["caf\u00e9", "cafz", "na\u00efve", "\u00c5-1"]
+    inputs = [unicodedata.normalize("NFD", name) + ".png" for name in names]
+    matching = match_pairs(*folders(tmp_path, inputs, [f"{name}.png" for name in names]), pairing)
+    assert partners(matching) == {name: unicodedata.normalize("NFC", name) for name in inputs}
+
+
+def test_side_words_are_whole_words_of_latin_letters(tmp_path):
+    inputs = ["brain_1.png", "\u00e9blur_2.png", "blur\u0901_3.png"]  # the last: a combining mark beside it
+    matching = match_pairs(*folders(tmp_path, [*inputs, "0.png"], ["1.png", "\u00e9_2.png", "\u0901_3.png", "0.png"]))
+    assert partners(matching) == {"0.png": "0.png"}
+
+
+def test_a_name_that_is_nothing_but_a_side_belongs_to_none(tmp_path):
+    matching = match_pairs(
+        *folders(tmp_path, ["blur.png", "noisy_.png", "-rain-.png", "0.png"], ["gt.png", "-gt-.png", "0.png"])
+    )
+    assert partners(matching) == {"0.png": "0.png"}
+    assert len(matching.orphans) == 5
+
+
+def test_the_suffix_decides_among_targets_of_one_name(tmp_path):
+    inputs, targets = folders(tmp_path, ["1.JPG", "2.png", "rain-3.png"], ["1.png", "1.jpg", "2.png", "2.jpg"])
+    (targets / "3.jpg").write_bytes(b"")
+    (targets / "3.PNG").write_bytes(b"")
+    assert partners(match_pairs(inputs, targets)) == {"1.JPG": "1.jpg", "2.png": "2.png", "rain-3.png": "3.PNG"}
+    (targets / "3.png").write_bytes(b"")
+    with pytest.raises(UserError, match="go by the same name"):
+        match_pairs(inputs, targets)
+
+
+def test_a_whole_name_comes_before_a_name_without_suffix(tmp_path):
+    matching = match_pairs(*folders(tmp_path, ["1.png", "1.tif"], ["1.png"]))
+    assert partners(matching) == {"1.png": "1.png"}
+    assert [path.name for path in matching.orphans] == ["1.tif"]
+
+
+def test_every_pair_has_a_name_of_its_own(tmp_path):
+    names = ["1.png", "1.jpg", "2.png"]
+    matching = match_pairs(*folders(tmp_path, names, names))
+    assert sorted(pair.name for pair in matching.pairs) == ["1.jpg", "1.png", "2"]
+
+
+MANY = ["0.png", "1.png", *(f"{i}_{k}.jpg" for i in (1, 2, 3) for k in (1, 2, 3))]
+ONE = ["0.png", "1.png", "1.jpg", "2.jpg", "3.jpg"]
+
+
+def test_several_inputs_to_one_target(tmp_path):
+    matching = match_pairs(*folders(tmp_path, MANY, ONE), "many_to_one")
+    assert partners(matching) == {name: f"{name[0]}.jpg" if "_" in name else name for name in MANY}
+    assert [pair.name for pair in matching.pairs][:4] == ["0", "1", "1_1", "1_2"]
+    assert matching.orphans == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "pairs"),
+    [
+        (["1400_1.png", "1400_10.png"], ["1400.png"], {"1400_1.png": "1400.png", "1400_10.png": "1400.png"}),
+        (["0005_0.8_0.04.jpg"], ["0005.jpg"], {"0005_0.8_0.04.jpg": "0005.jpg"}),
+        (["rain_1_3.png", "rain_2.png"], ["norain_1.png", "norain_2.png"], None),
+        (["a-b_1.png", "a-2.png"], ["a.png", "a-b.png"], {"a-b_1.png": "a-b.png", "a-2.png": "a.png"}),
+        (["A_1.png", "\u00e9 2.png"], ["a.png", "e\u0301.png"], {"A_1.png": "a.png", "\u00e9 2.png": "e\u0301.png"}),
+        (["A_1.png", "a_1.png"], ["A.png", "a.png"], {"A_1.png": "A.png", "a_1.png": "a.png"}),
+        (["12_1.png", "3_1.png"], ["1.png", "3.png"], {"3_1.png": "3.png"}),
+    ],
+)
+def test_an_input_belongs_to_the_longest_name_it_begins_with(tmp_path, inputs, targets, pairs):
+    pairs = pairs or {"rain_1_3.png": "norain_1.png", "rain_2.png": "norain_2.png"}
+    assert partners(match_pairs(*folders(tmp_path, inputs, targets), "many_to_one")) == pairs
+
+
+def test_the_setting_that_would_help_is_named(tmp_path):
+    given = folders(tmp_path, MANY, ONE)
+    sentence = orphans_sentence(match_pairs(*given))
+    assert "TRAINING.PAIR_MANY_TO_ONE" in sentence
+    assert "--many_to_one" in sentence
+    assert " 9 of the inputs" in sentence
+    assert "TRAINING.PAIR_MANY_TO_ONE" in PairSource(*given).advice
+    for name in ("0.png", "1.png"):
+        (given[0] / name).unlink()
+    with pytest.raises(UserError, match=r"TRAINING\.PAIR_MANY_TO_ONE True \(for test\.py: --many_to_one\)"):
+        match_pairs(*given)
+
+
+def test_data_sets_carry_what_was_not_matched(tmp_path, capsys):
+    folders(tmp_path, MANY, ONE)
+    training = get_training_data(tmp_path, {"patch_size": 8})
+    validation = get_validation_data(tmp_path, {})
+    assert len(training.orphans) == len(validation.orphans) == 9 + 3
+    assert capsys.readouterr().err.count("note: 12 pictures have no partner") == 2
+    options = {"patch_size": 8, "many_to_one": True}
+    assert get_training_data(tmp_path, options).orphans == get_validation_data(tmp_path, options).orphans == []
+    with pytest.raises(UserError, match="not both"):
+        get_training_data(tmp_path, {**options, "by_order": True})
+
+
+def test_results_of_inputs_that_share_a_target_are_found_by_the_inputs_names(tmp_path):
+    source = PairSource(*folders(tmp_path, MANY, ONE), "many_to_one")
+    (tmp_path / "results").mkdir()
+    for name in ("1_2.png", "3_1.png"):
+        (tmp_path / "results" / name).write_bytes(b"")
+    results = results_by_target(tmp_path / "results", source)
+    assert {source.names[number]: path.name for number, path in results.items()} == {"1_2": "1_2.png", "3_1": "3_1.png"}
 
 
 def test_by_order_only_when_asked(tmp_path):
     given = folders(tmp_path, ["x1.png", "x2.png"], ["y8.png", "y9.png"])
-    with pytest.raises(UserError, match="pair them by order"):
+    with pytest.raises(UserError, match=r"pair them by order \(TRAINING\.PAIR_BY_ORDER True\)"):
         match_pairs(*given)
-    matching = match_pairs(*given, by_order=True)
+    matching = match_pairs(*given, "order")
     assert [(p.input.name, p.target.name) for p in matching.pairs] == [("x1.png", "y8.png"), ("x2.png", "y9.png")]
     (given[0] / "x3.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"3 pictures and .* 2"):
-        match_pairs(*given, by_order=True)
+        match_pairs(*given, "order")
 
 
 @pytest.mark.parametrize(
     ("inputs", "targets", "sentence"),
     [
         ([], ["1.png"], "holds no pictures"),
-        (["a.png", "a.jpg"], ["a.png"], "go by the same name"),
+        (["a.tif", "a.jpg"], ["a.png"], "go by the same name"),
+        (["a.png"], ["a.tif", "a.jpg"], "go by the same name"),
         (["blur_1.png", "noisy_1.png"], ["gt_1.png"], "go by the same name"),
     ],
 )
@@ -69,3 +214,11 @@ def test_whole_scenes_are_held_out(tmp_path, scene):
     kept, held = split_by_scene(match_pairs(*folders(tmp_path, names, names)).pairs, 0.2, scene, 0)
     assert (len(kept), len(held)) == (9, 3)
     assert len({pair.name[:4] for pair in held}) == 1
+
+
+def test_pairs_that_share_a_target_are_held_out_together(tmp_path):
+    names = [f"{scene}_{shot}.png" for scene in range(10) for shot in range(3)]
+    pairs = match_pairs(*folders(tmp_path, names, [f"{scene}.png" for scene in range(10)]), "many_to_one").pairs
+    kept, held = split_by_scene(pairs, 0.2, ".*", 0)
+    assert (len(kept), len(held)) == (24, 6)
+    assert not {pair.target for pair in kept} & {pair.target for pair in held}

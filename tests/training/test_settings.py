@@ -64,6 +64,13 @@ def test_wrong_settings_get_a_sentence(tmp_path, text, overrides, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_pairs_are_matched_in_one_way(tmp_path):
+    write(tmp_path, "TRAINING: {PAIR_MANY_TO_ONE: true}\n")
+    assert load(tmp_path / "training.yml").TRAINING.PAIR_MANY_TO_ONE
+    with pytest.raises(UserError, match="by order or many to one, not both"):
+        load(tmp_path / "training.yml", ["TRAINING.PAIR_BY_ORDER", "True"])
+
+
 def test_a_file_may_begin_with_anothers_settings(tmp_path):
     """Each file's paths are relative to itself."""
     (tmp_path / "rows").mkdir()
