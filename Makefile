@@ -1,14 +1,22 @@
 # Everything runs in a virtual environment of the project's own, made on first use: make demo, make test, make check.
 PYTHON ?= python3
 BIN := .venv/bin
+# The oldest Python and PyTorch that the project works with, and their environment.
+FLOOR_PYTHON ?= python3.10
+FLOOR_TORCH := torch==2.6.* torchvision==0.21.*
+FLOOR_BIN := .venv-floor/bin
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test check
+.PHONY: demo test test-floor check
 
 demo: .venv/installed
 	$(BIN)/python demo.py
 
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest $(PARALLEL)
+
+test-floor: .venv-floor/installed
+	$(FLOOR_BIN)/pytest $(PARALLEL)
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -23,4 +31,10 @@ check: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install -e ".[dev]"
+	touch $@
+
+.venv-floor/installed: requirements.txt pyproject.toml
+	$(FLOOR_PYTHON) -m venv .venv-floor
+	$(FLOOR_BIN)/pip install $(FLOOR_TORCH) -r requirements.txt
+	$(FLOOR_BIN)/pip install $(FLOOR_TORCH) -e ".[test]"
 	touch $@

@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import signal
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+# Before PyTorch reads it: programs are compared bit for bit, and sums depend on the number of threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from torch import nn
 
@@ -22,6 +28,46 @@ TASKS = ("Deblurring", "Denoising", "Deraining")
 
 # What a shell starts in the background ignores Ctrl-C, and so would all programs that are tested here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What may be skipped even with --no-skips: no installation brings it.
+ABSENT = "needs a GPU"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help=f"fail where a test is skipped, unless it {ABSENT}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    return refuse_skip((yield), item.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    return refuse_skip((yield), collector.config)
+
+
+def skip_reason(report: Any) -> str:
+    """Why a test, or a whole file, was skipped."""
+    return str(report.longrepr[2]).removeprefix("Skipped: ")
+
+
+def refuse_skip(report: Any, config: pytest.Config) -> Any:
+    """The report; a failure instead of a skip, where none is allowed."""
+    if report.skipped and not hasattr(report, "wasxfail") and config.getoption("--no-skips"):
+        reason = skip_reason(report)
+        if reason != ABSENT:
+            report.outcome = "failed"
+            report.longrepr = f"skipped, and --no-skips is given: {reason}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many tests were skipped, and why."""
+    reasons = Counter(skip_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    terminalreporter.write_line(f"tests skipped: {reasons.total()}")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"  {count}: {reason}")
 
 
 def read_fact(name: str) -> Any:

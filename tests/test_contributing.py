@@ -1,14 +1,13 @@
 """CONTRIBUTING.md's recipe for a new task, followed word by word."""
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import programs
 import pytest
 from conftest import ROOT
 
@@ -16,9 +15,7 @@ from mprnet import load_model
 
 
 def run(*command: object) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = programs.run(*command)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -52,12 +49,12 @@ def test_a_new_task_trains_scores_and_restores(project, tmp_path):
     task = project / "Dehazing"
     small = ["MODEL.N_FEAT", 4, "MODEL.SCALE_UNETFEATS", 2, "MODEL.SCALE_ORSNETFEATS", 2, "OPTIM.BATCH_SIZE", 2]
     small += ["OPTIM.NUM_EPOCHS", 1, "OPTIM.WARMUP_EPOCHS", 0, "TRAINING.TRAIN_PS", 32, "TRAINING.WORKERS", 0]
-    run(sys.executable, task / "train.py", *small)
+    run(task / "train.py", *small)
     weights = task / "checkpoints" / "Dehazing" / "models" / "MPRNet" / "model_best.pth"
     assert load_model(weights).config["num_cab"] == 4
     pairs = [task / "Datasets" / "RESIDE" / "val" / side for side in ("input", "target")]
-    assert "pairs" in run(sys.executable, task / "test.py", "--weights", weights, "--pairs", *pairs)
-    assert "Table" not in run(sys.executable, task / "test.py", "--table")
+    assert "pairs" in run(task / "test.py", "--weights", weights, "--pairs", *pairs)
+    assert "Table" not in run(task / "test.py", "--table")
     folders = ["--input_dir", pairs[0], "--result_dir", tmp_path]
-    said = run(sys.executable, project / "demo.py", "--task", "Dehazing", "--weights", weights, *folders)
+    said = run(project / "demo.py", "--task", "Dehazing", "--weights", weights, *folders)
     assert "4 of 4 pictures restored" in said

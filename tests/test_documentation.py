@@ -4,16 +4,15 @@ Only what a command leaves open is filled in (PATH, FILE, TASK, ...), and what w
 settings added to its end. A command that this file does not know how to run fails.
 """
 
-import os
 import re
 import shlex
 import shutil
+import signal
 import socket
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
+import programs
 import pytest
 import torch
 from apps.miniatures import write_benchmarks, write_pairs, write_photographs, write_training_sets, write_weights
@@ -154,7 +153,7 @@ def test_a_documented_command_runs(command, project, tmp_path):
         pytest.importorskip("onnxscript")
         pytest.importorskip("onnxruntime")
     if "--web" in command:
-        pytest.skip("runs until somebody stops it: tests/apps/test_page.py")
+        pytest.importorskip("gradio")
     whole = made_small(filled(command, tmp_path / "out"), tmp_path / "out")
     if "TRAINING.RESUME True" in command:  # there has to be something to go on from
         run(whole.replace("TRAINING.RESUME True", ""), project)
@@ -162,13 +161,14 @@ def test_a_documented_command_runs(command, project, tmp_path):
 
 
 def run(command: str, project: Path) -> None:
-    program, *words = shlex.split(command)
-    start = {"python": [sys.executable], "torchrun": [sys.executable, "-m", "torch.distributed.run"]}[program]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*start, *words], cwd=project, env=environment, capture_output=True, text=True, timeout=1800, check=False
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    name, *words = shlex.split(command)
+    program = programs.Program(*{"python": [], "torchrun": ["-m", "torch.distributed.run"]}[name], *words, cwd=project)
+    serves = "--web" in words  # until somebody stops it
+    if serves:
+        program.wait_until(lambda: "open http://" in program.stdout)
+        program.send_signal(signal.SIGTERM)
+    done = program.finished(timeout=1800)
+    assert done.returncode == (128 + signal.SIGTERM if serves else 0), f"{command}\n{done.stdout}{done.stderr}"
 
 
 def check_install(command: str) -> None:
@@ -184,4 +184,5 @@ def check_install(command: str) -> None:
 
 def test_the_readmes_python_runs(project):
     code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL))
-    run(f"python -c {shlex.quote('import numpy as np; image = np.random.rand(30, 41, 3)' + chr(10) + code)}", project)
+    (project / "readme.py").write_text("import numpy as np\n\nimage = np.random.rand(30, 41, 3)\n" + code)
+    run("python readme.py", project)

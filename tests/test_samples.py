@@ -1,11 +1,9 @@
 """What a fresh clone does out of the box."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 from conftest import ROOT
 from PIL import Image
@@ -27,9 +25,7 @@ def read(path) -> np.ndarray:
 
 def demo(folder: Path, *options: str) -> str:
     """What demo.py says while it writes into ``folder``."""
-    command = [sys.executable, str(ROOT / "demo.py"), "--result_dir", str(folder), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    run = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=False, cwd=folder)
+    run = programs.run(ROOT / "demo.py", "--result_dir", folder, *options, cwd=folder, timeout=600)
     assert run.returncode == 0, run.stderr
     return run.stdout
 

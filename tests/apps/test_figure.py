@@ -1,9 +1,8 @@
-import os
 import shutil
 import subprocess
-import sys
 
 import cv2
+import programs
 import pytest
 from conftest import ROOT
 from PIL import Image
@@ -12,9 +11,7 @@ SAMPLES = ROOT / "samples"
 
 
 def figure(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mprnet.apps.figure", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False, cwd=ROOT)
+    return programs.run("-m", "mprnet.apps.figure", *arguments, cwd=ROOT)
 
 
 def test_folders_are_compared(tmp_path):

@@ -1,14 +1,11 @@
-"""The page: what is behind it without a browser, and then with Chromium where there is one."""
+"""The page: what is behind it without a browser, and then with Chromium."""
 
 import argparse
 import contextlib
 import importlib.util
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,6 +15,7 @@ from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
+import programs
 import pytest
 from conftest import ROOT
 
@@ -191,8 +189,7 @@ def test_weights_are_those_on_the_disk(tmp_path):
     assert list(available_weights(folder.parent)) == ["published", "plus"]
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, str(ROOT / "demo.py"), "--task", "Denoising", "--device", "cpu", *map(str, arguments)]
+DEMO = (ROOT / "demo.py", "--task", "Denoising", "--device", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -206,42 +203,30 @@ def command(*arguments: object) -> list[str]:
 def test_wrong_arguments_get_a_sentence(arguments, sentence):
     if "--port" in arguments:
         pytest.importorskip("gradio")
-    run = subprocess.run(command("--web", *arguments), capture_output=True, text=True, timeout=120, check=False)
+    run = programs.run(*DEMO, "--web", *arguments)
     assert run.returncode in (1, 2)
     assert sentence in run.stderr
     assert "Traceback" not in run.stderr
 
 
 def test_options_of_the_page_do_not_go_without_it():
-    run = subprocess.run(command("--port", "80"), capture_output=True, text=True, timeout=120, check=False)
+    run = programs.run(*DEMO, "--port", 80)
     assert run.returncode == 2
     assert "--port goes with --web" in run.stderr
 
 
 @contextlib.contextmanager
-def serving(identity: Path, temporary: Path) -> Iterator[tuple[str, int, Path]]:
-    """The address of a page with the network that changes nothing, its process, and the file that its standard error
-    goes to; when it ends, its files are gone."""
+def serving(identity: Path, temporary: Path) -> Iterator[tuple[str, programs.Program]]:
+    """The address of a page whose network changes nothing, and its program; when it ends, its files are gone."""
     temporary.mkdir()
-    errors = temporary.with_suffix(".errors")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
-    with open(errors, "w") as file:
-        process = subprocess.Popen(
-            command("--web", "--port", 0, "--weights", identity),
-            stdout=subprocess.PIPE,
-            stderr=file,
-            text=True,
-            env=environment,
-            cwd=temporary,
-        )
+    program = programs.Program(*DEMO, "--web", "--port", 0, "--weights", identity, cwd=temporary, TMPDIR=temporary)
     try:
-        line = process.stdout.readline()
-        assert "open http://127.0.0.1:" in line, errors.read_text()
-        yield re.search(r"http://\S+", line)[0], process.pid, errors
+        program.wait_until(lambda: "open http://127.0.0.1:" in program.stdout)
+        yield re.search(r"http://\S+", program.stdout)[0], program
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+        program.send_signal(signal.SIGTERM)
+        ended = program.finished()
+    assert ended.returncode == 128 + signal.SIGTERM
     left = [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]  # PyTorch's own
     assert left == []
 
@@ -250,9 +235,10 @@ def serving(identity: Path, temporary: Path) -> Iterator[tuple[str, int, Path]]:
 def served(identity, tmp_path_factory) -> Iterator[tuple[str, int]]:
     """A page's address and process."""
     pytest.importorskip("gradio")
-    with serving(identity, tmp_path_factory.mktemp("page") / "temporary") as (address, process, errors):
-        yield address, process
-    assert "Traceback" not in errors.read_text(), errors.read_text()
+    with serving(identity, tmp_path_factory.mktemp("page") / "temporary") as (address, program):
+        yield address, program.pid
+        said = program.stderr
+    assert "Traceback" not in said, said
 
 
 def resident(process: int) -> int:
@@ -286,7 +272,7 @@ def test_gradio_takes_no_other_file_of_this_machine(identity, tmp_path):
 
     secret = tmp_path / "secret.txt"
     secret.write_text("my secret")
-    with serving(identity, tmp_path / "temporary") as (address, _, errors):
+    with serving(identity, tmp_path / "temporary") as (address, program):
         with httpx.Client(base_url=address, trust_env=False, timeout=120) as client:
             calls = client.get("/config").json()["dependencies"]
             for call in (call for call in calls if call["inputs"]):
@@ -295,9 +281,10 @@ def test_gradio_takes_no_other_file_of_this_machine(identity, tmp_path):
                 body = {"data": data, "fn_index": call["id"], "session_hash": uuid.uuid4().hex}
                 client.post(f"/gradio_api/{'queue/join' if call['queue'] else 'run/predict'}", json=body)
             assert client.get(f"/gradio_api/file={secret}").status_code in (403, 404)
+        said = program.stderr
         copies = [path for path in (tmp_path / "temporary").rglob("*") if path.name == secret.name]
     assert copies == []
-    assert "was not uploaded by a user" in errors.read_text()
+    assert "was not uploaded by a user" in said
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory as Linux does")
@@ -344,13 +331,7 @@ def test_in_a_browser(served, browser, identity, tmp_path):
     page.mouse.up()
     assert slider.evaluate("element => element.style.transform") != left
 
-    run = subprocess.run(
-        command("--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    run = programs.run(*DEMO, "--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity)
     assert run.returncode == 1
     for name in ("large.png", "rgb16.png"):
         with page.expect_download() as download:

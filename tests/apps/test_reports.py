@@ -1,13 +1,12 @@
 import base64
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import programs
 import pytest
 from conftest import ROOT
 
@@ -18,9 +17,7 @@ ODD = '<b onclick="x()">&amp; {{ 7 * 7 }}.png'
 
 
 def run(script: str, *arguments: object) -> str:
-    command = [sys.executable, str(ROOT / script), *map(str, arguments), "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = programs.run(ROOT / script, *arguments, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -91,9 +88,8 @@ def test_a_report_says_how_it_was_made(scored):
 def test_a_folder_s_report(pairs, tmp_path):
     shutil.copytree(pairs / "input", tmp_path / "in")
     (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
-    command = [sys.executable, str(ROOT / "demo.py"), "--task", "Denoising", "--grade", "lite", "--report"]
-    folders = ["--input_dir", str(tmp_path / "in"), "--result_dir", str(tmp_path / "out")]
-    done = subprocess.run([*command, *folders], capture_output=True, text=True, timeout=300, check=False)
+    folders = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out"]
+    done = programs.run(ROOT / "demo.py", "--task", "Denoising", "--grade", "lite", "--report", *folders)
     assert done.returncode == 1  # for the broken one
     text = (tmp_path / "out" / "report.html").read_text()
     assert "3 pictures, restored" in text

@@ -1,20 +1,17 @@
 """test.py of every task, on miniatures of the eleven benchmarks in their true layout."""
 
-import contextlib
 import csv
 import functools
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
+import programs
 import pytest
 import scipy.io
 from conftest import ROOT
@@ -23,8 +20,6 @@ from PIL import ExifTags, Image
 from apps.miniatures import PAIRS, image, write, write_benchmarks, write_weights
 from mprnet import Restorer, load_model, metrics
 from mprnet.evaluation.report import error_reductions
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +35,7 @@ def house(tmp_path_factory) -> Path:
 def run(house: Path, task: str, *arguments: object, script: str = "test.py", status: int = 0, start=()) -> str:
     weights = [] if "--score_only" in arguments else ["--weights", house / "tiny.safetensors"]
     words = ["--input_dir", house / task, *weights, "--workers", 0, *arguments]
-    done = subprocess.run(
-        [sys.executable, *start, str(ROOT / task / script), *map(str, words)],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        timeout=300,
-        check=False,
-    )
+    done = programs.run(*start, ROOT / task / script, *words)
     assert start or "Traceback" not in done.stderr, done.stderr  # torchrun shows where it was when a process failed
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -178,17 +166,9 @@ def test_what_one_process_cannot_write_costs_that_set_in_all(house, alone, tmp_p
 def test_killed_it_goes_on_where_it_was(house, alone, tmp_path):
     words = ["--input_dir", house / "Deraining", "--weights", house / "tiny.safetensors", "--result_dir", tmp_path]
     words += ["--save_images", "--device", "cpu", "--workers", 0]
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "Deraining" / "test.py"), *map(str, words)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=ENVIRONMENT,
-    )
+    sixth = programs.Stop("mprnet.evaluation.benchmark._write_line", 6, signal.SIGKILL)
+    assert programs.run(ROOT / "Deraining" / "test.py", *words, stop=sixth).returncode == -signal.SIGKILL
     journal = tmp_path / "Rain100H" / ".scores.0.jsonl"
-    while process.poll() is None and not (journal.exists() and journal.read_text().count("\n") > 1):
-        time.sleep(0.002)
-    process.kill()
-    process.wait()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("images/*.png")}
     assert before
     with open(journal, "a") as file:
@@ -415,17 +395,7 @@ def test_odd_names_and_a_picture_too_large(house, tmp_path):
 
 def test_ctrl_c_ends_at_once(house, tmp_path):
     words = ["--input_dir", house / "Deraining", "--weights", house / "tiny.safetensors", "--result_dir", tmp_path]
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "Deraining" / "test.py"), *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=ENVIRONMENT,
-    )
-    while process.poll() is None and not (tmp_path / "Test100" / ".scores.0.jsonl").exists():
-        time.sleep(0.01)
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode in (130, 0)
-    assert "Traceback" not in output
+    second = programs.Stop("mprnet.evaluation.benchmark._write_line", 2, signal.SIGINT)
+    run = programs.run(ROOT / "Deraining" / "test.py", *words, stop=second)
+    assert run.returncode == 130
+    assert "Traceback" not in run.stderr

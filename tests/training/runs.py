@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from programs import CONTEXT
 from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
@@ -22,11 +23,6 @@ from mprnet.training.samples import TrainingSamples, ValidationPairs
 from mprnet.training.state import load_latest
 
 ALONE = World(0, 1, torch.device("cpu"))
-# Processes of their own start in a fraction of a second: the server has imported all that they need.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["torch._dynamo", "torch._inductor", "torch._higher_order_ops", "torch.distributed", "mprnet.training.loop"]
-)
 
 
 class Noise(Dataset):
