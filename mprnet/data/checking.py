@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mprnet.data.paired import read_rgb
 from mprnet.data.pairs import Pair, Pairing, match_pairs, orphans_sentence, side_folders
+from mprnet.data.reading import read_rgb, size_problem
 from mprnet.errors import UserError
 
 # A displacement counts if it is larger than what blur does to a centre of mass, and if undoing it lowers the mean
@@ -88,18 +88,20 @@ def look_at(pair: Pair, aligned: bool = True) -> Look:
         return Look(pair, str(error))
     size = (degraded.shape[1], degraded.shape[0])
     digest = hashlib.blake2b(degraded.tobytes() + str(degraded.shape).encode(), digest_size=16).digest()
-    problem = ""
-    if degraded.shape != target.shape:
-        other = f"{target.shape[1]}x{target.shape[0]}"
-        problem = f"{pair.input} and {pair.target} are of different sizes, {size[0]}x{size[1]} and {other}."
-    elif np.array_equal(degraded, target):
-        problem = f"{pair.input} and {pair.target} hold the same picture."
-    elif aligned and any(shift := displacement(degraded, target)):
+    problem = size_problem(pair.input, pair.target, (degraded, target))
+    return Look(pair, problem or _content_problem(pair, degraded, target, aligned), size, digest)
+
+
+def _content_problem(pair: Pair, degraded: np.ndarray, target: np.ndarray, aligned: bool) -> str:
+    """What is wrong with two pictures of one size, one sentence; empty if nothing is."""
+    if np.array_equal(degraded, target):
+        return f"{pair.input} and {pair.target} hold the same picture."
+    if aligned and any(shift := displacement(degraded, target)):
         right, down = shift
-        problem = f"{pair.target} lies {right:+d} pixels to the right of {pair.input}, and {down:+d} below it."
-    elif likeness(degraded, target) < _LIKE:
-        problem = f"{pair.input} and {pair.target} do not look like one scene: are they a pair?"
-    return Look(pair, problem, size, digest)
+        return f"{pair.target} lies {right:+d} pixels to the right of {pair.input}, and {down:+d} below it."
+    if likeness(degraded, target) < _LIKE:
+        return f"{pair.input} and {pair.target} do not look like one scene: are they a pair?"
+    return ""
 
 
 def likeness(degraded: np.ndarray, target: np.ndarray) -> float:

@@ -10,14 +10,22 @@ _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _DESCRIPTIVE_TIFF_TAGS = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432})
 
 
+def read_orientation(image: Image.Image) -> int:
+    """Which way up the picture is, 1 to 8, by EXIF or XMP; 1 where these are broken."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
 def read_exif(image: Image.Image) -> tuple[int, bytes]:
     """Orientation (1 to 8) and the EXIF data without it; a picture with broken EXIF data is still a picture."""
     try:
         exif = image.getexif()
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:
         return 1, b""
-    orientation = orientation if orientation in range(1, 9) else 1
+    orientation = read_orientation(image)
     kept = Image.Exif()
     for tag, value in exif.items():
         wanted = tag in _DESCRIPTIVE_TIFF_TAGS if image.format == "TIFF" else tag != ExifTags.Base.Orientation

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,36 +13,9 @@ from torch.utils.data import Dataset
 
 from mprnet.data.augment import random_crop, saturate, symmetry
 from mprnet.data.pairs import Matching, Pair, Pairing, match_pairs, orphans_sentence, pairing_of, pictures, side_folders
+from mprnet.data.reading import check_sizes, read_rgb
 from mprnet.data.tensors import to_tensor
 from mprnet.errors import UserError
-
-
-def read_rgb(path: Path) -> np.ndarray:
-    """A picture as training and scoring see it: (H, W, 3) uint8, without alpha; the fast way for many files.
-
-    Raises:
-        UserError: not a picture, or broken.
-    """
-    image = decode(path, cv2.IMREAD_COLOR)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def decode(path: Path, flags: int) -> np.ndarray:
-    """A picture as OpenCV decodes it.
-
-    Raises:
-        UserError: not a picture, broken, or too large.
-    """
-    try:
-        data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, flags) if data.size else None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
-    except cv2.error as error:
-        raise UserError(f"{path}: more pixels than can be read.") from error
-    if image is None:
-        raise UserError(f"{path}: not a picture, or broken.")
-    return image
 
 
 def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
@@ -53,9 +25,7 @@ def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
         UserError: one of them is broken, or their sizes differ.
     """
     degraded, target = read_rgb(pair.input), read_rgb(pair.target)
-    if degraded.shape != target.shape:
-        sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (degraded, target))
-        raise UserError(f"{pair.input} and {pair.target} are of different sizes, {sizes}.")
+    check_sizes(pair.input, pair.target, (degraded, target))
     return degraded, target
 
 

@@ -50,7 +50,7 @@ def pictures(folder: Path) -> list[Path]:
     found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
     if not found:
         raise UserError(f"{folder} holds no pictures.")
-    return natsorted(found, key=lambda path: path.name)  # which compares in one Unicode form
+    return natsorted(found, key=lambda path: path.name)  # natsort compares in one Unicode form
 
 
 def side_folders(folder: Path) -> tuple[Path, Path]:

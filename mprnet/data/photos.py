@@ -117,6 +117,8 @@ def _decode(image: Image.Image, data: bytes, path: Path) -> Photo:
     _check_samples(image, path)
     _scale_transparency(image)
     is_16_bit = _is_16_bit(image)  # before EXIF is looked for, which may load the pixels and forget how they are stored
+    if image.format == "PNG":
+        image.load()  # looking for EXIF does it too, and would pass over damage
     orientation, exif = read_exif(image)
     icc = image.info.get("icc_profile")
     if is_16_bit:

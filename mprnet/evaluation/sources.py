@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from mprnet.data.formats.sidd import NOISY_BLOCKS, TARGET_BLOCKS, read_blocks
-from mprnet.data.paired import decode
 from mprnet.data.pairs import Pairing, match_pairs, sharing_sentence
+from mprnet.data.reading import check_sizes, read_picture
 from mprnet.errors import UserError
 
 
@@ -71,9 +69,7 @@ class PairSource:
     def read(self, index: int) -> Sample:
         pair = self.pairs[index]
         (degraded, its_notes), (target, notes) = read_8bit(pair.input, "input"), read_8bit(pair.target, "target")
-        if degraded.shape != target.shape:
-            sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (degraded, target))
-            raise UserError(f"{pair.input} and {pair.target} are of different sizes, {sizes}.")
+        check_sizes(pair.input, pair.target, (degraded, target))
         return Sample(degraded, target, its_notes + notes)
 
 
@@ -120,24 +116,15 @@ def read_8bit(path: Path, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """A picture as the protocols compare it: (H, W, 3) uint8, the way up that EXIF says; and notes on what that took.
 
     Raises:
-        UserError: not a picture, broken, or of more than 8 bits.
+        UserError: as ``read_photo``, or of more than 8 bits.
     """
-    image = decode(path, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    if image.dtype != np.uint8:
-        raise UserError(f"{path} has {8 * image.itemsize} bits a channel, the protocol compares 8: convert it first.")
-    if image.ndim == 2:
-        return np.repeat(image[:, :, None], 3, axis=2), (f"the {what} is grey",)
-    notes = (f"the {what}'s alpha is left out",) if _has_transparent_pixels(path) else ()
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), notes
-
-
-def _has_transparent_pixels(path: Path) -> bool:
-    """Only of pictures with alpha is more read than the header."""
-    try:
-        with Image.open(path) as image:
-            return bool(image.has_transparency_data and np.asarray(image.convert("RGBA"))[:, :, 3].min() < 255)
-    except (OSError, ValueError):  # a kind that OpenCV reads and Pillow does not
-        return False
+    photo = read_picture(path)
+    if photo.pixels.dtype != np.uint8:
+        raise UserError(f"{path} has 16 bits a channel, the protocol compares 8: convert it first.")
+    notes = [f"the {what} is grey"] if photo.grey else []
+    if photo.alpha is not None and photo.alpha.min() < 255:
+        notes.append(f"the {what}'s alpha is left out")
+    return photo.pixels, tuple(notes)
 
 
 def file_stamp(*paths: Path) -> str:

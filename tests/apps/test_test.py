@@ -307,7 +307,7 @@ def test_bad_images_cost_a_sentence_each_and_no_other_its_score(house, tmp_path)
         "lonely.png: has no partner",
         "2.png has 16 bits a channel",
         "note: the target is grey: 3",
-        "4.png: not a picture, or broken",
+        "4.png: not a picture, or of a kind",
     ):
         assert sentence in output
     found = results(tmp_path / "r" / "GoPro")

@@ -337,7 +337,7 @@ def test_the_check_tells_good_data_from_bad(house, tmp_path):
     (tmp_path / "GoPro" / "train" / "input" / "GOPR1_1_3.png").write_text("oops")
     shutil.rmtree(tmp_path / "GoPro" / "test")
     output = train("Deblurring", *words, config=config, status=1)
-    assert "GOPR1_1_3.png: not a picture, or broken" in output
+    assert "GOPR1_1_3.png: not a picture, or of a kind" in output
     assert "target/    1,111 pictures" in output
     assert not (tmp_path / "checkpoints").exists()
 
@@ -355,7 +355,7 @@ def test_a_checkpoint_of_another_width_gets_a_sentence(house, uninterrupted, tmp
         (None, ["OPTIM.BATCHSIZE", "3"], "nearest one is OPTIM.BATCH_SIZE"),
         ("no data", [], "pairs are expected as"),
         ("empty", [], "holds no pictures"),
-        ("broken", ["TRAINING.WORKERS", "1"], "GOPR1_1_3.png: not a picture, or broken"),
+        ("broken", ["TRAINING.WORKERS", "1"], "GOPR1_1_3.png: not a picture, or of a kind"),
         ("sizes", [], "of different sizes, 30x30 and 48x48"),
         (None, ["TRAINING.RESUME", "True"], "there is no model_latest.pth"),
         (None, ["TRAINING.INIT_WEIGHTS", "{}/other.pth"], "holds another network than MODEL describes"),
@@ -392,4 +392,4 @@ def test_a_broken_picture_can_be_skipped(house, tmp_path):
     folders = ["TRAINING.TRAIN_DIR", tmp_path / "GoPro" / "train", "TRAINING.SAVE_DIR", tmp_path / "out"]
     options = [*folders, "TRAINING.ON_BROKEN", "skip", "OPTIM.NUM_EPOCHS", 1]
     output = train("Deblurring", *SHORT, *options, config=house / "Deblurring" / "training.yml")
-    assert "GOPR1_1_3.png: not a picture, or broken" in output
+    assert "GOPR1_1_3.png: not a picture, or of a kind" in output

@@ -75,7 +75,7 @@ def test_each_problem_is_named_and_none_hides_another(folder):
     problems = "\n".join(check_pairs(folder).problems)
     for sentence in (
         "lonely.png",
-        "0.png: not a picture, or broken",
+        "0.png: not a picture, or of a kind",
         "different sizes, 64x64 and 64x32",
         "2.png lies +6 pixels to the right of",
         "3.png hold the same picture",

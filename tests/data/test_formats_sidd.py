@@ -11,7 +11,8 @@ from apps.miniatures import write_photographs
 from conftest import ROOT
 
 from mprnet.data.formats.sidd import NOISY_BLOCKS, TARGET_BLOCKS
-from mprnet.data.paired import find_pairs, read_rgb
+from mprnet.data.paired import find_pairs
+from mprnet.data.reading import read_rgb
 
 
 def write_blocks(folder: Path) -> dict[str, np.ndarray]:
@@ -95,7 +96,7 @@ def test_one_bad_photograph_does_not_stop_the_others(tmp_path):
     cv2.imwrite(str(folders[2] / "0003_GT_SRGB_010.PNG"), np.zeros((20, 20, 3), np.uint8))
     status, output = run(tmp_path)
     assert status == 1
-    assert "not a picture, or broken" in output
+    assert "not a picture, or of a kind" in output
     assert "0002_NOISY_SRGB_011.PNG: has no partner" in output
     assert "different sizes" in output
     assert len(find_pairs(tmp_path / "train")) == 3 * 12
