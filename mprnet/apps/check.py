@@ -1,7 +1,9 @@
 """Read data sets and say what is wrong with them: train.py --check and test.py --check."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -9,33 +11,41 @@ from yacs.config import CfgNode
 from mprnet.data.checking import Findings, check_pairs
 from mprnet.data.formats import dnd
 from mprnet.data.paired import located, split_by_scene
-from mprnet.data.pairs import Pairing, pairing_of
+from mprnet.data.pairs import Pair, match_pairs, orphans_sentence, side_folders
 from mprnet.errors import UserError
 from mprnet.evaluation.protocols import Benchmark
 from mprnet.evaluation.sources import BlockSource
+from mprnet.training.datasets import GetData, pairs_of, training_set, validation_set
+from mprnet.training.samples import TrainingSamples, ValidationPairs
 
 _SHOWN = 20
 
 
-def check_training(settings: CfgNode) -> int:
-    """Print what there is to say of the data that ``settings`` name; the exit status: 1 if there are problems."""
+def check_training(settings: CfgNode, get_training_data: GetData, get_validation_data: GetData) -> int:
+    """Print what there is to say of the data that ``settings`` name; the exit status: 1 if there are problems.
+
+    Args:
+        get_training_data, get_validation_data: the task's, from its data_RGB.py.
+    """
     t = settings.TRAINING
     if settings.SYNTHETIC.DEGRADATION:
         print("these settings train on generated pictures: there is no data set to check.")
         return 0
     if not t.TRAIN_DIR:
         raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR.")
-    named = [("training", t.TRAIN_DIR, t.PAIRS)]
-    named += [] if t.HOLD_OUT else [("validation", t.VAL_DIR, t.VAL_PAIRS)]
+    named = [("training", t.TRAIN_DIR, t.PAIRS, partial(training_set, settings, get_training_data))]
+    if not t.HOLD_OUT:
+        named.append(("validation", t.VAL_DIR, t.VAL_PAIRS, partial(validation_set, settings, get_validation_data)))
     done: list[Findings] = []
-    pairing = pairing_of(t.PAIR_BY_ORDER, t.PAIR_MANY_TO_ONE)
     status = 0
-    for kind, folder, expected in named:
+    for kind, folder, expected, make in named:
         print(f"{kind} pairs: {folder or 'none named'}")
-        if not folder:
-            problems = ["set TRAINING.VAL_DIR, or TRAINING.HOLD_OUT 0.05 to validate on training scenes."]
+        try:
+            data = make()
+        except UserError as error:
+            problems = [str(error), *(_tree(located(folder, t.ELSE_IN), expected) if folder else [])]
         else:
-            problems = _check_folder(located(folder, t.ELSE_IN), expected, done, t.TRAIN_PS, pairing)
+            problems = _check_set(data, kind, expected, done, t)
         status = max(status, _print_problems(problems))
     if t.HOLD_OUT and done:
         try:
@@ -81,7 +91,11 @@ def check_benchmarks(places: Mapping[Benchmark, Path | None], datasets: Path) ->
 
 def _benchmark_problems(benchmark: Benchmark, place: Path) -> list[str]:
     if benchmark.kind == "pairs":
-        return _check_folder(place, benchmark.count, [], aligned=benchmark.measure != "aligned")
+        matching = match_pairs(*side_folders(place))
+        problems = [orphans_sentence(matching)] if matching.orphans else []
+        return problems + _check_pairs(
+            matching.pairs, benchmark.name, benchmark.count, [], aligned=benchmark.measure != "aligned"
+        )
     if benchmark.kind == "sidd":
         count = len(BlockSource(place).names)
         print(f"  {count:,} blocks{_beside(count, benchmark.count)}")
@@ -115,19 +129,36 @@ def _print_problems(problems: list[str]) -> int:
     return int(bool(problems))
 
 
-def _check_folder(
-    folder: Path,
-    expected: int,
-    done: list[Findings],
-    patch: int = 0,
-    pairing: Pairing = "name",
-    aligned: bool = True,
+def _check_set(data: Any, kind: str, expected: int, done: list[Findings], training: CfgNode) -> list[str]:
+    """Print what is neither good nor bad of a task's data set, and return the problems."""
+    if hasattr(data, "pairs"):
+        orphans = len(getattr(data, "orphans", ()))
+        problems = [f"{orphans:,} pictures have no partner: see the note."] if orphans else []
+        return problems + _check_pairs(data.pairs, kind, expected, done, training.TRAIN_PS)
+    problems = []
+    items: Any
+    try:
+        items = TrainingSamples(data, training.SEED) if kind == "training" else ValidationPairs(data)
+        if training.HOLD_OUT:
+            pairs_of(data)
+    except UserError as error:
+        return [str(error)]
+    for index in tqdm(range(len(items)), kind, unit="item", leave=False):
+        try:
+            items[(1, index) if kind == "training" else index]
+        except UserError as error:
+            problems.append(str(error))
+        except Exception as error:  # the data set is the task's own: it may raise anything
+            problems.append(f"item {index}: {type(error).__name__}: {error}")
+    print(f"  {len(items):,} items, each read once; an attribute pairs of the data set would let files be compared")
+    return problems
+
+
+def _check_pairs(
+    pairs: Sequence[Pair], name: str, expected: int, done: list[Findings], patch: int = 0, aligned: bool = True
 ) -> list[str]:
     """Print what is neither good nor bad, and return the problems."""
-    try:
-        findings = check_pairs(folder, pairing, aligned)
-    except UserError as error:
-        return [str(error), *_tree(folder, expected)]
+    findings = check_pairs(pairs, name, aligned)
     done.append(findings)
     print(f"  {len(findings.pairs):,} pairs{_beside(len(findings.pairs), expected)}")
     common = ", ".join(f"{width}x{height} ({count:,})" for (width, height), count in findings.sizes.most_common(5))

@@ -1,19 +1,18 @@
-"""Whether a folder of pairs is what it should be, found by reading all of it."""
+"""Whether pairs of pictures are what they should be, found by reading all of them."""
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mprnet.data.pairs import Pair, Pairing, match_pairs, orphans_sentence, side_folders
+from mprnet.data.pairs import Pair
 from mprnet.data.reading import read_rgb, size_problem
 from mprnet.errors import UserError
 
@@ -42,7 +41,7 @@ class Look:
 
 @dataclass
 class Findings:
-    """What there is to say of a folder of pairs.
+    """What there is to say of pairs.
 
     Attributes:
         problems: sentences; each calls for something to be done.
@@ -50,33 +49,25 @@ class Findings:
         digests: of the readable inputs' pixels, each with a name that has it.
     """
 
-    folder: Path
     pairs: list[Pair] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     digests: dict[bytes, str] = field(default_factory=dict)
 
 
-def check_pairs(folder: Path, pairing: Pairing = "name", aligned: bool = True) -> Findings:
-    """Read all pairs of ``folder``/input and ``folder``/target, with a progress bar.
+def check_pairs(pairs: Sequence[Pair], name: str, aligned: bool = True) -> Findings:
+    """Read all pairs, with a progress bar of this name.
 
-    Finds pictures without partner, unreadable, of two sizes, displaced against each other, the same on both sides, and
-    inputs that are there twice.
+    Finds pictures that are unreadable, of two sizes, displaced against each other, the same on both sides, and inputs
+    that are there twice.
 
     Args:
-        pairing: how pictures are matched, as in ``match_pairs``.
         aligned: whether input and target are meant to lie on each other.
-
-    Raises:
-        UserError: the folders are not there, or hold nothing that matches.
     """
-    matching = match_pairs(*side_folders(folder), pairing)
-    findings = Findings(folder, matching.pairs)
-    if matching.orphans:
-        findings.problems.append(orphans_sentence(matching))
+    findings = Findings(list(pairs))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pool.map(partial(look_at, aligned=aligned), matching.pairs)
-        _collect(findings, tqdm(looks, folder.name, total=len(matching.pairs), unit="pair", leave=False))
+        looks = pool.map(partial(look_at, aligned=aligned), pairs)
+        _collect(findings, tqdm(looks, name, total=len(pairs), unit="pair", leave=False))
     return findings
 
 

@@ -100,6 +100,21 @@ def validation_set(settings: CfgNode, get_validation_data: GetData) -> Any:
     return get_validation_data(located(t.VAL_DIR, t.ELSE_IN), options)
 
 
+def pairs_of(training: Any) -> Sequence[Pair]:
+    """Return the pairs of files that a training set reads.
+
+    Raises:
+        UserError: it does not say.
+    """
+    if not hasattr(training, "pairs"):
+        raise UserError(
+            f"TRAINING.HOLD_OUT needs a data set with an attribute pairs, but get_training_data of data_RGB.py returns "
+            f"a {type(training).__name__} without: set TRAINING.HOLD_OUT 0 and let get_validation_data return the "
+            "pictures to validate on."
+        )
+    return training.pairs
+
+
 def _pairing(training: CfgNode) -> dict[str, bool]:
     return {"by_order": training.PAIR_BY_ORDER, "many_to_one": training.PAIR_MANY_TO_ONE}
 
@@ -111,14 +126,9 @@ def _hold_out(training: Any, settings: CfgNode, earlier: Sequence[str] | None) -
         earlier: the names of the pairs that the resumed run held out; None if it is a new run.
     """
     t = settings.TRAINING
-    if not hasattr(training, "pairs"):
-        raise UserError(
-            f"TRAINING.HOLD_OUT needs a data set with an attribute pairs, but get_training_data of data_RGB.py returns "
-            f"a {type(training).__name__} without: set TRAINING.HOLD_OUT 0 and let get_validation_data return the "
-            "pictures to validate on."
-        )
+    pairs = pairs_of(training)
     if earlier is None:
-        training.pairs, held = split_by_scene(training.pairs, t.HOLD_OUT, t.SCENE, t.SEED)
+        training.pairs, held = split_by_scene(pairs, t.HOLD_OUT, t.SCENE, t.SEED)
         return held, []
     if not earlier:
         note = "this run has trained on all pairs, so that TRAINING.HOLD_OUT has none left to validate on"
@@ -126,16 +136,16 @@ def _hold_out(training: Any, settings: CfgNode, earlier: Sequence[str] | None) -
             raise UserError(f"{note}: set TRAINING.VAL_DIR, or begin another run with another MODEL.SESSION.")
         return [], [f"note: {note}; it is validated on TRAINING.VAL_DIR"]
     names = set(earlier)
-    held = [pair for pair in training.pairs if pair.name in names]
+    held = [pair for pair in pairs if pair.name in names]
     if not held:
         raise UserError(
             f"none of the {len(names):,} pairs that this run has held out is in {t.TRAIN_DIR}: name the folder that it "
             "began with, or begin another run with another MODEL.SESSION."
         )
-    training.pairs = [pair for pair in training.pairs if pair.name not in names]
+    training.pairs = [pair for pair in pairs if pair.name not in names]
     if not training.pairs:
         raise UserError(f"{t.TRAIN_DIR} holds only the pairs that this run validates on: there is nothing to train on.")
-    is_same = names == _names_to_hold_out([*training.pairs, *held], t)
+    is_same = names == _names_to_hold_out(pairs, t)
     return held, [] if is_same else [f"the {len(held):,} pairs held out stay those of this run's beginning"]
 
 

@@ -202,7 +202,7 @@ def test_two_processes_reach_one_processs_weights(house, tmp_path):
     train("Deblurring", *options, "TRAINING.SAVE_DIR", tmp_path / "one", config=config)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     started = command("Deblurring", *options, "TRAINING.SAVE_DIR", tmp_path / "two", config=config)
-    done = subprocess.run([*torchrun, *started], capture_output=True, text=True, timeout=300, status=1)
+    done = subprocess.run([*torchrun, *started], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     one, two = (
         load_model(tmp_path / name / "Deblurring" / "models" / "MPRNet" / "model_latest.pth").state_dict()
@@ -246,7 +246,9 @@ def test_a_data_set_of_ones_own_trains_as_the_documentation_says(tmp_path):
 
     assert "6 samples an epoch, 6 to validate on" in start("OPTIM.NUM_EPOCHS", 1)
     assert "6 items, each read once" in start("--check")
-    assert "HOLD_OUT needs a data set with an attribute pairs" in start("TRAINING.HOLD_OUT", 0.5, status=1)
+    assert "HOLD_OUT needs a data set with an attribute pairs" in start(
+        "TRAINING.HOLD_OUT", 0.5, "MODEL.SESSION", "b", status=1
+    )
 
 
 def test_tensorboard_gets_the_figures_where_it_is_installed(house, tmp_path):
@@ -286,11 +288,11 @@ class AddressSpace(NamedTuple):
 def test_validation_pictures_that_do_not_fit_in_the_memory_are_restored_in_tiles(house, tmp_path):
     for side in ("input", "target"):
         (tmp_path / "val" / side).mkdir(parents=True)
-        picture = np.random.default_rng(0).integers(0, 256, (1400, 1400, 3), np.uint8)
+        picture = np.random.default_rng(0).integers(0, 256, (1800, 1800, 3), np.uint8)
         cv2.imwrite(str(tmp_path / "val" / side / "large.png"), picture // 2 + (64 if side == "target" else 0))
     options = [*SHORT, "OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_PS", 0, "TRAINING.VAL_DIR", tmp_path / "val"]
     config = house / "Deblurring" / "training.yml"
-    train("Deblurring", *options, "TRAINING.SAVE_DIR", tmp_path, config=config, stop=AddressSpace(2**29))
+    train("Deblurring", *options, "TRAINING.SAVE_DIR", tmp_path, config=config, stop=AddressSpace(2**30))
     assert float(read_log(tmp_path / "Deblurring" / "models" / "MPRNet")[-1]["psnr"]) > 5
 
 
