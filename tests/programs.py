@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _context = multiprocessing.get_context("forkserver")
-# Not the modules themselves that tests start with -m: these are to be imported as __main__.
+# Not the modules themselves that tests start with -m: these are to be imported as __main__. torch._dynamo: PyTorch
+# imports it when a program reckons the memory of a pass.
 _context.set_forkserver_preload(
-    ["mprnet.apps.restore", "mprnet.apps.test", "mprnet.apps.train", "mprnet.evaluation.figures"]
+    ["mprnet.apps.restore", "mprnet.apps.test", "mprnet.apps.train", "mprnet.evaluation.figures", "torch._dynamo"]
 )
 
 
