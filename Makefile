@@ -7,7 +7,10 @@ FLOOR_TORCH := torch==2.6.* torchvision==0.21.*
 FLOOR_BIN := .venv-floor/bin
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-floor check
+# Which mutants, by name: make mutants MUTANTS='mprnet.training.order* mprnet.metrics.*'
+MUTANTS ?=
+
+.PHONY: demo test test-floor check mutants
 
 demo: .venv/installed
 	$(BIN)/python demo.py
@@ -24,6 +27,10 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+mutants: .venv/installed-mutants
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(foreach name,$(MUTANTS),'$(name)')
+	$(BIN)/mutmut results
+
 .venv/installed: requirements.txt pyproject.toml $(wildcard pytorch-gradual-warmup-lr/pyproject.toml pytorch-gradual-warmup-lr/*/*.py)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -r requirements.txt
@@ -31,6 +38,10 @@ check: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install -e ".[dev]"
+	touch $@
+
+.venv/installed-mutants: .venv/installed-dev
+	$(BIN)/pip install -e ".[mutants]"
 	touch $@
 
 .venv-floor/installed: requirements.txt pyproject.toml
