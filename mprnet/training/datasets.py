@@ -136,16 +136,17 @@ def _hold_out(training: Any, settings: CfgNode, earlier: Sequence[str] | None) -
             raise UserError(f"{note}: set TRAINING.VAL_DIR, or begin another run with another MODEL.SESSION.")
         return [], [f"note: {note}; it is validated on TRAINING.VAL_DIR"]
     names = set(earlier)
-    held = [pair for pair in pairs if pair.name in names]
+    targets = {pair.target for pair in pairs if pair.name in names}
+    held = [pair for pair in pairs if pair.target in targets]
     if not held:
         raise UserError(
             f"none of the {len(names):,} pairs that this run has held out is in {t.TRAIN_DIR}: name the folder that it "
             "began with, or begin another run with another MODEL.SESSION."
         )
-    training.pairs = [pair for pair in pairs if pair.name not in names]
+    training.pairs = [pair for pair in pairs if pair.target not in targets]
     if not training.pairs:
         raise UserError(f"{t.TRAIN_DIR} holds only the pairs that this run validates on: there is nothing to train on.")
-    is_same = names == _names_to_hold_out(pairs, t)
+    is_same = {pair.name for pair in held} == _names_to_hold_out(pairs, t)
     return held, [] if is_same else [f"the {len(held):,} pairs held out stay those of this run's beginning"]
 
 

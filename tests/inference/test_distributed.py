@@ -9,7 +9,7 @@ import torch
 
 from mprnet import UserError
 from mprnet.inference import distributed
-from mprnet.inference.distributed import World, joined_world
+from mprnet.inference.distributed import World, choose_gpu, joined_world
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -70,3 +70,52 @@ def test_what_the_first_process_cannot_have_none_goes_on_without(monkeypatch):
     )
     with pytest.raises(UserError, match="process 0 of this run: taken"), World(1, 2, CPU).held(taken()):
         pytest.fail("went on")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "local_rank", "processes", "there", "number"),
+    [
+        ([-1], 0, 1, 1, 0),
+        ([-1], 2, 4, 4, 2),
+        ([], 1, 2, 8, 1),
+        ([2, 3], 0, 2, 4, 2),
+        ([2, 3], 1, 2, 4, 3),
+        ([3], 0, 1, 4, 3),
+        ([0, 1, 2, 3], 0, 1, 1, 0),  # a file written for a larger machine
+        ([0, 1, 2, 3], 1, 2, 2, 1),
+    ],
+)
+def test_which_gpu_a_process_takes(gpus, local_rank, processes, there, number):
+    assert choose_gpu(gpus, local_rank, processes, there) == number
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes", "there", "sentence"),
+    [
+        ([-1], 4, 2, r"torchrun starts 4 processes on this machine for 2 GPUs \[0, 1\]: lower --nproc_per_node"),
+        ([2, 3], 3, 4, r"3 processes on this machine for 2 GPUs \[2, 3\]"),
+        ([5], 1, 2, "GPU names number 5, but this machine has 2, counted from 0"),
+        ([0, -2], 2, 2, "GPU names number -2"),
+        ([1, 1], 2, 2, r"GPU names a number twice, \[1, 1\]"),
+    ],
+)
+def test_gpus_that_cannot_be_had_get_a_sentence(gpus, processes, there, sentence):
+    with pytest.raises(UserError, match=sentence):
+        choose_gpu(gpus, 0, processes, there)
+
+
+def test_torchruns_processes_take_the_gpus_named(monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed.dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    assert distributed.join_world([2, 3]).device == torch.device("cuda", 3)
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name)
+    assert distributed.join_world([2, 3]).device == torch.device("cuda", 2)
+    assert taken == [torch.device("cuda", 3), torch.device("cuda", 2)]

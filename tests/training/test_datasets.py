@@ -98,6 +98,23 @@ def test_pictures_that_come_later_are_trained_on(folders):
     assert names(resumed) == (names(first)[0] | {"scene9_99"}, names(first)[1])
 
 
+def test_a_later_input_of_a_target_that_is_held_out_is_held_out_too(folders):
+    many = ["TRAINING.HOLD_OUT", 0.3, "TRAINING.PAIR_MANY_TO_ONE", True]
+    first = make(settings_for(folders, *many))
+    name = first.split["held_out"][0]
+    cv2.imwrite(str(folders / "train" / "input" / f"{name}_1.png"), np.zeros((16, 16, 3), np.uint8))
+    resumed = make(settings_for(folders, *many), first.split)
+    assert names(resumed) == (names(first)[0], names(first)[1] | {f"{name}_1"})
+    with pytest.raises(UserError, match="by order or many to one, not both"):
+        make(settings_for(folders, *many, "TRAINING.PAIR_BY_ORDER", True))
+
+
+def test_pairs_by_order(folders):
+    (folders / "val" / "target" / "scene0_0.png").rename(folders / "val" / "target" / "z.png")
+    data = make(settings_for(folders, "TRAINING.PAIR_BY_ORDER", True)).validation
+    assert [pair.target.name for pair in data.data.pairs] == ["scene0_1.png", "z.png"]
+
+
 def test_a_run_that_trained_on_everything_has_nothing_left_to_hold_out(folders):
     first = make(settings_for(folders))
     later = ["TRAINING.HOLD_OUT", 0.3]

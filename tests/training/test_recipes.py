@@ -1,0 +1,56 @@
+import pytest
+from conftest import ROOT, TASKS
+
+from mprnet.training.recipes import which_recipe
+from mprnet.training.settings import load
+
+
+def lines(task: str, file: str = "training.yml", *overrides: str) -> list[str]:
+    return which_recipe(load(ROOT / task / file, overrides), ROOT / task)
+
+
+def test_each_file_is_known_and_told_from_the_other():
+    assert lines("Deraining") == ["recipe: training.yml"]
+    assert lines("Deblurring") == [
+        "recipe: training.yml, the paper's",
+        "  not training_released.yml, the released code's: AUGMENT.SATURATION [1.0, 1.0] (there [0.8, 1.2])",
+    ]
+    assert lines("Deblurring", "training_released.yml") == [
+        "recipe: training_released.yml, the released code's",
+        "  not training.yml, the paper's: AUGMENT.SATURATION [0.8, 1.2] (there [1.0, 1.0])",
+    ]
+    assert lines("Denoising", "training_released.yml")[0] == "recipe: training_released.yml, the released code's"
+
+
+def test_the_published_denoising_file_trains_neither_recipe_and_is_told_so(tmp_path):
+    """Its keys alone: what differs stands in the original's train.py."""
+    (tmp_path / "published.yml").write_text(
+        "MODEL: {MODE: Denoising}\nOPTIM: {BATCH_SIZE: 16, NUM_EPOCHS: 80, LR_INITIAL: 2e-4, LR_MIN: 1e-6}\n"
+        "TRAINING: {VAL_AFTER_EVERY: 1, TRAIN_PS: 128, VAL_PS: 256}\n"
+    )
+    own, paper, released = which_recipe(load(tmp_path / "published.yml"), ROOT / "Denoising")
+    assert own == "recipe: your own"
+    assert paper == "  not training.yml, the paper's: TRAINING.TRAIN_PS 128 (there 256)"
+    assert released == (
+        "  not training_released.yml, the released code's: OPTIM.WEIGHT_DECAY 0.0 (there 1e-08), "
+        "OPTIM.COSINE_EXTRA_EPOCHS 0 (there 40), LOSS.EDGE_WEIGHT 0.05 (there 0.0), LOSS.CLAMP False (there True), "
+        "AUGMENT.MIXUP_FROM_EPOCH 0 (there 6)"
+    )
+
+
+def test_many_differences_are_counted():
+    overrides = [
+        word
+        for key, value in {
+            "BATCH_SIZE": "2", "NUM_EPOCHS": "3", "LR_INITIAL": "1", "LR_MIN": "0", "BETA1": "0.5", "EMA": "0.5",
+            "GRAD_CLIP": "1", "ACCUMULATE": "2",
+        }.items()
+        for word in (f"OPTIM.{key}", value)
+    ]  # fmt: skip
+    assert lines("Deraining", "training.yml", *overrides)[1].endswith(" and 2 more")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_paths_precision_and_speed_make_no_recipe(task):
+    changes = ["TRAINING.TRAIN_DIR", "x", "TRAINING.PRECISION", "bf16", "TRAINING.COMPILE", "True", "VERBOSE", "True"]
+    assert lines(task, "training.yml", *changes) == lines(task)
