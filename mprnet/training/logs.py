@@ -84,7 +84,8 @@ class Journal:
         writer.writerows(self.history)
         write_whole(self.folder / LOG, text.getvalue().encode())
         self.say(_line(row))
-        draw_curves(self.folder / "curves.png", {"restored": self.history})
+        if "psnr" in row:  # which the last row has, too; drawing takes as long as some short epochs
+            draw_curves(self.folder / "curves.png", {"restored": self.history})
         with self._optional("TensorBoard"):
             self._write_tensorboard(row)
 

@@ -78,8 +78,8 @@ def test_figures_that_cannot_be_drawn_cost_a_warning(tmp_path, monkeypatch, caps
 
     monkeypatch.setattr(logs, "draw_curves", fail)
     journal = Journal(tmp_path, writes=True)
-    journal.add(ROW)
-    assert "warning: the log lacks epoch 1: loss 0.25000 (no fonts)" in capsys.readouterr().err
+    journal.add(VALIDATED)
+    assert "warning: the log lacks epoch 2: loss 0.25000" in capsys.readouterr().err
     assert len(read(tmp_path)) == 1
 
 
