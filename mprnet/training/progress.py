@@ -57,11 +57,7 @@ class Progress:
         self._journal = journal
         self._metadata = metadata
         self._split = data.split
-        self._validation = {
-            "pictures": data.validation.fingerprint(),
-            "TRAINING.VAL_PS": settings.TRAINING.VAL_PS,
-            "measure": MEASURE,
-        }
+        self._validation = _validation_identity(data, settings) if world.is_main else {}
         self._settings = settings
         self._world = world
         self._saved_at = time.monotonic()
@@ -170,7 +166,8 @@ class Progress:
         of other crops, cannot be compared.
         """
         earlier, self._earlier_validation = self._earlier_validation, self._validation
-        if earlier == self._validation or not self.steps:
+        is_another = self._world.is_main and self.steps > 0 and earlier != self._validation
+        if not self._world.sum(float(is_another))[0]:
             return
         best = self._journal.folder / BEST
         if earlier is None:
@@ -198,3 +195,12 @@ class Progress:
             warnings.filterwarnings("ignore", "Detected call of")  # to step the optimizer first
             for _ in range(self.done):
                 self._schedule.step()
+
+
+def _validation_identity(data: RunData, settings: CfgNode) -> dict[str, Any]:
+    """What a validation's figures depend on beside the weights: only with the same may they be compared."""
+    return {
+        "pictures": data.validation.fingerprint(),
+        "TRAINING.VAL_PS": settings.TRAINING.VAL_PS,
+        "measure": MEASURE,
+    }

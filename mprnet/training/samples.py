@@ -17,7 +17,7 @@ from mprnet.model.network import SIZE_MULTIPLE
 
 # Values above this are grey levels from 0 to 255, not in [0, 1] with some noise.
 _LARGEST_VALUE = 10.0
-_HEAD = 2**16  # bytes of a file that tell it from others of its size
+_HEAD = 2**12  # bytes of a file that tell it from others of its size
 
 
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):

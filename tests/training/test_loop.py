@@ -16,9 +16,10 @@ from training.runs import Grey, Noise, make_trainer, tiny_settings
 
 
 @pytest.fixture(autouse=True)
-def _without_curves(monkeypatch):
-    """Drawing takes longer than all else."""
-    monkeypatch.setattr(logs, "draw_curves", lambda *arguments: None)
+def _without_pictures(monkeypatch):
+    """They take longer than all else."""
+    for name in ("draw_curves", "_tensorboard_writer"):
+        monkeypatch.setattr(logs, name, lambda *arguments: None)
 
 
 def read_log(folder: Path) -> list[dict[str, str]]:
