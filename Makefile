@@ -29,7 +29,7 @@ check: .venv/installed-dev
 
 mutants: .venv/installed-mutants
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(foreach name,$(MUTANTS),'$(name)')
-	$(BIN)/mutmut results
+	@$(BIN)/mutmut results | grep survived || echo "no survivors"
 
 .venv/installed: requirements.txt pyproject.toml $(wildcard pytorch-gradual-warmup-lr/pyproject.toml pytorch-gradual-warmup-lr/*/*.py)
 	$(PYTHON) -m venv .venv
