@@ -119,6 +119,11 @@ class Program:
         return done
 
 
+def start_as_usual() -> None:
+    """Let processes that this one starts be started as if it had not come from a server itself."""
+    multiprocessing.set_start_method(None, force=True)
+
+
 def run(
     *command: object, cwd: Path | None = None, stop: Stop | None = None, timeout: float = 300
 ) -> "subprocess.CompletedProcess[str]":
@@ -135,6 +140,7 @@ def _become(command: list[str], cwd: str, environment: dict[str, str], outputs: 
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
+    start_as_usual()
     if stop is not None:
         stop.prepare()
     module = command[0] == "-m"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from programs import CONTEXT
+from programs import CONTEXT, start_as_usual
 from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
@@ -101,6 +101,7 @@ def start(function: Callable[..., None], *arguments: Any) -> ForkServerProcess:
 
 
 def _with_one_thread(function: Callable[..., None], arguments: Sequence[Any]) -> None:
+    start_as_usual()
     torch.set_num_threads(1)
     function(*arguments)
 
