@@ -61,6 +61,7 @@ def read_log(folder: Path) -> list[dict[str, str]]:
 MOMENTS = [(kind, n) for n in (3, 5, 6, 7, 8, 9, 11, 13, 14, 17) for kind in ("sample", "replace")]
 
 
+@pytest.mark.processes
 def test_killed_twenty_times_it_ends_with_the_same_weights(tmp_path):
     """With MixUp and a running average, and now and then with workers."""
     options = ["OPTIM.NUM_EPOCHS", 18, "AUGMENT.MIXUP_FROM_EPOCH", 2, "OPTIM.EMA", 0.9, "TRAINING.VAL_AFTER_EVERY", 3]
@@ -83,6 +84,7 @@ def test_killed_twenty_times_it_ends_with_the_same_weights(tmp_path):
     assert all(torch.equal(left["trained"][key], value) for key, value in right["trained"].items())
 
 
+@pytest.mark.processes
 def test_two_processes_killed_twenty_times_end_with_the_same_weights(tmp_path):
     options = ["OPTIM.NUM_EPOCHS", 36, "AUGMENT.MIXUP_FROM_EPOCH", 2, "TRAINING.VAL_AFTER_EVERY", 8]
     assert run_together(2, tmp_path, train, tmp_path / "whole", options, None) == [0, 0]
@@ -108,6 +110,7 @@ def ten_steps_alone(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("size", [2, 4])
 def test_any_number_of_processes_reaches_the_same_weights(tmp_path, ten_steps_alone, size):
     assert run_together(size, tmp_path, ten_steps, tmp_path / "many") == [0] * size
