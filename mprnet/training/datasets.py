@@ -55,21 +55,23 @@ def make_data(
         UserError: there is nothing to train on or to validate on, or the two cannot be kept apart.
     """
     t = settings.TRAINING
+    earlier = dict(split or {})
     if settings.SYNTHETIC.DEGRADATION:
-        return _generated(settings, split or {})
+        return _generated(settings, earlier)
     if not t.TRAIN_DIR:
         raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR, or SYNTHETIC.DEGRADATION.")
     training = training_set(settings, get_training_data)
     notes: list[str] = []
     held: list[Pair] = []
     if t.HOLD_OUT:
-        held, notes = _hold_out(training, settings, (split or {}).get("held_out"))
+        held, notes = _hold_out(training, settings, earlier.get("held_out"))
     validation = WholePairs(held, t.VAL_PS) if held else validation_set(settings, get_validation_data)
     return RunData(
         TrainingSamples(training, t.SEED),
         ValidationPairs(validation),
         f"pairs of {t.TRAIN_DIR}",
-        {"held_out": [pair.name for pair in held]},
+        # Those that are not in the folder now have not been trained on either.
+        earlier | {"held_out": sorted({pair.name for pair in held} | set(earlier.get("held_out", ()) if held else ()))},
         notes,
     )
 
@@ -134,7 +136,7 @@ def _hold_out(training: Any, settings: CfgNode, earlier: Sequence[str] | None) -
         note = "this run has trained on all pairs, so that TRAINING.HOLD_OUT has none left to validate on"
         if not t.VAL_DIR:
             raise UserError(f"{note}: set TRAINING.VAL_DIR, or begin another run with another MODEL.SESSION.")
-        return [], [f"note: {note}; it is validated on TRAINING.VAL_DIR"]
+        return [], [f"{note}; it is validated on TRAINING.VAL_DIR"]
     names = set(earlier)
     targets = {pair.target for pair in pairs if pair.name in names}
     held = [pair for pair in pairs if pair.target in targets]
@@ -158,10 +160,10 @@ def _names_to_hold_out(pairs: Sequence[Pair], training: CfgNode) -> set[str]:
         return set()
 
 
-def _generated(settings: CfgNode, split: Mapping[str, Any]) -> RunData:
+def _generated(settings: CfgNode, earlier: dict[str, Any]) -> RunData:
     c, t = settings.SYNTHETIC, settings.TRAINING
     low, high = c.SIGMA
-    seed = int(split.get("bank_seed", t.SEED))
+    seed = int(earlier.get("bank_seed", t.SEED))
     # One process of each machine draws, with all cores.
     workers = torch.multiprocessing.cpu_count() if os.environ.get("LOCAL_RANK", "0") == "0" else 0
     bank = partial(picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=workers)
@@ -184,6 +186,6 @@ def _generated(settings: CfgNode, split: Mapping[str, Any]) -> RunData:
         TrainingSamples(training, t.SEED),
         ValidationPairs([(*pairs[0, index], f"sample_{index}") for index in range(len(pairs))]),
         described,
-        {"bank_seed": seed},
+        earlier | {"bank_seed": seed},
         [note] if seed != t.SEED else [],
     )

@@ -71,9 +71,7 @@ def defaults() -> CfgNode:
     c.TRAINING.VAL_PAIRS = 0
     c.TRAINING.HOLD_OUT = 0.0  # part of the training scenes to validate on, in the place of VAL_DIR
     c.TRAINING.SCENE = ".*"  # regular expression for what of a name (its first group, if any) tells the scene
-    c.TRAINING.PAIR_BY_ORDER = (
-        False  # the n-th picture of input belongs to the n-th of target, whatever they are called
-    )
+    c.TRAINING.PAIR_BY_ORDER = False  # the n-th input belongs to the n-th target, whatever they are called
     c.TRAINING.PAIR_MANY_TO_ONE = False  # several inputs to one target: 1_1.jpg and 1_2.jpg belong to 1.jpg
     c.TRAINING.SAVE_DIR = "./checkpoints"
     c.TRAINING.SAVE_IMAGES = False  # write every validation result, not only the sheet

@@ -78,7 +78,7 @@ class Trainer:
             self.progress.resume(self._checkpoint)
             self._checkpoint = None  # its tensors are in use now, or not needed any more
         for note in self.data.notes:
-            self.journal.say(note)
+            self.journal.say(f"note: {note}")
         if self.progress.is_finished:
             self.journal.say(f"nothing is left to do: {self.progress.done} of {self.epochs} epochs are done.")
             return

@@ -72,7 +72,7 @@ def test_hold_out_takes_whole_scenes_away_from_training(folders):
     training, validation = names(data)
     assert (len(training), len(validation)) == (8, 4)
     assert not {name[:6] for name in training} & {name[:6] for name in validation}
-    assert data.split == {"held_out": sorted(validation, key=data.split["held_out"].index)}
+    assert data.split == {"held_out": sorted(validation)}
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,22 @@ def test_pictures_that_come_later_are_trained_on(folders):
         cv2.imwrite(str(folders / "train" / side / "scene9_99.png"), np.zeros((16, 16, 3), np.uint8))
     resumed = make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3), first.split)
     assert names(resumed) == (names(first)[0] | {"scene9_99"}, names(first)[1])
+
+
+def test_what_is_held_out_is_remembered_while_it_is_not_there_and_while_other_data_is_trained_on(folders, tmp_path):
+    hold_out = ["TRAINING.HOLD_OUT", 0.3]
+    first = make(settings_for(folders, *hold_out))
+    name = first.split["held_out"][0]
+    moved = [(folders / "train" / side / f"{name}.png", folders / f"{side}.png") for side in ("input", "target")]
+    for there, away in moved:
+        there.rename(away)
+    assert make(settings_for(folders, *hold_out), first.split).split == first.split
+    for there, away in moved:
+        away.rename(there)
+    between = synthetic(tmp_path, 5, first.split)
+    assert between.split == first.split | {"bank_seed": 5}
+    resumed = make(settings_for(folders, *hold_out, "TRAINING.SEED", 78), between.split)
+    assert names(resumed) == names(first)
 
 
 def test_a_later_input_of_a_target_that_is_held_out_is_held_out_too(folders):
