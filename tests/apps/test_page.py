@@ -115,10 +115,8 @@ def test_cancelled_in_the_middle_of_a_picture(page, choice, tmp_path):
     while not 0 < run.fraction < 1:
         time.sleep(0.001)
     page.cancel("visitor")
-    start = time.monotonic()
     run = last(runs)
-    assert time.monotonic() - start < 30
-    assert (run.total, run.results, run.failures) == (2, {}, [])
+    assert (run.total, run.results, run.failures) == (2, {}, [])  # not even the picture that was begun
     assert list(last(page.restore("visitor", uploads[1:], choice)).results) == ["next.png"]
 
 
