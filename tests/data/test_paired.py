@@ -210,6 +210,11 @@ def test_about_the_part_asked_for_is_held_out_in_whole_scenes():
     assert len(draws) > 1
 
 
+def test_two_scenes_are_enough():
+    kept, held = split_by_scene(pairs_named("s0_0", "s1_0"), 0.1, r"s\d", 0)
+    assert (len(kept), len(held)) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("scene", "sentence"),
     [("x", r"TRAINING.SCENE 'x' does not match the name s0_0"), ("s", "needs two scenes at least")],

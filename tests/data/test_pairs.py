@@ -44,7 +44,10 @@ def test_a_missing_picture_does_not_shift_the_others(tmp_path):
     matching = match_pairs(*folders(tmp_path, ["1.png", "2.png", "3.png"], ["1.png", "3.png", "4.png"]))
     assert [(p.input.name, p.target.name) for p in matching.pairs] == [("1.png", "1.png"), ("3.png", "3.png")]
     assert [path.name for path in matching.orphans] == ["2.png", "4.png"]
-    assert orphans_sentence(matching).startswith("2 pictures have no partner")
+    shown = (
+        f"2 pictures have no partner and are left out: {tmp_path / 'input' / '2.png'}, {tmp_path / 'target' / '4.png'}."
+    )
+    assert orphans_sentence(matching) == shown
     assert "MANY_TO_ONE" not in orphans_sentence(matching)
 
 
@@ -222,3 +225,17 @@ def test_pairs_that_share_a_target_are_held_out_together(tmp_path):
     kept, held = split_by_scene(pairs, 0.2, ".*", 0)
     assert (len(kept), len(held)) == (24, 6)
     assert not {pair.target for pair in kept} & {pair.target for pair in held}
+
+
+def test_what_is_no_picture_is_left_out(tmp_path):
+    given = folders(tmp_path, ["1.png", "2.JPG", ".3.png", "notes.txt"], ["1.png", "2.jpeg"])
+    (given[0] / "4.png").mkdir()
+    assert partners(match_pairs(*given)) == {"1.png": "1.png", "2.JPG": "2.jpeg"}
+
+
+@pytest.mark.parametrize("many", [3, 4])
+def test_the_first_three_orphans_are_shown(tmp_path, many):
+    given = folders(tmp_path, ["a.png", *(f"{n}.png" for n in range(many))], ["a.png"])
+    sentence = orphans_sentence(match_pairs(*given))
+    assert all(f"{n}.png" in sentence for n in range(3))
+    assert (" and 1 more" in sentence) == (many == 4)

@@ -92,3 +92,30 @@ def test_an_image_that_is_its_target():
 def test_what_cannot_be_aligned_gets_a_sentence(image, sentence):
     with pytest.raises(ValueError, match=sentence):
         metrics.align(image, np.full((32, 32, 3), 60, np.uint8))
+
+
+def test_bytes_and_floats_align_alike():
+    """Uneven sides, and a border that is reflected, not black: black would bleed into the last rows that count."""
+    target = TARGET[:120, :200]
+    image = cv2.GaussianBlur(TARGET, (0, 0), 1.5)[2:122, 3:203]
+    whole, parts = metrics.align(image, target), metrics.align(image / 255.0, target / 255.0)
+    np.testing.assert_allclose(whole.image, parts.image, atol=1e-5)
+    np.testing.assert_allclose(whole.target, target / 255.0 * whole.mask, atol=1e-6)
+    assert whole.image.shape == whole.mask.shape == (120, 200, 3)
+    smooth = cv2.GaussianBlur(TARGET, (0, 0), 1.5)[:120, :200] / 255.0
+    inner = whole.mask[:, :, 0] > 0
+    assert np.abs(whole.image - smooth)[inner].max() < 0.2
+
+
+@pytest.mark.parametrize("size", [10, 11])
+def test_ssim_needs_a_window(size):
+    image = np.random.default_rng(0).random((size, 20, 3)).astype(np.float32)
+    aligned = metrics.Aligned(image, image, np.ones_like(image), np.eye(3, dtype=np.float32))
+    assert metrics.masked_psnr(aligned) == float("inf")
+    if size == 11:
+        assert metrics.masked_ssim(aligned) == pytest.approx(1)
+        with pytest.raises(ValueError, match="nothing in common"):
+            metrics.masked_ssim(metrics.Aligned(image, image, np.zeros_like(image), aligned.homography))
+    else:
+        with pytest.raises(ValueError, match=r"at least 11x11 pixels, not \(10, 20\)"):
+            metrics.masked_ssim(aligned)

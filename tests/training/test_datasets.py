@@ -193,6 +193,7 @@ def test_generated_pictures_and_others_to_validate_on(tmp_path):
     assert first.described == "generated pictures (dead leaves), noise; Gaussian noise of sigma 0 to 55"
     noise = (first.validation[0][0] - first.validation[0][1]).std().item() * 255
     assert 15 < noise < 30
+    assert first.notes == []
     # With seed 4, a new run would validate on what this one was trained on.
     resumed = synthetic(tmp_path, 4, first.split)
     assert np.array_equal(resumed.training.data.pictures, first.training.data.pictures)

@@ -85,3 +85,5 @@ def test_how_many_workers_there_are(monkeypatch, cores, processes, workers):
     monkeypatch.setattr(loading.torch.multiprocessing, "cpu_count", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert free_workers() == workers
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert free_workers() == max(0, min(12, cores - 2))

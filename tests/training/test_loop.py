@@ -115,13 +115,24 @@ def test_mixup_begins_with_its_epoch_and_draws_anew_in_each_step(tmp_path, monke
         assert weights[1] == tuple(draw_mixup(4, 2.0, [1234, 1, 1, 1]).weights)
 
 
-def test_a_run_that_no_longer_learns_stops_and_names_the_batch(tmp_path):
-    options = ["TRAINING.MAX_BAD_STEPS", 4, "TRAINING.PRECISION", "bf16"]
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ([], "lower OPTIM.LR_INITIAL (it is 0.001), or set OPTIM.GRAD_CLIP 1."),
+        (["OPTIM.GRAD_CLIP", 1.0], "lower OPTIM.LR_INITIAL (it is 0.001)."),
+        (
+            ["TRAINING.PRECISION", "bf16", "OPTIM.GRAD_CLIP", 1.0],
+            "lower OPTIM.LR_INITIAL (it is 0.001), or train with TRAINING.PRECISION fp32.",
+        ),
+    ],
+)
+def test_a_run_that_no_longer_learns_stops_and_names_the_batch(tmp_path, options, advice):
+    options = ["TRAINING.MAX_BAD_STEPS", 4, *options]
     trainer = make_trainer(tmp_path, tiny_settings(*options), Noise(10, broken=None))
     trainer.data.training.data = type("Poison", (Noise,), {"__getitem__": _poison})()
     with pytest.raises(UserError, match="above 100, in 4 steps in a row") as caught:
         trainer.run()
-    assert "lower OPTIM.LR_INITIAL (it is 0.001), or set OPTIM.GRAD_CLIP 1, or train with" in str(caught.value)
+    assert str(caught.value).endswith(f"(the last batch is listed in {tmp_path / 'skipped_batch.txt'}): {advice}")
     assert trainer.progress.tally.bad_in_a_row == 4
     trainer.order.epoch = 2
     listed = (tmp_path / "skipped_batch.txt").read_text().splitlines()
@@ -182,6 +193,25 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_weights(tmp_path, number
     for key, value in whole.stepper.model.state_dict().items():
         assert torch.equal(cut.stepper.model.state_dict()[key], value)
     assert read_log(tmp_path / "cut") == read_log(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds", "at_once"),
+    [(signal.SIGINT, 1.5, True), (signal.SIGINT, 0.5, False), (signal.SIGTERM, 9, False)],
+)
+def test_a_second_signal(tmp_path, monkeypatch, number, seconds, at_once):
+    """A second Ctrl-C after some time is a person's, who does not want to wait for the state to be saved."""
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    trainer = make_trainer(tmp_path, tiny_settings())
+    trainer._on_signal(number, None)
+    assert trainer.signal == number
+    now[0] = seconds
+    if at_once:
+        with pytest.raises(KeyboardInterrupt):
+            trainer._on_signal(number, None)
+    else:
+        trainer._on_signal(number, None)
 
 
 def test_checkpoints_within_an_epoch_come_as_often_as_asked_for(tmp_path, monkeypatch):
