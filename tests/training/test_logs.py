@@ -87,7 +87,7 @@ class Writer:
     """As TensorBoard's, until it breaks."""
 
     def __init__(self, folder: str, purge_step: int) -> None:
-        self.purge_step, self.rows, self.closed = purge_step, [], False
+        self.folder, self.purge_step, self.rows, self.closed = folder, purge_step, [], False
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         if name == "psnr":
@@ -117,7 +117,7 @@ def test_tensorboard_gets_every_figure_and_replaces_what_comes_after_the_start(t
     journal.add(ROW)
     journal.close()
     (writer,) = made
-    assert (writer.purge_step, writer.closed) == (8, True)
+    assert (writer.folder, writer.purge_step, writer.closed) == (str(tmp_path / "tensorboard"), 8, True)
     assert writer.rows == [("lr", 2e-4, 3), ("loss", 0.25, 3), ("skipped_steps", 0, 3)]
 
 
