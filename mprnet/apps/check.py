@@ -10,13 +10,14 @@ from yacs.config import CfgNode
 
 from mprnet.data.checking import Findings, check_pairs
 from mprnet.data.formats import dnd
-from mprnet.data.paired import located, split_by_scene
+from mprnet.data.paired import located
 from mprnet.data.pairs import Pair, match_pairs, orphans_sentence, side_folders
+from mprnet.data.scenes import split_by_scene
 from mprnet.errors import UserError
 from mprnet.evaluation.protocols import Benchmark
 from mprnet.evaluation.sources import BlockSource
 from mprnet.training.datasets import GetData, pairs_of, training_set, validation_set
-from mprnet.training.samples import TrainingSamples, ValidationPairs
+from mprnet.training.samples import TrainingSamples, ValidationPairs, file_pairs
 
 _SHOWN = 20
 
@@ -131,10 +132,10 @@ def _print_problems(problems: list[str]) -> int:
 
 def _check_set(data: Any, kind: str, expected: int, done: list[Findings], training: CfgNode) -> list[str]:
     """Print what is neither good nor bad of a task's data set, and return the problems."""
-    if hasattr(data, "pairs"):
+    if (pairs := file_pairs(data)) is not None:
         orphans = len(getattr(data, "orphans", ()))
         problems = [f"{orphans:,} pictures have no partner: see the note."] if orphans else []
-        return problems + _check_pairs(data.pairs, kind, expected, done, training.TRAIN_PS)
+        return problems + _check_pairs(pairs, kind, expected, done, training.TRAIN_PS)
     problems = []
     items: Any
     try:
@@ -143,14 +144,18 @@ def _check_set(data: Any, kind: str, expected: int, done: list[Findings], traini
             pairs_of(data)
     except UserError as error:
         return [str(error)]
+    sizes: set[str] = set()
     for index in tqdm(range(len(items)), kind, unit="item", leave=False):
         try:
-            items[(1, index) if kind == "training" else index]
+            target = items[(1, index) if kind == "training" else index][1]
+            sizes.add(f"{target.shape[2]}x{target.shape[1]}")
         except UserError as error:
             problems.append(str(error))
         except Exception as error:  # the data set is the task's own: it may raise anything
             problems.append(f"item {index}: {type(error).__name__}: {error}")
-    print(f"  {len(items):,} items, each read once; an attribute pairs of the data set would let files be compared")
+    if kind == "training" and len(sizes) > 1:
+        problems.append(f"items are of several sizes, {', '.join(sorted(sizes)[:5])}: crop them alike.")
+    print(f"  {len(items):,} items, each read once (files are compared if the data set has an attribute pairs)")
     return problems
 
 

@@ -5,8 +5,10 @@ import unicodedata
 
 # Words that tell the two sides of a pair apart in the names that data sets use: 0001_GT_SRGB_010 and
 # 0001_NOISY_SRGB_010, norain-1 and rain-1, blur_3 and gt_3.
-_SIDES = frozenset(("input", "degraded", "noisy", "noise", "blur", "blurred", "blurry", "rain", "rainy", "lq", "lr"))
-_SIDES |= frozenset(("target", "gt", "groundtruth", "clean", "sharp", "norain", "norainy", "hq", "hr"))
+INPUT_WORDS = frozenset(
+    ("input", "degraded", "noisy", "noise", "blur", "blurred", "blurry", "rain", "rainy", "lq", "lr")
+)
+TARGET_WORDS = frozenset(("target", "gt", "groundtruth", "clean", "sharp", "norain", "norainy", "hq", "hr"))
 SEPARATORS = "_-. "
 
 
@@ -20,11 +22,15 @@ def caseless(name: str) -> str:
     return composed(composed(name).casefold())
 
 
-def sideless(name: str) -> str:
-    """The name without the words that tell the sides apart, in NFC; all else stays as it is.
+def sideless(name: str, words: frozenset[str]) -> str:
+    """The name without the words of its side, in NFC; all else stays as it is.
 
-    Such a word is a run of ASCII letters, large or small, beside no other letter or combining mark. One separator goes
-    with it: the one before it or, at the beginning of the name, the one after it.
+    Such a word is a run of ASCII letters, large or small, beside no other letter or combining mark. Of the separators
+    on its two sides one goes with it. What stood on its two sides is never joined: 1_rain2 becomes 1_2, and so does
+    1rain2.
+
+    Args:
+        words: ``INPUT_WORDS`` or ``TARGET_WORDS``.
 
     Returns:
         An empty name if there was nothing else in it but separators.
@@ -32,13 +38,16 @@ def sideless(name: str) -> str:
     name = composed(name)
     kept, end = "", 0
     for word in re.finditer("[A-Za-z]+", name):
-        if word.group().lower() not in _SIDES or _is_part_of_a_word(name, word.start(), word.end()):
+        if word.group().lower() not in words or _is_part_of_a_word(name, word.start(), word.end()):
             continue
         kept += name[end : word.start()]
         end = word.end()
-        if kept and kept[-1] in SEPARATORS:
+        after = name[end : end + 1]
+        if kept and after and after not in SEPARATORS:
+            kept += "" if kept[-1] in SEPARATORS else "_"
+        elif kept and kept[-1] in SEPARATORS:
             kept = kept[:-1]
-        elif not kept and name[end : end + 1] and name[end] in SEPARATORS:
+        elif not kept and after and after in SEPARATORS:
             end += 1
     kept += name[end:]
     return kept if kept.strip(SEPARATORS) else ""

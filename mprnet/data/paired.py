@@ -1,6 +1,5 @@
 """Pairs from folders of photographs: random crops for training, whole pictures for validation."""
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -192,37 +191,6 @@ def get_test_data(rgb_dir: str | Path, img_options: Mapping[str, Any] | None = N
         UserError: no such folder, or no picture in it.
     """
     return SinglePictures(pictures(Path(rgb_dir)))
-
-
-def split_by_scene(pairs: Sequence[Pair], part: float, scene: str, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Hold out whole scenes, about ``part`` of the pairs: (to train on, held out).
-
-    Args:
-        scene: regular expression; what it matches at the start of a pair's name, or its first group that matches, is
-            the scene. Pairs that share a target are of one scene.
-
-    Raises:
-        UserError: it does not match some name, or there is but one scene.
-    """
-    groups: dict[str, list[Pair]] = {}
-    of_target: dict[Path, str] = {}
-    for pair in pairs:
-        match = re.match(scene, pair.name)
-        if match is None:
-            raise UserError(f"TRAINING.SCENE {scene!r} does not match the name {pair.name}.")
-        its_scene = next((group for group in match.groups() if group is not None), match.group())
-        groups.setdefault(of_target.setdefault(pair.target, its_scene), []).append(pair)
-    if len(groups) < 2:
-        raise UserError(
-            f"TRAINING.HOLD_OUT needs two scenes at least, and TRAINING.SCENE {scene!r} finds {len(groups)}."
-        )
-    held: list[Pair] = []
-    for name in np.random.default_rng(seed).permutation(sorted(groups))[:-1]:
-        if len(held) >= part * len(pairs):
-            break
-        held += groups[str(name)]
-    names = {pair.name for pair in held}
-    return [pair for pair in pairs if pair.name not in names], held
 
 
 def pad_to(image: np.ndarray, size: int) -> np.ndarray:

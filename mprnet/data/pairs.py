@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from natsort import natsorted
 
-from mprnet.data.names import beginnings, caseless, composed, sideless
+from mprnet.data.names import INPUT_WORDS, TARGET_WORDS, beginnings, caseless, composed, sideless
 from mprnet.data.photos import SUFFIXES
 from mprnet.errors import UserError
 
@@ -51,6 +52,12 @@ def pictures(folder: Path) -> list[Path]:
     if not found:
         raise UserError(f"{folder} holds no pictures.")
     return natsorted(found, key=lambda path: path.name)  # natsort compares in one Unicode form
+
+
+def _other_files(folder: Path) -> list[Path]:
+    return [
+        p for p in folder.iterdir() if p.suffix.lower() not in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    ]
 
 
 def side_folders(folder: Path) -> tuple[Path, Path]:
@@ -104,7 +111,15 @@ def match_pairs(inputs: Path, targets: Path, pairing: Pairing = "name") -> Match
     left, right = pictures(inputs), pictures(targets)
     if pairing == "order":
         if len(left) != len(right):
-            raise UserError(f"{inputs} holds {len(left)} pictures and {targets} {len(right)}: no pairing by order.")
+            raise UserError(
+                f"{inputs} holds {len(left)} pictures and {targets} {len(right)}: to be paired by order, they have to "
+                "hold the same number."
+            )
+        if others := [path for folder in (inputs, targets) for path in _other_files(folder)]:
+            raise UserError(
+                f"{others[0]} is of a type that is not read here: to be paired by order, the folders have to hold "
+                "pictures alone."
+            )
         return Matching(_named(dict(zip(left, right, strict=True))), [])
     partners = _match_names(left, right)
     if pairing == "many_to_one":
@@ -146,12 +161,13 @@ def _named(partners: dict[Path, Path]) -> list[Pair]:
 def _match_names(left: list[Path], right: list[Path]) -> dict[Path, Path]:
     """Partners of ``left``'s files among ``right``'s; each target has one at most."""
     partners: dict[Path, Path] = {}
-    for key in (_whole_name, _stem, _sideless, _caseless):
+    levels: tuple[_Keys, ...] = ((_whole_name, _whole_name), (_stem, _stem), *_SIDELESS)
+    for key_of_input, key_of_target in levels:
         taken = set(partners.values())
-        targets = _by_key((path for path in right if path not in taken), key)
+        targets = _by_key((path for path in right if path not in taken), key_of_target)
         claims: dict[Path, Path] = {}
         for path in left:
-            name = key(path)
+            name = key_of_input(path)
             if path in partners or name not in targets:
                 continue
             target = _one_of(targets[name], path, name)
@@ -165,10 +181,10 @@ def _match_names(left: list[Path], right: list[Path]) -> dict[Path, Path]:
 def _match_beginnings(left: list[Path], right: list[Path]) -> dict[Path, Path]:
     """Partners of ``left``'s files among ``right``'s: those whose names theirs begin with."""
     partners: dict[Path, Path] = {}
-    for key in (_sideless, _caseless):
-        targets = _by_key(right, key)
+    for key_of_input, key_of_target in _SIDELESS:
+        targets = _by_key(right, key_of_target)
         for path in left:
-            name = next((name for name in beginnings(key(path)) if name in targets), None)
+            name = next((name for name in beginnings(key_of_input(path)) if name in targets), None)
             if name is not None and path not in partners:
                 partners[path] = _one_of(targets[name], path, name)
     return partners
@@ -209,12 +225,19 @@ def _stem(path: Path) -> str:
     return composed(path.stem)
 
 
-def _sideless(path: Path) -> str:
-    return sideless(path.stem)
+def _sideless(path: Path, words: frozenset[str]) -> str:
+    return sideless(path.stem, words)
 
 
-def _caseless(path: Path) -> str:
-    return caseless(sideless(path.stem))
+def _caseless(path: Path, words: frozenset[str]) -> str:
+    return caseless(sideless(path.stem, words))
+
+
+# How names without the words of their side are compared: the input's, and the target's.
+_Keys = tuple[Callable[[Path], str], Callable[[Path], str]]
+_SIDELESS: tuple[_Keys, ...] = tuple(
+    (partial(key, words=INPUT_WORDS), partial(key, words=TARGET_WORDS)) for key in (_sideless, _caseless)
+)
 
 
 def _same_name(first: Path, second: Path, name: str) -> UserError:

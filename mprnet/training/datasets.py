@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from mprnet.data.paired import WholePairs, located, split_by_scene
+from mprnet.data.paired import WholePairs, located
 from mprnet.data.pairs import Pair
+from mprnet.data.scenes import scene_of, split_by_scene
 from mprnet.data.synthetic.degradations import degradations, split_names
 from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
 from mprnet.errors import UserError
-from mprnet.training.samples import TrainingSamples, ValidationPairs
+from mprnet.training.samples import TrainingSamples, ValidationPairs, file_pairs
 
 GetData = Callable[[str | Path, Mapping[str, Any]], Any]
 
@@ -28,7 +29,8 @@ class RunData:
         described: in words, for the metadata of the weights.
         split: what keeps training and validation apart. A resumed run gets it back from its checkpoint, so that no
             picture that was trained on is ever validated on: ``held_out``, the names of the pairs that are not trained
-            on, or ``bank_seed``, the seed that generated pictures are drawn from.
+            on, and ``scene``, how their scenes were told; ``bank_seed``, the seed that generated pictures are drawn
+            from.
         notes: sentences that the run's owner should read.
     """
 
@@ -64,16 +66,23 @@ def make_data(
     notes: list[str] = []
     held: list[Pair] = []
     if t.HOLD_OUT:
-        held, notes = _hold_out(training, settings, earlier.get("held_out"))
+        held, notes = _hold_out(training, settings, earlier)
+    elif count := len(earlier.get("held_out", ())):
+        notes = [f"the {count:,} pairs that this run has held out so far are trained on from now on"]
     validation = WholePairs(held, t.VAL_PS) if held else validation_set(settings, get_validation_data)
     return RunData(
         TrainingSamples(training, t.SEED),
         ValidationPairs(validation),
         f"pairs of {t.TRAIN_DIR}",
-        # Those that are not in the folder now have not been trained on either.
-        earlier | {"held_out": sorted({pair.name for pair in held} | set(earlier.get("held_out", ()) if held else ()))},
+        earlier | _split_of(held, earlier, t),
         notes,
     )
+
+
+def _split_of(held: Sequence[Pair], earlier: Mapping[str, Any], training: CfgNode) -> dict[str, Any]:
+    """What a checkpoint says of the pairs held out. Those that are not there now have not been trained on either."""
+    names = {pair.name for pair in held} | set(earlier.get("held_out", ()) if held else ())
+    return {"held_out": sorted(names)} | ({"scene": earlier.get("scene", training.SCENE)} if names else {})
 
 
 def training_set(settings: CfgNode, get_training_data: GetData) -> Any:
@@ -108,48 +117,71 @@ def pairs_of(training: Any) -> Sequence[Pair]:
     Raises:
         UserError: it does not say.
     """
-    if not hasattr(training, "pairs"):
+    pairs = file_pairs(training)
+    if pairs is None:
         raise UserError(
-            f"TRAINING.HOLD_OUT needs a data set with an attribute pairs, but get_training_data of data_RGB.py returns "
-            f"a {type(training).__name__} without: set TRAINING.HOLD_OUT 0 and let get_validation_data return the "
-            "pictures to validate on."
+            "TRAINING.HOLD_OUT needs a data set with an attribute pairs, a list of mprnet.data.pairs.Pair, but "
+            f"get_training_data of data_RGB.py returns an object of type {type(training).__name__} without: set "
+            "TRAINING.HOLD_OUT 0 and let get_validation_data return the pictures to validate on."
         )
-    return training.pairs
+    return pairs
 
 
 def _pairing(training: CfgNode) -> dict[str, bool]:
     return {"by_order": training.PAIR_BY_ORDER, "many_to_one": training.PAIR_MANY_TO_ONE}
 
 
-def _hold_out(training: Any, settings: CfgNode, earlier: Sequence[str] | None) -> tuple[list[Pair], list[str]]:
+def _hold_out(training: Any, settings: CfgNode, earlier: Mapping[str, Any]) -> tuple[list[Pair], list[str]]:
     """Take the pairs to validate on out of ``training``, and return them, and notes.
 
     Args:
-        earlier: the names of the pairs that the resumed run held out; None if it is a new run.
+        earlier: the split of the run that is resumed; empty for a new one.
     """
     t = settings.TRAINING
     pairs = pairs_of(training)
-    if earlier is None:
-        training.pairs, held = split_by_scene(pairs, t.HOLD_OUT, t.SCENE, t.SEED)
+    if earlier.get("held_out") is None:
+        kept, held = split_by_scene(pairs, t.HOLD_OUT, t.SCENE, t.SEED)
+        _take_out(training, kept)
         return held, []
-    if not earlier:
+    if not earlier["held_out"]:
         note = "this run has trained on all pairs, so that TRAINING.HOLD_OUT has none left to validate on"
         if not t.VAL_DIR:
             raise UserError(f"{note}: set TRAINING.VAL_DIR, or begin another run with another MODEL.SESSION.")
         return [], [f"{note}; it is validated on TRAINING.VAL_DIR"]
-    names = set(earlier)
-    targets = {pair.target for pair in pairs if pair.name in names}
+    names = set(earlier["held_out"])
+    scene = earlier.get("scene", t.SCENE)  # by which it was split: later pairs of a scene stay on its side
+    scenes = {scene_of(pair, scene) for pair in pairs if pair.name in names}
+    targets = {pair.target for pair in pairs if scene_of(pair, scene) in scenes}
     held = [pair for pair in pairs if pair.target in targets]
     if not held:
         raise UserError(
             f"none of the {len(names):,} pairs that this run has held out is in {t.TRAIN_DIR}: name the folder that it "
             "began with, or begin another run with another MODEL.SESSION."
         )
-    training.pairs = [pair for pair in pairs if pair.target not in targets]
-    if not training.pairs:
+    kept = [pair for pair in pairs if pair.target not in targets]
+    if not kept:
         raise UserError(f"{t.TRAIN_DIR} holds only the pairs that this run validates on: there is nothing to train on.")
-    is_same = {pair.name for pair in held} == _names_to_hold_out(pairs, t)
-    return held, [] if is_same else [f"the {len(held):,} pairs held out stay those of this run's beginning"]
+    _take_out(training, kept)
+    notes = []
+    if missing := len(names - {pair.name for pair in held}):
+        notes.append(f"of the {len(names):,} pairs held out, {missing:,} are not in {t.TRAIN_DIR} any more")
+    if {pair.name for pair in held} != _names_to_hold_out(pairs, t):
+        notes.append(f"pairs held out: {len(held):,}, of the scenes that this run has held out from its beginning")
+    return held, notes
+
+
+def _take_out(training: Any, kept: list[Pair]) -> None:
+    """Let a training set read only these pairs.
+
+    Raises:
+        UserError: it reads others nevertheless.
+    """
+    training.pairs = kept
+    if len(training) != len(kept):
+        raise UserError(
+            f"TRAINING.HOLD_OUT sets the attribute pairs of the training data, but the length of "
+            f"{type(training).__name__} does not follow it: read the items from pairs, or set TRAINING.HOLD_OUT 0."
+        )
 
 
 def _names_to_hold_out(pairs: Sequence[Pair], training: CfgNode) -> set[str]:

@@ -120,6 +120,8 @@ class Trainer:
             bar.set_postfix(at.tally.shown())
             self._validate_within(between)
             self._save_in_between()
+        if at.steps_done < self.order.steps:
+            raise UserError(f"the training data ended after {at.steps_done} of {self.order.steps} steps of an epoch.")
 
     def _mixup(self, epoch: int, samples: int) -> MixUp | None:
         """The draws for the step to come, the same in all processes."""
@@ -142,6 +144,8 @@ class Trainer:
             ways.append("set OPTIM.GRAD_CLIP 1")
         if self.settings.TRAINING.PRECISION != "fp32":
             ways.append("train with TRAINING.PRECISION fp32")
+        if self.progress.done:
+            ways.append("begin another run from an earlier model_epoch_N.pth (TRAINING.INIT_WEIGHTS)")
         return UserError(
             f"the loss or its gradient was not finite, or the loss above {LARGEST_LOSS:.0f}, in {times} steps in a row "
             f"(the last batch is listed in {path}): {', or '.join(ways)}."

@@ -143,16 +143,18 @@ class Progress:
         self._steps_before = int(content.get("steps_before", self.done * self._order.steps))
         self.steps_done = int(content.get("steps_done", 0))
         self.tally.load_state(content.get("totals", {}), self._world)
-        if self.steps_done and content.get("cut") != self._cut:
-            self._journal.say("the number of samples or the batch size changed: the epoch begun is trained anew")
-            self._steps_before += self.steps_done
-            self._begin_epoch()
         self.best = float(content.get("best_psnr", self.best))
         self._journal.history = list(content.get("history", []))
         self._latest_is_damaged = path.name != LATEST
         self._earlier_validation = content.get("validation")
         note = f" ({LATEST} is damaged)" if self._latest_is_damaged else ""
         self._journal.say(f"going on from {path}{note}: {self.done} epochs and {self.steps_done} steps are done")
+        if self.steps_done and content.get("cut") != self._cut:
+            self._journal.say(
+                "the batches are not what they were (number of samples, batch size or seed): the epoch is trained anew"
+            )
+            self._steps_before += self.steps_done
+            self._begin_epoch()
         if "settings" in content:
             for line in changed_settings(content["settings"], flatten(self._settings)):
                 self._journal.say(f"  {line}")

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import random
+import re
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mprnet.data.pairs import Pair
 from mprnet.errors import UserError
 from mprnet.model.network import SIZE_MULTIPLE
 
-# Values above this are grey levels from 0 to 255, not in [0, 1] with some noise.
-_LARGEST_VALUE = 10.0
-_HEAD = 2**12  # bytes of a file that tell it from others of its size
+# How far outside of [0, 1] degraded images and targets may lie.
+_NOISE, _ROUNDING = 9.0, 0.01
+_EXCERPT = 2**12  # bytes of a file that tell it from others of its size
 
 
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
@@ -40,7 +42,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, data: Any, seed: int) -> None:
         self.data = checked_data_set(data, "get_training_data")
         self.seed = seed
-        pairs = getattr(data, "pairs", None)
+        pairs = file_pairs(data)
         self.names = [f"sample {i}" for i in range(len(data))] if pairs is None else [pair.name for pair in pairs]
 
     def __len__(self) -> int:
@@ -53,17 +55,16 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
             UserError: the item is not what can be trained on.
         """
         epoch, index = key
+        what = f"item {index} of the training data"
         if getattr(self.data, "addressed_by_epoch", False):
             item = self.data[epoch, index]
         else:
             with _seeded([self.seed, epoch, index]):
-                item = self.data[index]
-        degraded, target = checked_item(item, f"item {index} of the training data")[:2]
+                item = read_item(self.data, index, what)
+        degraded, target = checked_item(item, what)[:2]
         if any(side % SIZE_MULTIPLE for side in target.shape[1:]):
             height, width = target.shape[1:]
-            raise UserError(
-                f"item {index} of the training data is {width}x{height}: crop it to multiples of {SIZE_MULTIPLE}."
-            )
+            raise UserError(f"{what} is {width}x{height}: crop it to multiples of {SIZE_MULTIPLE}.")
         return degraded, target
 
 
@@ -91,28 +92,31 @@ class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
         """
         if not 0 <= index < len(self):
             raise IndexError(index)
+        what = f"item {index} of the validation data"
         with _seeded([0, 0, index]):  # a data set that draws at random shows the same pictures in every validation
-            item = self.data[index]
-        degraded, target, *rest = checked_item(item, f"item {index} of the validation data")
+            item = read_item(self.data, index, what)
+        degraded, target, *rest = checked_item(item, what)
         if not (torch.isfinite(degraded).all() and torch.isfinite(target).all()):
-            raise UserError(f"item {index} of the validation data holds values that are no numbers.")
-        return degraded, target, rest[0] if rest and isinstance(rest[0], str) else str(index)
+            raise UserError(f"{what} holds values that are no numbers.")
+        name = rest[0] if rest and isinstance(rest[0], str) else str(index)
+        return degraded, target, re.sub(r"[/\\:]", "_", name)  # results are saved under it
 
     def fingerprint(self) -> str:
         """Return a text that is another one for other pictures, wherever they are stored.
 
-        Of pairs of files: their names, sizes and first bytes. Of other data: the number of items and the first one.
+        Of pairs of files: their names, sizes, first, middle and last bytes. Of other data: the number of items and the
+        first, middle and last one.
         """
         digest = hashlib.blake2b(str(len(self)).encode(), digest_size=16)
-        pairs = getattr(self.data, "pairs", None)
-        if pairs is None:
-            degraded, target, name = self[0]
-            for part in (name.encode(), degraded.numpy().tobytes(), target.numpy().tobytes()):
-                digest.update(part)
-        else:
-            for pair in pairs:
-                for part in (pair.name.encode(errors="surrogateescape"), _head(pair.input), _head(pair.target)):
-                    digest.update(part)
+        parts: list[bytes] = []
+        for pair in file_pairs(self.data) or ():
+            parts += [pair.name.encode(errors="surrogateescape"), _excerpts(pair.input), _excerpts(pair.target)]
+        for index in () if parts else sorted({0, len(self) // 2, len(self) - 1}):
+            with contextlib.suppress(UserError):  # one that cannot be read may be left out of the validation, too
+                degraded, target, name = self[index]
+                parts += [name.encode(), degraded.numpy().tobytes(), target.numpy().tobytes()]
+        for part in parts:
+            digest.update(part)
         return digest.hexdigest()
 
 
@@ -125,14 +129,35 @@ def checked_data_set(data: Any, source: str) -> Any:
     Raises:
         UserError: it has not, or no items.
     """
-    if not isinstance(data, Sized) or not hasattr(data, "__getitem__"):
+    is_indexed = hasattr(data, "__getitem__") and type(data).__getitem__ is not Dataset.__getitem__
+    if not isinstance(data, Sized) or not is_indexed:
         raise UserError(
-            f"{source} of data_RGB.py returns a {type(data).__name__}: it has to return a torch.utils.data.Dataset "
-            "with __len__ and __getitem__."
+            f"{source} of data_RGB.py returns an object of type {type(data).__name__}: it has to return a "
+            "torch.utils.data.Dataset with __len__ and __getitem__."
         )
     if not len(data):
         raise UserError(f"{source} of data_RGB.py returns a data set without items.")
     return data
+
+
+def file_pairs(data: Any) -> Sequence[Pair] | None:
+    """Return the pairs of files that a data set reads; None if it does not say, by an attribute ``pairs``."""
+    pairs = getattr(data, "pairs", None)
+    is_known = isinstance(pairs, Sequence) and all(isinstance(pair, Pair) for pair in pairs)
+    return pairs if is_known else None
+
+
+def read_item(data: Any, index: int, what: str) -> Any:
+    """Return ``data[index]``.
+
+    Raises:
+        UserError: it cannot be read; the sentence begins with ``what``.
+    """
+    try:
+        return data[index]
+    except (OSError, StopIteration) as error:  # the loader would take a StopIteration for the end of the data
+        said = " ".join(str(error).split())
+        raise UserError(f"{what} cannot be read ({type(error).__name__}{': ' if said else ''}{said}).") from error
 
 
 def checked_item(item: Any, what: str) -> tuple[Any, ...]:
@@ -142,20 +167,23 @@ def checked_item(item: Any, what: str) -> tuple[Any, ...]:
         UserError: it does not; the sentence begins with ``what``.
     """
     if not isinstance(item, (tuple, list)) or len(item) < 2:
-        raise UserError(f"{what} is a {type(item).__name__}: it has to be a tuple (degraded, target).")
+        raise UserError(f"{what} is of type {type(item).__name__}: it has to be a tuple (degraded, target).")
     for side, image in zip(("degraded", "target"), item, strict=False):
         if not isinstance(image, Tensor):
-            raise UserError(f"{what}: {side} is a {type(image).__name__}, but a tensor (3, H, W) is needed.")
+            raise UserError(f"{what}: {side} is of type {type(image).__name__}, but a tensor (3, H, W) is needed.")
         if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
             raise UserError(f"{what}: {side} has the shape {tuple(image.shape)}, but (3, H, W) is needed.")
-        if not image.is_floating_point() or image.max() > _LARGEST_VALUE:
-            found = f"{image.dtype} up to {image.max():g}"
+        low, high = image.aminmax()
+        # Degraded images may lie outside by their noise; targets are pictures. Comparisons with NaN are false.
+        slack = _NOISE if side == "degraded" else _ROUNDING
+        if not image.is_floating_point() or low < -slack or high > 1 + slack:
+            found = f"{image.dtype} from {low:g} to {high:g}"
             raise UserError(f"{what}: {side} holds {found}, but floats in [0, 1] are needed.")
     degraded, target = item[:2]
     if degraded.shape != target.shape:
         sizes = " and ".join(f"{image.shape[2]}x{image.shape[1]}" for image in (degraded, target))
         raise UserError(f"{what}: degraded and target are of different sizes, {sizes}.")
-    return (degraded.float(), target.float(), *item[2:])
+    return (degraded.detach().float(), target.detach().float(), *item[2:])
 
 
 @contextlib.contextmanager
@@ -174,10 +202,15 @@ def _seeded(seed: Sequence[int]) -> Iterator[None]:
             np.random.set_state(legacy)
 
 
-def _head(path: Path) -> bytes:
-    """The file's size and first bytes, or nothing if it cannot be read."""
+def _excerpts(path: Path) -> bytes:
+    """The file's size, first, middle and last bytes, or nothing if it cannot be read."""
     try:
+        size = path.stat().st_size
+        found = [str(size).encode()]
         with open(path, "rb") as file:
-            return str(path.stat().st_size).encode() + file.read(_HEAD)
+            for place in (0, size // 2, max(0, size - _EXCERPT)):
+                file.seek(place)
+                found.append(file.read(_EXCERPT))
+        return b"".join(found)
     except OSError:
         return b""

@@ -1,5 +1,6 @@
 """What the steps of an epoch add up to."""
 
+import math
 from collections.abc import Mapping
 
 from mprnet.inference.distributed import World
@@ -30,9 +31,9 @@ class Tally:
             self.bad_in_a_row += 1
 
     def mean(self, world: World) -> float:
-        """The mean loss of a sample, of all processes."""
+        """The mean loss of a sample, of all processes; not a number if every step was skipped."""
         loss, samples = world.sum(self.loss, self.samples)
-        return loss / max(1.0, samples)
+        return loss / samples if samples else math.nan
 
     def shown(self) -> dict[str, str]:
         """For a progress bar, this process's."""

@@ -18,9 +18,9 @@ from mprnet.data.paired import (
     get_validation_data,
     located,
     pad_to,
-    split_by_scene,
 )
 from mprnet.data.pairs import Pair
+from mprnet.data.scenes import split_by_scene
 
 
 def ramp(height: int, width: int, offset: int = 0) -> np.ndarray:
@@ -208,6 +208,15 @@ def test_about_the_part_asked_for_is_held_out_in_whole_scenes():
         assert not {p.name[:2] for p in kept} & {p.name[:2] for p in held}
     draws = {tuple(p.name for p in split_by_scene(pairs, 0.3, r"s\d", seed)[1]) for seed in range(5)}
     assert len(draws) > 1
+
+
+def test_scenes_that_share_a_target_are_one():
+    """A1 and B1 share a target: B2 is on the side of both, whichever is drawn."""
+    pairs = [Pair(name, Path(name), Path(f"target{name[1]}")) for name in ("A1", "B1", "C3", "D4")]
+    pairs.append(Pair("B2", Path("B2"), Path("target2")))
+    for seed in range(6):
+        sides = [{pair.name for pair in side} for side in split_by_scene(pairs, 0.2, "[A-D]", seed)]
+        assert any({"A1", "B1", "B2"} <= side for side in sides)
 
 
 def test_two_scenes_are_enough():

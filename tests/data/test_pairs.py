@@ -3,8 +3,9 @@ import unicodedata
 import pytest
 
 from mprnet import UserError
-from mprnet.data.paired import get_training_data, get_validation_data, split_by_scene
+from mprnet.data.paired import get_training_data, get_validation_data
 from mprnet.data.pairs import match_pairs, orphans_sentence
+from mprnet.data.scenes import split_by_scene
 from mprnet.evaluation.sources import PairSource, results_by_target
 
 
@@ -231,6 +232,38 @@ def test_what_is_no_picture_is_left_out(tmp_path):
     given = folders(tmp_path, ["1.png", "2.JPG", ".3.png", "notes.txt"], ["1.png", "2.jpeg"])
     (given[0] / "4.png").mkdir()
     assert partners(match_pairs(*given)) == {"1.png": "1.png", "2.JPG": "2.jpeg"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "pairs"),
+    [
+        (["1_noise5", "2_noise5"], ["1", "2", "15", "25"], {}),
+        (["1_rain2", "1rain3"], ["1_2", "1_3", "12"], {"1_rain2": "1_2", "1rain3": "1_3"}),
+        (["x-rain5"], ["x5", "x-5"], {"x-rain5": "x-5"}),
+        (["img1_blur5"], ["img1_gt5", "img15"], {"img1_blur5": "img1_gt5"}),
+        (["1_rain", "2_noisy_3"], ["1_norain", "2_clean_3"], {"1_rain": "1_norain", "2_noisy_3": "2_clean_3"}),
+    ],
+)
+def test_what_stood_on_a_words_two_sides_is_not_joined(tmp_path, inputs, targets, pairs):
+    given = folders(tmp_path, [f"{n}.png" for n in inputs], [f"{n}.png" for n in targets])
+    if pairs:
+        assert partners(match_pairs(*given)) == {f"{a}.png": f"{b}.png" for a, b in pairs.items()}
+    else:
+        with pytest.raises(UserError, match="PAIR_MANY_TO_ONE"):
+            match_pairs(*given)
+        assert partners(match_pairs(*given, "many_to_one")) == {"1_noise5.png": "1.png", "2_noise5.png": "2.png"}
+
+
+@pytest.mark.parametrize(("inputs", "targets"), [(["1_gt.png"], ["1_noisy.png"]), (["1_blur.png"], ["1_noise.png"])])
+def test_sides_that_are_swapped_or_the_same_are_no_pairs(tmp_path, inputs, targets):
+    with pytest.raises(UserError, match="no picture of"):
+        match_pairs(*folders(tmp_path, inputs, targets))
+
+
+def test_by_order_needs_pictures_alone(tmp_path):
+    given = folders(tmp_path, ["a.png", "b.ppm", "c.png"], ["a.png", "b.png", ".DS_Store"])
+    with pytest.raises(UserError, match=r"b\.ppm is of a type that is not read here"):
+        match_pairs(*given, "order")
 
 
 @pytest.mark.parametrize("many", [3, 4])

@@ -1,5 +1,7 @@
 """What a run trains on and is validated on, and that the two stay apart when it is resumed."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from mprnet import UserError
 from mprnet.data.paired import get_training_data, get_validation_data
+from mprnet.data.pairs import Pair
 from mprnet.training.datasets import make_data
 from training.runs import Grey, Noise, tiny_settings
 
@@ -72,7 +75,7 @@ def test_hold_out_takes_whole_scenes_away_from_training(folders):
     training, validation = names(data)
     assert (len(training), len(validation)) == (8, 4)
     assert not {name[:6] for name in training} & {name[:6] for name in validation}
-    assert data.split == {"held_out": sorted(validation)}
+    assert data.split == {"held_out": sorted(validation), "scene": r"scene\d"}
 
 
 @pytest.mark.parametrize(
@@ -86,16 +89,24 @@ def test_a_resumed_run_keeps_its_split(folders, change):
     resumed = make(settings_for(folders, *hold_out, *change), first.split)
     assert names(resumed) == names(first)
     assert resumed.split == first.split
-    assert resumed.notes == ["the 4 pairs held out stay those of this run's beginning"]
-    assert make(settings_for(folders, *hold_out), first.split).notes == []
+    assert resumed.notes == ["pairs held out: 4, of the scenes that this run has held out from its beginning"]
+    assert resumed.validation.fingerprint() == first.validation.fingerprint()
+    unchanged = make(settings_for(folders, *hold_out), first.split)
+    assert unchanged.notes == []
+    assert unchanged.validation.fingerprint() == first.validation.fingerprint()
 
 
-def test_pictures_that_come_later_are_trained_on(folders):
+def test_pictures_that_come_later_stay_on_their_scenes_side(folders):
     first = make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3))
+    held = f"{first.split['held_out'][0][:6]}_77"
+    for side in ("input", "target"):
+        cv2.imwrite(str(folders / "train" / side / f"{held}.png"), np.zeros((16, 16, 3), np.uint8))
     for side in ("input", "target"):
         cv2.imwrite(str(folders / "train" / side / "scene9_99.png"), np.zeros((16, 16, 3), np.uint8))
     resumed = make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3), first.split)
-    assert names(resumed) == (names(first)[0] | {"scene9_99"}, names(first)[1])
+    assert names(resumed) == (names(first)[0] | {"scene9_99"}, names(first)[1] | {held})
+    resumed = make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3, "TRAINING.SCENE", ".*"), first.split)
+    assert names(resumed) == (names(first)[0] | {"scene9_99"}, names(first)[1] | {held})
 
 
 def test_what_is_held_out_is_remembered_while_it_is_not_there_and_while_other_data_is_trained_on(folders, tmp_path):
@@ -105,7 +116,9 @@ def test_what_is_held_out_is_remembered_while_it_is_not_there_and_while_other_da
     moved = [(folders / "train" / side / f"{name}.png", folders / f"{side}.png") for side in ("input", "target")]
     for there, away in moved:
         there.rename(away)
-    assert make(settings_for(folders, *hold_out), first.split).split == first.split
+    while_away = make(settings_for(folders, *hold_out), first.split)
+    assert while_away.split == first.split
+    assert any("of the 4 pairs held out, 1 are not in" in note for note in while_away.notes)
     for there, away in moved:
         away.rename(there)
     between = synthetic(tmp_path, 5, first.split)
@@ -146,7 +159,8 @@ def test_hold_out_0_gives_the_pairs_back_to_training(folders):
     first = make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3))
     resumed = make(settings_for(folders), first.split)
     assert len(resumed.training) == 12
-    assert resumed.split == {"held_out": []}
+    assert resumed.split == first.split | {"held_out": []}
+    assert resumed.notes == ["the 4 pairs that this run has held out so far are trained on from now on"]
 
 
 def test_another_folder_without_the_pairs_held_out_gets_a_sentence(folders):
@@ -173,8 +187,21 @@ def test_data_sets_of_ones_own(folders):
     data = make(settings_for(folders), training=lambda *_: Noise(), validation=lambda *_: Grey())
     assert torch.equal(data.training[2, 3][0], Noise()[2, 3][0])
     assert data.validation[0][2] == "grey"
-    with pytest.raises(UserError, match=r"HOLD_OUT needs a data set with an attribute pairs, .* a Noise without"):
+    with pytest.raises(UserError, match=r"HOLD_OUT needs a data set with an attribute pairs, .* of type Noise without"):
         make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3), training=lambda *_: Noise())
+
+
+class Fixed(Noise):
+    """Its pairs are told, and not read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs = [Pair(f"scene{n}", Path(f"input{n}"), Path(f"target{n}")) for n in range(10)]
+
+
+def test_a_data_set_that_does_not_follow_its_pairs_gets_a_sentence(folders):
+    with pytest.raises(UserError, match="the length of Fixed does not follow it"):
+        make(settings_for(folders, "TRAINING.HOLD_OUT", 0.3), training=lambda *_: Fixed())
 
 
 def synthetic(tmp_path, seed: int, split: dict[str, int] | None = None):

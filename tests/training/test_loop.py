@@ -118,11 +118,11 @@ def test_mixup_begins_with_its_epoch_and_draws_anew_in_each_step(tmp_path, monke
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        ([], "lower OPTIM.LR_INITIAL (it is 0.001), or set OPTIM.GRAD_CLIP 1."),
-        (["OPTIM.GRAD_CLIP", 1.0], "lower OPTIM.LR_INITIAL (it is 0.001)."),
+        ([], "lower OPTIM.LR_INITIAL (it is 0.001), or set OPTIM.GRAD_CLIP 1"),
+        (["OPTIM.GRAD_CLIP", 1.0], "lower OPTIM.LR_INITIAL (it is 0.001)"),
         (
             ["TRAINING.PRECISION", "bf16", "OPTIM.GRAD_CLIP", 1.0],
-            "lower OPTIM.LR_INITIAL (it is 0.001), or train with TRAINING.PRECISION fp32.",
+            "lower OPTIM.LR_INITIAL (it is 0.001), or train with TRAINING.PRECISION fp32",
         ),
     ],
 )
@@ -132,7 +132,9 @@ def test_a_run_that_no_longer_learns_stops_and_names_the_batch(tmp_path, options
     trainer.data.training.data = type("Poison", (Noise,), {"__getitem__": _poison})()
     with pytest.raises(UserError, match="above 100, in 4 steps in a row") as caught:
         trainer.run()
-    assert str(caught.value).endswith(f"(the last batch is listed in {tmp_path / 'skipped_batch.txt'}): {advice}")
+    earlier = "begin another run from an earlier model_epoch_N.pth (TRAINING.INIT_WEIGHTS)"  # as an epoch is done
+    listed = tmp_path / "skipped_batch.txt"
+    assert str(caught.value).endswith(f"(the last batch is listed in {listed}): {advice}, or {earlier}.")
     assert trainer.progress.tally.bad_in_a_row == 4
     trainer.order.epoch = 2
     listed = (tmp_path / "skipped_batch.txt").read_text().splitlines()
@@ -162,6 +164,24 @@ def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
     (tmp_path / "log.csv").mkdir()
     assert run(tmp_path).progress.done == 2
     assert capsys.readouterr().err.count("warning: the log lacks epoch 1: loss") == 1
+
+
+class Ending(Noise):
+    """An ordinary mistake: next() of something empty. A loader takes it for the end of the data."""
+
+    addressed_by_epoch = False
+
+    def __getitem__(self, key):
+        return next(iter([])) if key == 3 else super().__getitem__((1, key))
+
+
+def test_a_data_set_that_ends_too_early_gets_a_sentence(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"item 3 of the training data cannot be read \(StopIteration\)"):
+        run(tmp_path / "a", training=Ending())
+    trainer = make_trainer(tmp_path / "b", tiny_settings())
+    monkeypatch.setattr(loop, "batches", lambda loader: iter(list(loader)[:2]))
+    with pytest.raises(UserError, match="the training data ended after 2 of 3 steps"):
+        trainer.run()
 
 
 class Signalling(Noise):

@@ -216,7 +216,10 @@ def test_changed_batches_begin_the_epoch_anew_at_the_new_rate(tmp_path):
     content = state(tmp_path) | {"steps_done": 2, "totals": {"loss": 5.0, "samples": 8.0, "skipped": 1.0}}
     torch.save(content, tmp_path / LATEST)
     go_on(tmp_path, "OPTIM.BATCH_SIZE", 10, "OPTIM.LR_INITIAL", 0.01, "OPTIM.LR_MIN", 0.0, "OPTIM.WARMUP_EPOCHS", 0)
-    assert "the number of samples or the batch size changed: the epoch begun is trained anew" in said(tmp_path)
+    assert (
+        "the batches are not what they were (number of samples, batch size or seed): the epoch is trained anew"
+        in said(tmp_path)
+    )
     rows = read_log(tmp_path)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [row["step"] for row in rows] == ["3", "6", "7"]  # two steps of the epoch that began, then one an epoch

@@ -28,9 +28,23 @@ class Own(Dataset):
     def __getitem__(self, index: int):
         if self.item is not None:
             return self.item
-        levels = torch.tensor([random.random(), np.random.rand(), torch.rand(()).item(), float(index)])
+        levels = torch.tensor([random.random(), np.random.rand(), torch.rand(()).item(), index / 10])
         image = levels.repeat(2).expand(3, 8, 8)
         return image, image
+
+
+class Bare(Dataset):
+    """What PyTorch's base class leaves open stays open."""
+
+    def __len__(self) -> int:
+        return 3
+
+
+class Failing(Own):
+    def __getitem__(self, index: int):
+        if index == 0:
+            raise FileNotFoundError(2, "No such file", "x.png")
+        return super().__getitem__(index)
 
 
 class Stream(IterableDataset):
@@ -47,7 +61,7 @@ def test_what_is_drawn_is_a_function_of_seed_epoch_and_index():
     first = levels(samples, 1, 2)
     random.seed(9), np.random.seed(9), torch.manual_seed(9)
     assert levels(samples, 1, 2) == levels(TrainingSamples(Own(), seed=5), 1, 2) == first
-    assert first[3] == 2.0
+    assert first[3] == pytest.approx(0.2)
     for other in (levels(samples, 2, 2), levels(samples, 1, 1), levels(TrainingSamples(Own(), seed=6), 1, 2)):
         assert all(a != b for a, b in zip(first[:3], other[:3], strict=True))
 
@@ -73,7 +87,7 @@ def test_data_sets_addressed_by_epoch_are_asked_for_it():
 def test_pytorchs_combinations_of_data_sets_work():
     samples = TrainingSamples(ConcatDataset([Own(), Subset(Own(), [2])]), seed=5)
     assert len(samples) == 4
-    assert levels(samples, 1, 3)[3] == 2.0
+    assert levels(samples, 1, 3)[3] == pytest.approx(0.2)
 
 
 def test_names_come_from_the_pairs_if_there_are_any(tmp_path):
@@ -98,12 +112,13 @@ def test_validation_shows_the_same_pictures_every_time_and_names_them():
 def test_what_is_no_data_set_gets_a_sentence(kind):
     arguments = [0] if kind is TrainingSamples else []
     for data, sentence in [
-        (Stream(), "a Stream"),
-        (None, "a NoneType"),
-        ([], "a data set without items"),
-        ({1}, "a set"),
+        (Stream(), "Stream"),
+        (None, "NoneType"),
+        ([], "without items"),
+        ({1}, "set"),
+        (Bare(), "Bare"),
     ]:
-        with pytest.raises(UserError, match=f"get_(training|validation)_data of data_RGB.py returns {sentence}"):
+        with pytest.raises(UserError, match=f"get_(training|validation)_data of data_RGB.py returns .*{sentence}"):
             kind(data, *arguments)
 
 
@@ -113,15 +128,17 @@ IMAGE = torch.zeros(3, 8, 8)
 @pytest.mark.parametrize(
     ("item", "sentence"),
     [
-        (IMAGE, "is a Tensor: it has to be a tuple"),
-        ((IMAGE,), "is a tuple: it has to be a tuple"),
-        ({"degraded": IMAGE}, "is a dict"),
-        ((IMAGE, IMAGE.numpy()), "target is a ndarray, but a tensor"),
+        (IMAGE, "is of type Tensor: it has to be a tuple"),
+        ((IMAGE,), "is of type tuple: it has to be a tuple"),
+        ({"degraded": IMAGE}, "is of type dict"),
+        ((IMAGE, IMAGE.numpy()), "target is of type ndarray, but a tensor"),
         ((IMAGE[0], IMAGE), r"degraded has the shape \(8, 8\)"),
         ((IMAGE, torch.zeros(1, 8, 8)), r"target has the shape \(1, 8, 8\)"),
         ((IMAGE, torch.zeros(3, 0, 8)), r"target has the shape \(3, 0, 8\)"),
-        ((IMAGE, IMAGE.byte()), "target holds torch.uint8 up to 0, but floats"),
-        ((IMAGE + 200, IMAGE), "degraded holds torch.float32 up to 200"),
+        ((IMAGE, IMAGE.byte()), "target holds torch.uint8 from 0 to 0, but floats"),
+        ((IMAGE + 200, IMAGE), "degraded holds torch.float32 from 200 to 200"),
+        ((IMAGE, IMAGE - 1), "target holds torch.float32 from -1 to -1"),
+        ((IMAGE, IMAGE + 1.02), "target holds torch.float32 from 1.02"),
         ((IMAGE, torch.zeros(3, 8, 16)), "different sizes, 8x8 and 16x8"),
     ],
 )
@@ -164,6 +181,33 @@ def test_fingerprints_tell_pictures_apart_and_not_where_they_are(tmp_path):
     for pair in (data := files(tmp_path / "3", {"a": b"x"})).data.pairs:
         pair.target.write_bytes(b"another target")
     assert data.fingerprint() != found[0]
+
+
+def test_files_that_are_not_there_get_a_sentence_and_the_others_a_fingerprint():
+    said = r"item 0 of the {} data cannot be read \(FileNotFoundError: .*x\.png"
+    with pytest.raises(UserError, match=said.format("training")):
+        TrainingSamples(Failing(), 0)[1, 0]
+    with pytest.raises(UserError, match=said.format("validation")):
+        ValidationPairs(Failing())[0]
+    assert ValidationPairs(Failing()).fingerprint() != ValidationPairs(Own()).fingerprint()
+
+
+def test_what_calls_itself_pairs_and_is_none_is_no_reason_to_stop():
+    data = Own((IMAGE, IMAGE.requires_grad_()))
+    data.pairs = [("a.png", "b.png")] * 3
+    assert TrainingSamples(data, 0).names == ["sample 0", "sample 1", "sample 2"]
+    assert len(ValidationPairs(data).fingerprint()) == 32
+
+
+def test_names_do_not_lead_out_of_the_folder_that_results_are_saved_in():
+    image = torch.zeros(3, 8, 8)
+    assert ValidationPairs([(image, image, "../a/b\\\\c:0")])[0][2] == ".._a_b__c_0"
+
+
+def test_fingerprints_see_the_end_of_a_file_too(tmp_path):
+    """Pictures that are not compressed begin alike, and have one size."""
+    found = [files(tmp_path / str(n), {"a": bytes(20000) + bytes([n])}).fingerprint() for n in range(2)]
+    assert found[0] != found[1]
 
 
 def test_fingerprints_of_other_data_sets_look_at_the_first_item():
