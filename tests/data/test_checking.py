@@ -90,3 +90,38 @@ def test_each_problem_is_named_and_none_hides_another(folder):
 def test_missing_folders_show_what_is_expected(tmp_path):
     with pytest.raises(UserError, match="pairs are expected as"):
         side_folders(tmp_path / "nowhere")
+
+
+def write_pair(folder, name, degraded, target):
+    for side, image in (("input", degraded), ("target", target)):
+        (folder / side).mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / side / f"{name}.png"), image)
+
+
+def found(folder, **options):
+    return check_pairs(match_pairs(*side_folders(folder)).pairs, "test", **options)
+
+
+def test_what_each_problem_is_not(tmp_path):
+    """Wide pictures; the same target for two inputs; the same bytes in another shape; flat pictures."""
+    scene, other = (dead_leaves(9, index, 64)[:48] for index in (0, 1))
+    noisy = [gaussian_noise(np.random.default_rng(index), scene, 20) for index in range(2)]
+    write_pair(tmp_path, "a", noisy[0], scene)
+    write_pair(tmp_path, "b", noisy[1], scene)
+    write_pair(tmp_path, "flat", np.full_like(scene, 40), np.full_like(scene, 200))
+    turned = np.ascontiguousarray(noisy[0]).reshape(64, 48, 3)
+    write_pair(tmp_path, "turned", turned, cv2.blur(turned, (3, 3)))
+    findings = found(tmp_path)
+    assert findings.problems == []
+    assert dict(findings.sizes) == {(64, 48): 3, (48, 64): 1}
+    assert len(findings.digests) == 4
+    write_pair(tmp_path, "stranger", noisy[0][::-1], other)
+    (problem,) = found(tmp_path).problems
+    assert "stranger.png do not look like one scene" in problem
+
+
+def test_displacement_is_a_problem_only_where_the_two_are_meant_to_lie_on_each_other(tmp_path):
+    big = dead_leaves(2, 0, 160)
+    write_pair(tmp_path, "a", big[24:136, 24:136], big[24:136, 17:129])
+    assert "lies +7 pixels to the right" in found(tmp_path).problems[0]
+    assert found(tmp_path, aligned=False).problems == []

@@ -20,7 +20,7 @@ from mprnet.data.paired import (
     pad_to,
 )
 from mprnet.data.pairs import Pair
-from mprnet.data.scenes import split_by_scene
+from mprnet.data.scenes import scene_of, split_by_scene
 
 
 def ramp(height: int, width: int, offset: int = 0) -> np.ndarray:
@@ -231,3 +231,10 @@ def test_two_scenes_are_enough():
 def test_scenes_that_cannot_be_told_get_a_sentence(scene, sentence):
     with pytest.raises(UserError, match=sentence):
         split_by_scene(pairs_named("s0_0", "s1_0"), 0.1, scene, 0)
+
+
+@pytest.mark.parametrize(
+    ("scene", "name"), [(r"\w+?_", "one1_"), (r"(\w+?)_", "one1"), (r"(x)|one(\d)", "1"), (".*", "one1_3")]
+)
+def test_a_scene_is_what_matches_or_its_first_group_that_does(scene, name):
+    assert scene_of(*pairs_named("one1_3"), scene) == name

@@ -272,3 +272,21 @@ def test_the_first_three_orphans_are_shown(tmp_path, many):
     sentence = orphans_sentence(match_pairs(*given))
     assert all(f"{n}.png" in sentence for n in range(3))
     assert (" and 1 more" in sentence) == (many == 4)
+
+
+@pytest.mark.parametrize(
+    "word", ["input", "degraded", "noisy", "noise", "blur", "blurred", "blurry", "rain", "rainy", "lq", "lr"]
+)
+@pytest.mark.parametrize("other", ["target", "gt", "groundtruth", "clean", "sharp", "norain", "norainy", "hq", "hr"])
+def test_every_word_of_a_side(tmp_path, word, other):
+    assert partners(match_pairs(*folders(tmp_path, [f"7_{word}.png"], [f"{other.upper()}-7.png"]))) == {
+        f"7_{word}.png": f"{other.upper()}-7.png"
+    }
+
+
+def test_case_is_folded_and_pairs_come_in_natural_order(tmp_path):
+    given = folders(tmp_path, ["STRASSE_noisy.png", "b10.png", "b9.png"], ["straße_clean.png", "b9.png", "b10.png"])
+    assert [pair.name for pair in match_pairs(*given).pairs] == ["STRASSE_noisy", "b9", "b10"]
+    (given[0] / "b9.png").unlink()
+    with pytest.raises(UserError, match=r"holds 2 pictures and .* 3: to be paired by order"):
+        match_pairs(*given, "order")

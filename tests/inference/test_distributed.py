@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
@@ -110,12 +111,24 @@ def test_torchruns_processes_take_the_gpus_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed.dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(distributed.dist, "get_rank", lambda: 5)
     monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
-    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+    for name, value in {"RANK": 5, "WORLD_SIZE": 6, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
     assert distributed.join_world([2, 3]).device == torch.device("cuda", 3)
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name)
     assert distributed.join_world([2, 3]).device == torch.device("cuda", 2)
     assert taken == [torch.device("cuda", 3), torch.device("cuda", 2)]
+
+
+def test_how_long_processes_wait_for_each_other(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda kind, **options: waited.append((kind, options)))
+    monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert distributed.join_world([-1], timedelta(days=1)) == World(0, 2, CPU)
+    assert waited == [("gloo", {"timeout": timedelta(days=1), "device_id": None})]

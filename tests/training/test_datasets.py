@@ -10,6 +10,7 @@ import torch
 from mprnet import UserError
 from mprnet.data.paired import get_training_data, get_validation_data
 from mprnet.data.pairs import Pair
+from mprnet.data.synthetic.dead_leaves import dead_leaves
 from mprnet.training.datasets import make_data
 from training.runs import Grey, Noise, tiny_settings
 
@@ -60,6 +61,12 @@ def test_val_ps_is_the_centre_crop(folders):
     data = make(settings_for(folders, "TRAINING.VAL_PS", 6))
     assert all((part == 1).all() for part in data.validation[0][:2])
     assert make(settings_for(folders, "TRAINING.VAL_PS", 64)).validation[0][0].shape == (3, 16, 16)
+
+
+def test_folders_that_lie_elsewhere_are_found(folders):
+    elsewhere = ["TRAINING.TRAIN_DIR", "/nowhere/train", "TRAINING.VAL_DIR", "/nowhere/val"]
+    data = make(settings_for(folders, *elsewhere, "TRAINING.ELSE_IN", str(folders)))
+    assert (len(data.training), len(data.validation)) == (12, 2)
 
 
 def test_the_settings_reach_the_training_set(folders):
@@ -207,7 +214,7 @@ def test_a_data_set_that_does_not_follow_its_pairs_gets_a_sentence(folders):
 def synthetic(tmp_path, seed: int, split: dict[str, int] | None = None):
     small = ["SYNTHETIC.DEGRADATION", "noise", "SYNTHETIC.PICTURES", 2, "SYNTHETIC.PICTURE_SIZE", 32]
     small += ["SYNTHETIC.SAMPLES_PER_EPOCH", 5, "SYNTHETIC.VAL_PICTURES", 2, "TRAINING.TRAIN_PS", 16]
-    small += ["SYNTHETIC.BANK_DIR", str(tmp_path / "bank"), "TRAINING.SEED", seed]
+    small += ["SYNTHETIC.VAL_SIGMA", 5.0, "SYNTHETIC.BANK_DIR", str(tmp_path / "bank"), "TRAINING.SEED", seed]
     return make(tiny_settings(*small), split)
 
 
@@ -218,8 +225,11 @@ def test_generated_pictures_and_others_to_validate_on(tmp_path):
     assert first.validation[0][0].shape == (3, 32, 32)
     assert [name for _, _, name in first.validation] == ["sample_0", "sample_1"]
     assert first.described == "generated pictures (dead leaves), noise; Gaussian noise of sigma 0 to 55"
-    noise = (first.validation[0][0] - first.validation[0][1]).std().item() * 255
-    assert 15 < noise < 30
+    for degraded, target, _ in first.validation:
+        assert 3 < (degraded - target).std().item() * 255 < 6
+        pixels = np.sort(np.rint(255 * target.numpy()).ravel())
+        banks = [[np.sort(dead_leaves(seed, index, 32).ravel()) for index in range(2)] for seed in (5, 6)]
+        assert [any(np.array_equal(pixels, picture) for picture in bank) for bank in banks] == [False, True]
     assert first.notes == []
     # With seed 4, a new run would validate on what this one was trained on.
     resumed = synthetic(tmp_path, 4, first.split)

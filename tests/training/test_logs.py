@@ -72,6 +72,18 @@ def test_settings_of_earlier_parts_stay_readable(tmp_path):
     assert sizes == ["4", "2", "3"]
 
 
+def test_curves_show_the_whole_run(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        logs, "draw_curves", lambda path, runs: drawn.append((path, {k: list(v) for k, v in runs.items()}))
+    )
+    journal = Journal(tmp_path, writes=True)
+    journal.add(ROW)
+    assert not drawn
+    journal.add(VALIDATED)
+    assert drawn == [(tmp_path / "curves.png", {"restored": [ROW, VALIDATED]})]
+
+
 def test_figures_that_cannot_be_drawn_cost_a_warning(tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise ZeroDivisionError("no fonts")

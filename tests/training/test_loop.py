@@ -282,3 +282,39 @@ def test_validation_data_reaches_validation(tmp_path):
     trainer = run(tmp_path, validation=Grey(0.3))
     assert float(read_log(tmp_path)[-1]["input_psnr"]) == pytest.approx(13.979, abs=1e-3)
     assert trainer.progress.best == pytest.approx(float(read_log(tmp_path)[-1]["best_psnr"]))
+
+
+def test_an_equal_psnr_does_not_replace_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 25.0))
+    run(tmp_path, "OPTIM.NUM_EPOCHS", 3)
+    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 1
+
+
+def test_the_best_within_an_epoch_is_kept(tmp_path, monkeypatch):
+    measured = iter([25.0, 21.0, 20.0])
+    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
+    run(tmp_path, "OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_TIMES", 3)
+    best = torch.load(tmp_path / "model_best.pth", weights_only=True)
+    assert (best["epoch"], best["steps_done"], best["best_psnr"]) == (0, 1, 25.0)
+
+
+def test_the_last_epoch_is_validated_whatever_the_settings_say(tmp_path):
+    run(tmp_path, "OPTIM.NUM_EPOCHS", 3, "TRAINING.VAL_AFTER_EVERY", 2)
+    assert [bool(row["psnr"]) for row in read_log(tmp_path)] == [False, True, True]
+
+
+def test_what_the_data_has_to_say_is_said(tmp_path):
+    trainer = make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 1))
+    trainer.data.notes.append("something to know")
+    trainer.run()
+    assert "note: something to know" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(("minutes", "saves"), [(1.0, 3), (2.0, 0)])
+def test_save_minutes_are_minutes(tmp_path, monkeypatch, minutes, saves):
+    monkeypatch.setattr(loop.Progress, "unsaved_for", 90.0)
+    trainer = make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 1, "TRAINING.SAVE_MINUTES", minutes))
+    places, save = [], trainer.progress.save
+    monkeypatch.setattr(trainer.progress, "save", lambda: places.append(trainer.progress.steps_done) or save())
+    trainer.run()
+    assert places == [*[1, 2, 3][:saves], 3, 0]  # before the validation, and after it

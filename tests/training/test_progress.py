@@ -17,12 +17,12 @@ from training.runs import ALONE, Grey, Noise, tiny_network, tiny_settings
 SECOND = World(1, 2, torch.device("cpu"))
 
 
-def make_progress(folder, *overrides: object, epochs: int = 4, world: World = ALONE) -> Progress:
+def make_progress(folder, *overrides: object, epochs: int = 4, world: World = ALONE, samples: int = 10) -> Progress:
     """Of a run with three steps an epoch."""
     settings = tiny_settings("OPTIM.LR_INITIAL", 0.8, "OPTIM.LR_MIN", 0.0, "OPTIM.WARMUP_EPOCHS", 2, *overrides)
     data = RunData(TrainingSamples(Noise(), 0), ValidationPairs(Grey()), "noise", {"held_out": ["a"]})
     stepper = Stepper(tiny_network().train(), settings, ALONE)
-    order = StepOrder(10, settings.OPTIM.BATCH_SIZE, settings.TRAINING.SEED)
+    order = StepOrder(samples, settings.OPTIM.BATCH_SIZE, settings.TRAINING.SEED)
     journal = Journal(folder, writes=world.is_main)
     return Progress(stepper, order, epochs, journal, {"task": "Mine"}, data, settings, world)
 
@@ -107,6 +107,15 @@ def test_an_epoch_that_is_cut_otherwise_begins_anew_and_its_updates_count(tmp_pa
     assert resumed.tally.samples == 0.0
 
 
+def test_another_number_of_samples_begins_the_epoch_anew(tmp_path):
+    first = make_progress(tmp_path)
+    advance(first, 2)
+    first.save()
+    resumed = make_progress(tmp_path, samples=12)
+    resumed.resume(load_latest(tmp_path))
+    assert (resumed.steps_done, resumed.steps) == (0, 2)
+
+
 def test_an_epoch_that_has_ended_goes_on_whatever_its_batches_are(tmp_path, capsys):
     first = make_progress(tmp_path)
     advance(first, 3)
@@ -147,8 +156,11 @@ def test_a_damaged_latest_is_not_kept_as_the_one_before(tmp_path):
     resumed = make_progress(tmp_path)
     resumed.resume(Checkpoint(content, before))
     (tmp_path / LATEST).write_bytes(b"damaged")
+    kept = before.read_bytes()
     for _ in range(2):
         resumed.save()
+        assert before.read_bytes() == kept
+        kept = (tmp_path / LATEST).read_bytes()
         assert before.read_bytes() != b"damaged"
 
 

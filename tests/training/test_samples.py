@@ -153,6 +153,8 @@ def test_sides_that_the_network_cannot_take_get_a_sentence():
     image = torch.zeros(3, 8, 12)
     with pytest.raises(UserError, match="is 12x8: crop it to multiples of 8"):
         TrainingSamples(Own((image, image)), 0)[1, 0]
+    with pytest.raises(UserError, match="is 8x12: crop it to multiples of 8"):
+        TrainingSamples(Own((image.mT, image.mT)), 0)[1, 0]
     assert ValidationPairs(Own((image, image)))[0][0].shape == (3, 8, 12)
     image = torch.full((3, 8, 8), float("nan"))
     with pytest.raises(UserError, match="no numbers"):

@@ -3,7 +3,7 @@ from conftest import ROOT
 
 from mprnet import UserError
 from mprnet.training.keys import defaults
-from mprnet.training.settings import load
+from mprnet.training.settings import flatten, load
 
 
 def write(tmp_path, text: str):
@@ -127,3 +127,22 @@ def test_text_on_the_command_line_is_taken_as_it_is(tmp_path):
 def test_a_missing_file_gets_a_sentence(tmp_path):
     with pytest.raises(UserError, match="cannot read the settings"):
         load(tmp_path / "nowhere.yml")
+
+
+def test_what_holds_where_a_file_is_silent():
+    """The numbers that make a training another one."""
+    known = flatten(defaults())
+    assert {key: value for key, value in known.items() if key.startswith(("OPTIM.", "LOSS.", "AUGMENT."))} == {
+        "OPTIM.BATCH_SIZE": 16, "OPTIM.NUM_EPOCHS": 100, "OPTIM.NUM_ITERATIONS": 0, "OPTIM.LR_INITIAL": 2e-4,
+        "OPTIM.LR_MIN": 1e-6, "OPTIM.BETA1": 0.9, "OPTIM.WEIGHT_DECAY": 0.0, "OPTIM.WARMUP_EPOCHS": 3,
+        "OPTIM.COSINE_EXTRA_EPOCHS": 0, "OPTIM.GRAD_CLIP": 0.0, "OPTIM.ACCUMULATE": 1, "OPTIM.EMA": 0.0,
+        "LOSS.EDGE_WEIGHT": 0.05, "LOSS.CLAMP": False,
+        "AUGMENT.SATURATION": [1.0, 1.0], "AUGMENT.MIXUP_FROM_EPOCH": 0, "AUGMENT.MIXUP_ALPHA": 0.6,
+    }  # fmt: skip
+    assert {key.partition(".")[2]: known[key] for key in known if key.startswith("TRAINING.VAL_")} == {
+        "VAL_AFTER_EVERY": 1, "VAL_TIMES": 1, "VAL_EPOCHS": [], "VAL_ALL_FROM": 0, "VAL_PS": 0, "VAL_DIR": "",
+        "VAL_PAIRS": 0,
+    }  # fmt: skip
+    others = {"TRAIN_PS": 256, "HOLD_OUT": 0.0, "SEED": 1234, "ON_BROKEN": "stop", "PRECISION": "fp32", "RESUME": False}
+    others |= {"SAVE_MINUTES": 15.0, "MAX_BAD_STEPS": 25, "COMPILE": False, "CHECKPOINTING": False, "SCENE": ".*"}
+    assert {name: known[f"TRAINING.{name}"] for name in others} == others

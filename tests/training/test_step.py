@@ -6,6 +6,8 @@ import shutil
 import pytest
 import torch
 
+from mprnet.inference.distributed import World
+from mprnet.training import step
 from mprnet.training.losses import restoration_loss
 from mprnet.training.mixup import MixUp
 from mprnet.training.step import Stepper, recompute_blocks
@@ -273,3 +275,27 @@ def test_without_a_compiler_it_goes_on_without(monkeypatch, capsys):
     stepper = make_stepper("TRAINING.COMPILE", True)
     assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
     assert "there is no C++ compiler" in capsys.readouterr().err
+
+
+class Loud(World):
+    """One process whose sums are those of a run in which another process's loss is beyond all measure."""
+
+    def sum(self, *values: float) -> list[float]:
+        return [1e9 for _ in values]
+
+
+def test_whether_to_make_the_step_is_decided_by_all_processes_together():
+    stepper = Stepper(tiny_network().train(), tiny_settings(), Loud(0, 1, torch.device("cpu")))
+    assert not stepper.update(DEGRADED, TARGET, (5, 5)).sound
+
+
+def test_compile_takes_the_budget_asked_for(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(step, "compiler_is_there", lambda device: True)
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    monkeypatch.setattr(step.functorch_config, "activation_memory_budget", 1.0)
+    stepper = make_stepper("TRAINING.COMPILE", True, "TRAINING.COMPILE_BUDGET", 0.3)
+    assert compiled == [stepper.model]
+    assert step.functorch_config.activation_memory_budget == 0.3
+    make_stepper()
+    assert len(compiled) == 1
