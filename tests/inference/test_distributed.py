@@ -132,3 +132,10 @@ def test_how_long_processes_wait_for_each_other(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert distributed.join_world([-1], timedelta(days=1)) == World(0, 2, CPU)
     assert waited == [("gloo", {"timeout": timedelta(days=1), "device_id": None})]
+
+
+def test_the_first_process_is_the_main_one():
+    assert [World(rank, 3, CPU).is_main for rank in range(3)] == [True, False, False]
+    assert World(0, 1, CPU).sum(1.5, 2.0) == [1.5, 2.0]
+    tensor = torch.ones(2)
+    assert World(0, 1, CPU).all_gather(tensor)[0] is tensor

@@ -50,3 +50,7 @@ def test_together_names_the_batch_of_all_processes():
     for epoch in (1, 2):
         order.epoch = epoch
         assert [order.together(step) for step in range(3)] == [[i for _, i in batch] for batch in batches(epoch)]
+
+
+def test_seed_and_epoch_do_not_make_up_for_one_another():
+    assert indices(2, seed=7) != indices(1, seed=8)

@@ -173,3 +173,29 @@ def test_checkpoints_of_the_original_go_on_with_their_optimizer(tmp_path):
     resumed.resume(Checkpoint(content, tmp_path / LATEST))
     assert (resumed.done, resumed.steps_done, resumed.steps, resumed.best) == (1, 0, 3, float("-inf"))
     assert resumed.tally.samples == 0.0
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+def test_a_changed_rate_holds_while_the_warm_up_goes_on(tmp_path):
+    first = make_progress(tmp_path)
+    first.save()
+    resumed = make_progress(tmp_path, "OPTIM.LR_INITIAL", 0.1)
+    resumed.resume(load_latest(tmp_path))
+    assert rate(resumed) == pytest.approx(0.05)
+    advance(resumed, 3)
+    assert rate(resumed) == pytest.approx(0.1)
+
+
+def test_best_begins_anew_for_another_measure_and_within_the_first_epoch_too(tmp_path):
+    first = make_progress(tmp_path)
+    advance(first, 2)
+    first.best = 31.5
+    first.save()
+    checkpoint = load_latest(tmp_path)
+    for measure, best in ((checkpoint.content["validation"]["measure"], 31.5), ("another", float("-inf"))):
+        checkpoint.content["validation"]["measure"] = measure
+        resumed = make_progress(tmp_path)
+        resumed.resume(checkpoint)
+        resumed.keep_best_apart()
+        assert resumed.best == best
+    assert load_latest(tmp_path).content["best_psnr"] == float("-inf")  # saved at once

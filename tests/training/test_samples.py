@@ -101,6 +101,7 @@ def test_validation_shows_the_same_pictures_every_time_and_names_them():
     pairs = ValidationPairs(Own())
     assert len(pairs) == 3
     assert torch.equal(pairs[1][0], pairs[1][0])
+    assert not torch.equal(pairs[1][0][:, :, :3], pairs[0][0][:, :, :3])
     assert [name for _, _, name in pairs] == ["0", "1", "2"]
     assert ValidationPairs(Grey())[0][2] == "grey"
     image = torch.zeros(3, 5, 7)

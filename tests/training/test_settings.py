@@ -146,3 +146,27 @@ def test_what_holds_where_a_file_is_silent():
     others = {"TRAIN_PS": 256, "HOLD_OUT": 0.0, "SEED": 1234, "ON_BROKEN": "stop", "PRECISION": "fp32", "RESUME": False}
     others |= {"SAVE_MINUTES": 15.0, "MAX_BAD_STEPS": 25, "COMPILE": False, "CHECKPOINTING": False, "SCENE": ".*"}
     assert {name: known[f"TRAINING.{name}"] for name in others} == others
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("OPTIM.EMA", "1.0"), ("OPTIM.ACCUMULATE", "0"), ("OPTIM.GRAD_CLIP", "-1.0"), ("OPTIM.NUM_EPOCHS", "0"),
+        ("TRAINING.HOLD_OUT", "1.0"), ("TRAINING.VAL_AFTER_EVERY", "0"), ("TRAINING.ON_BROKEN", "ignore"),
+        ("AUGMENT.SATURATION", "[1.0, 1.0, 1.0]"), ("AUGMENT.MIXUP_ALPHA", "0.0"), ("TRAINING.MAX_BAD_STEPS", "0"),
+    ],
+)  # fmt: skip
+def test_values_out_of_their_range_are_refused(tmp_path, key, value):
+    with pytest.raises(UserError, match=f"{key} is .*, but must be"):
+        load(write(tmp_path, "OPTIM:\n"), [key, value])
+
+
+def test_every_path_is_relative_to_its_file_and_an_empty_one_stays_empty(tmp_path):
+    names = ["TRAIN_DIR", "VAL_DIR", "ELSE_IN", "SAVE_DIR", "INIT_WEIGHTS"]
+    lines = "".join(f"  {name}: {name.lower()}\n" for name in names)
+    settings = load(write(tmp_path, f"TRAINING:\n{lines}SYNTHETIC: {{BANK_DIR: bank}}\n"))
+    assert [settings.TRAINING[name] for name in names] == [str(tmp_path / name.lower()) for name in names]
+    assert str(tmp_path / "bank") == settings.SYNTHETIC.BANK_DIR
+    settings = load(write(tmp_path, "OPTIM: {LR_INITIAL: 1e-3, LR_MIN: 1e-3}\n"))
+    assert settings.TRAINING.VAL_DIR == ""
+    assert settings.is_frozen()

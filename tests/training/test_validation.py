@@ -132,3 +132,17 @@ def test_after_which_steps_within_an_epoch():
     assert validations_within(training, 2, 1) == set()
     training.VAL_TIMES = 1
     assert validations_within(training, 2, 9) == set()
+
+
+def test_inputs_are_clamped_as_outputs_are(tmp_path):
+    assert run([pair(1.4, 0.9)], tmp_path)[0] == pytest.approx(decibels(0.1), abs=1e-4)
+
+
+def test_the_sheet_shows_the_middle_of_large_pictures(tmp_path):
+    degraded, target = torch.zeros(2, 3, 200, 220)
+    target[:, 96:104, 106:114] = 1  # eight pixels in the very middle
+    run([(degraded, target, "a")], tmp_path)
+    sheet = cv2.imread(str(tmp_path / "validation.png"))
+    assert sheet.shape == (192 + 4, 3 * (192 + 4), 3)
+    assert (sheet[92:100, 2 * 196 + 92 : 2 * 196 + 100] == 255).all()
+    assert sheet[:192, 2 * 196 : 2 * 196 + 192].sum() == 255 * 3 * 64
