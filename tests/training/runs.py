@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -127,7 +128,10 @@ def run_together(size: int, folder: Path, function: Callable[..., None], *argume
 def _joined(rank: int, size: int, meeting: str, function: Callable[..., None], arguments: Sequence[Any]) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
     function(World(rank, size, torch.device("cpu")), *arguments)
-    dist.destroy_process_group()
+    dist.barrier()
+    # Without leaving the group in good order, which PyTorch 2.6 may wait for without end.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 class Killing(Dataset):
