@@ -42,8 +42,9 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, data: Any, seed: int) -> None:
         self.data = checked_data_set(data, "get_training_data")
         self.seed = seed
-        pairs = file_pairs(data)
-        self.names = [f"sample {i}" for i in range(len(data))] if pairs is None else [pair.name for pair in pairs]
+        pairs = file_pairs(data) or ()
+        are_items = len(pairs) == len(data)  # and not, say, pictures that several items are cut from
+        self.names = [pair.name for pair in pairs] if are_items else [f"sample {i}" for i in range(len(data))]
 
     def __len__(self) -> int:
         return len(self.data)

@@ -238,3 +238,18 @@ def test_scenes_that_cannot_be_told_get_a_sentence(scene, sentence):
 )
 def test_a_scene_is_what_matches_or_its_first_group_that_does(scene, name):
     assert scene_of(*pairs_named("one1_3"), scene) == name
+
+
+def test_of_two_places_elsewhere_the_nearer_name_counts(tmp_path):
+    for name in ("b/test/X", "b/X"):
+        (tmp_path / name).mkdir(parents=True)
+    assert located(tmp_path / "c/test/X", tmp_path / "b") == tmp_path / "b/test/X"
+
+
+def test_the_order_of_the_pairs_does_not_change_what_is_held_out():
+    pairs = pairs_named(*(f"s{scene}_{number}" for scene in range(10) for number in range(2)))
+    one, other = ({pair.name for pair in split_by_scene(given, 0.3, r"s\d", 4)[1]} for given in (pairs, pairs[::-1]))
+    assert one == other
+    assert [pair.name for pair in split_by_scene(pairs, 0.3, r"s\d", 4)[1]] == sorted(one)
+    with pytest.raises(UserError, match="does not match the name"):
+        split_by_scene(pairs, 0.3, r"\d", 4)  # somewhere in the name is not its beginning

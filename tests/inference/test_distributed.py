@@ -139,3 +139,9 @@ def test_the_first_process_is_the_main_one():
     assert World(0, 1, CPU).sum(1.5, 2.0) == [1.5, 2.0]
     tensor = torch.ones(2)
     assert World(0, 1, CPU).all_gather(tensor)[0] is tensor
+
+
+def test_sums_are_exact_to_fifteen_digits(monkeypatch):
+    """Of a process among several, whose other one has as much."""
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda total: total.mul_(2))
+    assert World(0, 2, CPU).sum(1e8 + 1, 0.25) == [2e8 + 2, 0.5]

@@ -11,6 +11,7 @@ from mprnet import UserError
 from mprnet.data.paired import get_training_data, get_validation_data
 from mprnet.data.pairs import Pair
 from mprnet.data.synthetic.dead_leaves import dead_leaves
+from mprnet.training import datasets
 from mprnet.training.datasets import make_data
 from training.runs import Grey, Noise, tiny_settings
 
@@ -218,6 +219,19 @@ def synthetic(tmp_path, seed: int, split: dict[str, int] | None = None):
     return make(tiny_settings(*small), split)
 
 
+def test_every_generated_picture_to_validate_on_is_degraded(tmp_path, monkeypatch):
+    """Some of those that are trained on are left as they are."""
+    asked = []
+    make_degradations = datasets.degradations
+    monkeypatch.setattr(
+        datasets,
+        "degradations",
+        lambda *sigma, **options: asked.append(options) or make_degradations(*sigma, **options),
+    )
+    synthetic(tmp_path, 5)
+    assert asked == [{}, {"untouched": False}]
+
+
 def test_generated_pictures_and_others_to_validate_on(tmp_path):
     first = synthetic(tmp_path, 5)
     assert (len(first.training), len(first.validation), first.split) == (5, 2, {"bank_seed": 5})
@@ -235,5 +249,6 @@ def test_generated_pictures_and_others_to_validate_on(tmp_path):
     resumed = synthetic(tmp_path, 4, first.split)
     assert np.array_equal(resumed.training.data.pictures, first.training.data.pictures)
     assert all(torch.equal(a[0], b[0]) for a, b in zip(resumed.validation, first.validation, strict=True))
+    assert resumed.split == {"bank_seed": 5}
     assert resumed.notes == ["the generated pictures stay those of seed 5, with which this run began"]
     assert not torch.equal(resumed.training[1, 0][0], first.training[1, 0][0])

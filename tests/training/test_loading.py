@@ -87,3 +87,18 @@ def test_how_many_workers_there_are(monkeypatch, cores, processes, workers):
     assert free_workers() == workers
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     assert free_workers() == max(0, min(12, cores - 2))
+
+
+def test_a_worker_goes_on_for_half_a_minute_after_sigterm(monkeypatch):
+    """The trainer still needs its batch."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    alarms = []
+    monkeypatch.setattr(loading.signal, "alarm", alarms.append)
+    try:
+        loading._leave_signals_to_the_trainer(0)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert alarms == [30]

@@ -1,10 +1,14 @@
+import contextlib
 import csv
 import json
+import os
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
+from mprnet import UserError
 from mprnet.training import logs
 from mprnet.training.logs import Journal
 from training.runs import tiny_settings
@@ -144,3 +148,35 @@ def test_a_broken_tensorboard_costs_a_note(tmp_path, monkeypatch, capsys, writer
     journal.close()
     assert capsys.readouterr().out.count("note: going on without TensorBoard (") == 1
     assert len(read(tmp_path)) == 2
+
+
+def test_the_revision_is_that_of_the_program_wherever_one_is(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(logs.subprocess, "run", lambda *command, **options: asked.append(options["cwd"]) or Revision())
+    monkeypatch.chdir(tmp_path)
+    Journal(tmp_path, writes=True).start(tiny_settings(), 0)
+    assert json.loads((tmp_path / "environment.json").read_text())["git"] == "v1-2-gabc"
+    assert [Path(folder) for folder in asked] == [Path(logs.__file__).parent]
+
+
+class Revision:
+    stdout = "v1-2-gabc\n"
+
+
+@pytest.mark.parametrize("name", ["log.csv", "curves.png", "settings.yml"])
+def test_files_are_whole_or_as_they_were(tmp_path, monkeypatch, name):
+    journal = Journal(tmp_path, writes=True)
+    journal.start(tiny_settings(), 0)
+    journal.add(VALIDATED)
+    before = (tmp_path / name).read_bytes()
+
+    def fail(source: object, target: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with contextlib.suppress(UserError, OSError):
+        journal.start(tiny_settings("OPTIM.BATCH_SIZE", 5), 0)
+    journal.add(VALIDATED)
+    monkeypatch.undo()
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before in (kept.get(name), kept.get("settings_until_step_0.yml"))

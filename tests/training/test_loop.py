@@ -1,18 +1,22 @@
 """Whole runs of a tiny network: what they write, skip, and stop for."""
 
 import csv
+import multiprocessing
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from mprnet import UserError
+from mprnet.inference.distributed import World
 from mprnet.training import logs, loop, state
+from mprnet.training import progress as module
 from mprnet.training.loop import Stopped
 from mprnet.training.mixup import draw_mixup
 from mprnet.training.state import LATEST
-from training.runs import Grey, Noise, make_trainer, tiny_settings
+from training.runs import ALONE, Grey, Noise, make_trainer, tiny_settings
 
 
 @pytest.fixture(autouse=True)
@@ -318,3 +322,62 @@ def test_save_minutes_are_minutes(tmp_path, monkeypatch, minutes, saves):
     monkeypatch.setattr(trainer.progress, "save", lambda: places.append(trainer.progress.steps_done) or save())
     trainer.run()
     assert places == [*[1, 2, 3][:saves], 3, 0]  # before the validation, and after it
+
+
+class Second(World):
+    """The second of two processes, seen alone: its sums are its own."""
+
+    def sum(self, *values: float) -> list[float]:
+        return list(values)
+
+
+def test_other_processes_write_nothing(tmp_path, monkeypatch):
+    """DistributedDataParallel needs a group of processes: this one trains without."""
+    monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda network, **options: network)
+    trainer = make_trainer(tmp_path, tiny_settings("TRAINING.VAL_AFTER_EVERY", 1), world=Second(1, 2, ALONE.device))
+    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
+    trainer.run()
+    assert trainer.progress.done == 2
+    trainer._diverged()
+    assert not list(tmp_path.iterdir())
+
+
+def test_workers_end_with_a_run_that_fails(tmp_path, monkeypatch):
+    def fail(*arguments: object) -> None:
+        raise UserError("no")
+
+    trainer = make_trainer(tmp_path, tiny_settings(), workers=1)
+    monkeypatch.setattr(trainer.stepper, "update", fail)
+    with pytest.raises(UserError, match="no"):
+        trainer.run()
+    assert not multiprocessing.active_children()
+
+
+def test_a_validation_within_an_epoch_is_not_made_twice(tmp_path, monkeypatch):
+    """A run that is cut off right after it goes on with the next step."""
+    validated = []
+    monkeypatch.setattr(loop, "validate", lambda *arguments: validated.append(1) or (20.0, 21.0))
+    times = ["OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_TIMES", 3]
+    with pytest.raises(Stopped):
+        run(tmp_path, *times, training=Signalling(5, signal.SIGTERM))  # in the second step
+    assert len(validated) == 2
+    run(tmp_path, *times, "TRAINING.RESUME", True)
+    assert len(validated) == 3
+    assert [row["step"] for row in read_log(tmp_path)] == ["1", "2", "3"]
+
+
+def test_the_time_between_checkpoints_begins_anew_with_each(tmp_path, monkeypatch):
+    """Steps of 400 seconds, and checkpoints every 15 minutes: every third step."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    trainer = make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 1), Noise(28))
+    places, save, update = [], trainer.progress.save, trainer.stepper.update
+
+    def slow(*arguments: object):
+        now[0] += 400
+        return update(*arguments)
+
+    monkeypatch.setattr(trainer.stepper, "update", slow)
+    monkeypatch.setattr(trainer.progress, "save", lambda: places.append(trainer.progress.steps_done) or save())
+    trainer.run()
+    assert places == [3, 6, 7, 0]

@@ -199,3 +199,23 @@ def test_best_begins_anew_for_another_measure_and_within_the_first_epoch_too(tmp
         resumed.keep_best_apart()
         assert resumed.best == best
     assert load_latest(tmp_path).content["best_psnr"] == float("-inf")  # saved at once
+
+
+def test_checkpoints_that_do_not_count_steps_have_whole_epochs(tmp_path):
+    first = make_progress(tmp_path)
+    content = first.content() | {"epoch": 2}
+    del content["steps_before"]
+    resumed = make_progress(tmp_path)
+    resumed.resume(Checkpoint(content, tmp_path / LATEST))
+    assert resumed.steps == 6
+
+
+def test_only_the_main_process_puts_the_best_model_apart(tmp_path, monkeypatch):
+    (tmp_path / "model_best.pth").write_bytes(b"best")
+    progress = make_progress(tmp_path, world=SECOND)
+    advance(progress, 2)
+    progress.best = 31.5
+    monkeypatch.setattr(World, "sum", lambda self, *values: [1.0 for _ in values])  # the main process says so
+    progress.keep_best_apart()
+    assert progress.best == float("-inf")
+    assert [path.name for path in tmp_path.iterdir()] == ["model_best.pth"]

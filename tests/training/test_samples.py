@@ -95,6 +95,8 @@ def test_names_come_from_the_pairs_if_there_are_any(tmp_path):
     data = Own()
     data.pairs = [Pair(name, tmp_path, tmp_path) for name in "abc"]
     assert TrainingSamples(data, 0).names == ["a", "b", "c"]
+    data.pairs = data.pairs[:2]
+    assert TrainingSamples(data, 0).names == ["sample 0", "sample 1", "sample 2"]
 
 
 def test_validation_shows_the_same_pictures_every_time_and_names_them():
@@ -160,6 +162,8 @@ def test_sides_that_the_network_cannot_take_get_a_sentence():
     image = torch.full((3, 8, 8), float("nan"))
     with pytest.raises(UserError, match="no numbers"):
         ValidationPairs(Own((IMAGE, image)))[0]
+    with pytest.raises(UserError, match="no numbers"):
+        ValidationPairs(Own((image, IMAGE)))[0]
     assert TrainingSamples(Own((IMAGE, image)), 0)[1, 0][1].isnan().all()  # such a step is skipped, and counted
 
 
@@ -179,8 +183,10 @@ def test_fingerprints_tell_pictures_apart_and_not_where_they_are(tmp_path):
     one = files(tmp_path / "1", {"a": b"x", "b": b"y"}).fingerprint()
     assert files(tmp_path / "2", {"a": b"x", "b": b"y"}).fingerprint() == one
     others = [{"a": b"x"}, {"a": b"x", "c": b"y"}, {"a": b"x", "b": b"z"}, {"a": b"x", "b": b"y" * 10}]
+    others += [{"a": bytes(size)} for size in (20000, 20001)]  # all that is read of them is the same
+    others += [{"a": bytes(100) + bytes([n]) + bytes(19899)} for n in (1, 2)]
     found = [files(tmp_path / f"other{n}", other).fingerprint() for n, other in enumerate(others)]
-    assert len({one, *found}) == 5
+    assert len({one, *found}) == 9
     for pair in (data := files(tmp_path / "3", {"a": b"x"})).data.pairs:
         pair.target.write_bytes(b"another target")
     assert data.fingerprint() != found[0]

@@ -145,7 +145,13 @@ def test_what_holds_where_a_file_is_silent():
     }  # fmt: skip
     others = {"TRAIN_PS": 256, "HOLD_OUT": 0.0, "SEED": 1234, "ON_BROKEN": "stop", "PRECISION": "fp32", "RESUME": False}
     others |= {"SAVE_MINUTES": 15.0, "MAX_BAD_STEPS": 25, "COMPILE": False, "CHECKPOINTING": False, "SCENE": ".*"}
+    others |= {"COMPILE_BUDGET": 0.9, "PAIR_BY_ORDER": False, "PAIR_MANY_TO_ONE": False, "INIT_WEIGHTS": ""}
     assert {name: known[f"TRAINING.{name}"] for name in others} == others
+    assert {key: known[key] for key in known if key.startswith("MODEL.")} == {
+        "MODEL.MODE": "", "MODEL.SESSION": "MPRNet", "MODEL.N_FEAT": -1, "MODEL.SCALE_UNETFEATS": -1,
+        "MODEL.SCALE_ORSNETFEATS": -1, "MODEL.NUM_CAB": -1, "MODEL.SUBNETWORKS": ["unet", "unet", "orsnet"],
+        "MODEL.SAM": True, "MODEL.CSFF": True,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_nothing_to_go_on_from_gets_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"there is no model_latest\.pth in .*TRAINING.RESUME False"):
         load_latest(tmp_path)
     (tmp_path / LATEST).write_bytes(b"damaged")
-    save_checkpoint(tmp_path / "model_latest_before.pth", {"epoch": 1})
+    save_checkpoint(tmp_path / "model_latest_before.pth", {"epoch": 1, "state_dict": {}})  # as for demo.py
     sentence = r"model_latest\.pth is damaged \(.*\); model_latest_before\.pth holds no training state"
     with pytest.raises(UserError, match=sentence):
         load_latest(tmp_path)
