@@ -5,6 +5,8 @@ import numpy as np
 
 # Wang et al. 2004: a window of 11 Gaussian taps, and what keeps the quotient from instability.
 _RADIUS, _SIGMA, _K1, _K2 = 5, 1.5, 0.01, 0.03
+# Values that are compared at a time: large pictures leave no room for copies in float64.
+_CHUNK = 2**18
 _OFFSETS = np.arange(-_RADIUS, _RADIUS + 1)
 _WINDOW = np.exp(-(_OFFSETS**2) / (2 * _SIGMA**2))
 _WINDOW /= _WINDOW.sum()
@@ -25,10 +27,14 @@ def psnr(image: np.ndarray, target: np.ndarray) -> float:
         ValueError: shapes or dtypes differ.
     """
     _compare(image, target, "psnr")
-    difference = cv2.absdiff(image, target) if image.dtype == np.uint8 else image.astype(np.float64) - target
-    # Sums of squares of 8-bit differences are whole numbers, and so are exact.
-    flat = difference.ravel().astype(np.float64)
-    error = float(flat @ flat) / flat.size
+    first, second = image.ravel(), target.ravel()
+    total = 0.0
+    for start in range(0, first.size, _CHUNK):
+        a, b = (values[start : start + _CHUNK] for values in (first, second))
+        is_8_bit = a.dtype == np.uint8  # the sums of squares are whole numbers then, and so are exact
+        difference = cv2.absdiff(a, b).ravel().astype(np.float64) if is_8_bit else a.astype(np.float64) - b
+        total += float(difference @ difference)
+    error = total / first.size
     return float("inf") if error == 0 else float(10 * np.log10(_peak(image) ** 2 / error))
 
 

@@ -53,7 +53,7 @@ def validate(
         skip_broken: leave out pairs that cannot be read, and say so.
 
     Raises:
-        UserError: a pair cannot be read, or none of them.
+        UserError: a pair cannot be read, or none of them, or there is not enough memory.
     """
     restorer = Restorer(model, str(world.device), "fp32")
     totals = np.zeros(3)
@@ -70,10 +70,15 @@ def validate(
         degraded = degraded.clamp(0, 1)
         try:
             restored = restorer(degraded[None])[0]
+            totals += [_psnr(degraded, target), _psnr(restored, target), 1]
         except NotFiniteError:
             totals += [_psnr(degraded, target), math.nan, 1]
             continue
-        totals += [_psnr(degraded, target), _psnr(restored, target), 1]
+        except MemoryError as error:
+            raise UserError(
+                f"there is not enough memory to validate {name}: set TRAINING.VAL_PS 512 or less, or give the program "
+                "more memory."
+            ) from error
         if world.is_main and len(rows) < _SHEET_ROWS:
             rows.append(np.concatenate([_cell(image) for image in (degraded, restored, target)], axis=1))
         if save_images:

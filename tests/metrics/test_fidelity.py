@@ -1,3 +1,5 @@
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -109,3 +111,25 @@ def test_other_shapes_get_a_sentence():
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))):
         with pytest.raises(ValueError, match="luma takes"):
             metrics.luma(wrong)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_psnr_of_pictures_larger_than_what_is_compared_at_a_time(dtype):
+    rng = np.random.default_rng(0)
+    shape = (700, 601, 3)  # 1.3 million values
+    pictures = [rng.random(shape, np.float32) for _ in range(2)]
+    if dtype != np.float32:
+        pictures = [(picture * np.iinfo(dtype).max).astype(dtype) for picture in pictures]
+    peak = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    error = np.mean((pictures[0].astype(np.float64) - pictures[1]) ** 2)
+    assert metrics.psnr(*pictures) == pytest.approx(10 * np.log10(peak**2 / error), rel=1e-13)
+
+
+def test_psnr_takes_little_memory_beside_its_pictures():
+    """Twelve million floats: a copy in float64 would take 96 MB."""
+    pictures = [np.full((2000, 2000, 3), level, np.float32) for level in (0.25, 0.5)]
+    tracemalloc.start()
+    assert metrics.psnr(*pictures) == pytest.approx(12.0412, abs=1e-4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24

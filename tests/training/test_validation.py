@@ -9,6 +9,7 @@ import torch
 
 from mprnet import MPRNet, UserError
 from mprnet.inference import memory
+from mprnet.training import validation
 from mprnet.training.validation import is_validated, validate, validations_within
 from training.runs import ALONE, tiny_settings
 
@@ -62,6 +63,15 @@ def test_a_result_that_is_not_finite_makes_the_mean_no_number(tmp_path):
     before, after = run([pair(0.2, 0.3)], tmp_path, gain=math.nan)
     assert before == pytest.approx(20, abs=1e-4)
     assert math.isnan(after)
+
+
+def test_memory_that_runs_out_gets_a_sentence(tmp_path, monkeypatch):
+    def run_out(*arguments: object) -> float:
+        raise MemoryError
+
+    monkeypatch.setattr(validation, "psnr", run_out)
+    with pytest.raises(UserError, match=r"not enough memory to validate a: set TRAINING\.VAL_PS"):
+        run([pair(0.2, 0.3)], tmp_path)
 
 
 def test_processes_share_the_images(tmp_path):
