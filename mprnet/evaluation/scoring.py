@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 
 import cv2
@@ -63,19 +65,38 @@ class Scorers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=kind is None, cancel_futures=kind is not None)
+        if self._pool is None:
+            return
+        if kind is not None:
+            # Not left to themselves: one that is still starting would not find this process any more, and say so.
+            for process in multiprocessing.active_children():
+                process.kill()
+        self._pool.shutdown(cancel_futures=kind is not None)
 
     def submit(self, measure: str, image: np.ndarray, target: np.ndarray) -> "Future[Scores]":
         """``score``, soon."""
         if self._pool is not None:
-            return self._pool.submit(score, measure, image, target)
+            with _interrupts_blocked():  # what starts a process
+                return self._pool.submit(score, measure, image, target)
         future: Future[Scores] = Future()
         try:
             future.set_result(score(measure, image, target))
         except ValueError as error:
             future.set_exception(error)
         return future
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes started here never meet Ctrl-C, which a terminal sends to all; this one meets it at the end."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _one_thread() -> None:

@@ -1,6 +1,7 @@
 """Training curves: one run's, or several runs' to be compared."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from mprnet.files import write_whole
 
 
 def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Draw loss and validation PSNR over the epochs.
+    """Draw loss and validation PSNR over the epochs; PSNR of different validations of a run is not joined.
 
     Args:
         path: its suffix says in which format: .png, .pdf, .svg.
@@ -22,7 +23,7 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
     inputs: set[tuple[float, ...]] = set()
     for name, history in runs.items():
         left.plot([row["epoch"] for row in history], [row["loss"] for row in history], label=name)
-        validated = [row for row in history if "psnr" in row]
+        validated = _with_gaps([row for row in history if "psnr" in row])
         epochs = [row["epoch"] for row in validated]
         right.plot(epochs, [row["psnr"] for row in validated], label=name)
         given = [row["input_psnr"] for row in validated]
@@ -38,3 +39,13 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
     file = io.BytesIO()
     figure.savefig(file, format=path.suffix[1:], dpi=110)
     write_whole(path, file.getvalue())
+
+
+def _with_gaps(validated: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows, and between those of different ``validation_set`` one that interrupts the line."""
+    rows: list[Mapping[str, Any]] = []
+    for row in validated:
+        if rows and row.get("validation_set") != rows[-1].get("validation_set"):
+            rows.append(dict.fromkeys(("epoch", "psnr", "input_psnr"), math.nan))
+        rows.append(row)
+    return rows

@@ -24,7 +24,7 @@ from mprnet.training.state import keep_until
 
 LOG = "log.csv"
 SETTINGS = "settings.yml"
-COLUMNS = ("epoch", "step", "lr", "loss", "skipped_steps", "input_psnr", "psnr", "best_psnr")
+COLUMNS = ("epoch", "step", "lr", "loss", "skipped_steps", "input_psnr", "psnr", "best_psnr", "validation_set")
 
 
 class Journal:

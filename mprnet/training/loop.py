@@ -80,7 +80,8 @@ class Trainer:
         for note in self.data.notes:
             self.journal.say(f"note: {note}")
         if self.progress.is_finished:
-            self.journal.say(f"nothing is left to do: {self.progress.done} of {self.epochs} epochs are done.")
+            asked = f"the settings ask for {self.epochs}"
+            self.journal.say(f"nothing is left to do: {self.progress.done} epochs are done, and {asked}.")
             return
         self.progress.keep_best_apart()
         self.journal.start(self.settings, self.progress.steps)
@@ -197,7 +198,7 @@ class Trainer:
             )
             improved = after > at.best
             at.best = max(at.best, after)  # in this order: a mean that is no number stays out
-            row |= {"input_psnr": before, "psnr": after, "best_psnr": at.best}
+            row |= {"input_psnr": before, "psnr": after, "best_psnr": at.best, "validation_set": at.validation_set}
         if is_whole:
             at.end_epoch()
         self.journal.add(row)

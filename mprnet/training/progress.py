@@ -28,6 +28,7 @@ class Progress:
         steps_done: in the epoch after those.
         tally: of that epoch.
         best: PSNR of the best validation, dB.
+        validation_set: which of the run's validations this is, from 1 on; figures of different ones do not compare.
 
     Args:
         epochs: in all.
@@ -51,6 +52,7 @@ class Progress:
         self._steps_before = 0  # this epoch; epochs may have had other numbers of steps
         self.tally = Tally()
         self.best = float("-inf")
+        self.validation_set = 1
         self._stepper = stepper
         self._order = order
         self._epochs = epochs
@@ -104,6 +106,7 @@ class Progress:
             "cut": self._cut,
             "totals": self.tally.state(),
             "best_psnr": self.best,
+            "validation_set": self.validation_set,
             "history": self._journal.history,
             "metadata": {**self._metadata, "epoch": str(self.done)},
             "settings": flatten(self._settings),
@@ -144,6 +147,7 @@ class Progress:
         self.steps_done = int(content.get("steps_done", 0))
         self.tally.load_state(content.get("totals", {}), self._world)
         self.best = float(content.get("best_psnr", self.best))
+        self.validation_set = int(content.get("validation_set", 1))
         self._journal.history = list(content.get("history", []))
         self._latest_is_damaged = path.name != LATEST
         self._earlier_validation = content.get("validation")
@@ -182,6 +186,7 @@ class Progress:
             said += f"; the best model so far, {self.best:.3f} dB, is kept as {keep_until(best, self.steps).name}"
         self._journal.say(said)
         self.best = float("-inf")
+        self.validation_set += 1
         self.save()
 
     def _set_rate(self) -> None:

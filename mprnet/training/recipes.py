@@ -28,10 +28,10 @@ def which_recipe(settings: CfgNode, folder: Path) -> list[str]:
         if not (folder / name).exists():
             continue
         other = _recipe(load(folder / name))
-        differing = [f"{key} {own[key]!r} (there {other[key]!r})" for key in own if own[key] != other[key]]
+        differing = [f"{key} {own[key]!r} instead of {other[key]!r}" for key in own if own[key] != other[key]]
         more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         if differing:
-            others.append(f"  not {_title(name, folder)}: {', '.join(differing[:_SHOWN])}{more}")
+            others.append(f"  differs from {_title(name, folder)}: {', '.join(differing[:_SHOWN])}{more}")
         else:
             same = _title(name, folder)
     return [f"recipe: {same or 'your own'}", *others]
@@ -40,7 +40,7 @@ def which_recipe(settings: CfgNode, folder: Path) -> list[str]:
 def _title(name: str, folder: Path) -> str:
     if not (folder / RELEASED).exists():
         return name
-    return f"{name}, {'the paper' if name == PAPER else 'the released code'}'s"
+    return f"{name} ({'the paper' if name == PAPER else 'the released code'}'s)"
 
 
 def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:

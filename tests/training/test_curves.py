@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -59,6 +61,15 @@ def test_several_runs_are_told_apart_and_share_an_input(tmp_path, drawn):
     assert len(right.lines) == 5  # two inputs
     assert all(not text.get_parse_math() for axes in (left, right) for text in axes.get_legend().get_texts())
     assert b"<svg" in (tmp_path / "curves.svg").read_bytes()
+
+
+def test_validations_that_do_not_compare_are_not_joined(tmp_path, drawn):
+    sets = [1, 1, 2, 2]
+    rows = [RUN[1] | {"epoch": epoch, "validation_set": number} for epoch, number in enumerate(sets)]
+    draw_curves(tmp_path / "curves.png", {"restored": rows})
+    for line in drawn[0].axes[1].lines:
+        assert [float(epoch) for epoch in line.get_xdata()] == pytest.approx([0, 1, math.nan, 2, 3], nan_ok=True)
+    assert legend(drawn[0].axes[1]) == ["restored", "input"]
 
 
 def test_a_run_that_was_not_validated_yet(tmp_path, drawn):

@@ -12,14 +12,15 @@ def lines(task: str, file: str = "training.yml", *overrides: str) -> list[str]:
 def test_each_file_is_known_and_told_from_the_other():
     assert lines("Deraining") == ["recipe: training.yml"]
     assert lines("Deblurring") == [
-        "recipe: training.yml, the paper's",
-        "  not training_released.yml, the released code's: AUGMENT.SATURATION [1.0, 1.0] (there [0.8, 1.2])",
+        "recipe: training.yml (the paper's)",
+        "  differs from training_released.yml (the released code's): "
+        "AUGMENT.SATURATION [1.0, 1.0] instead of [0.8, 1.2]",
     ]
     assert lines("Deblurring", "training_released.yml") == [
-        "recipe: training_released.yml, the released code's",
-        "  not training.yml, the paper's: AUGMENT.SATURATION [0.8, 1.2] (there [1.0, 1.0])",
+        "recipe: training_released.yml (the released code's)",
+        "  differs from training.yml (the paper's): AUGMENT.SATURATION [0.8, 1.2] instead of [1.0, 1.0]",
     ]
-    assert lines("Denoising", "training_released.yml")[0] == "recipe: training_released.yml, the released code's"
+    assert lines("Denoising", "training_released.yml")[0] == "recipe: training_released.yml (the released code's)"
 
 
 def test_the_published_denoising_file_trains_neither_recipe_and_is_told_so(tmp_path):
@@ -30,11 +31,11 @@ def test_the_published_denoising_file_trains_neither_recipe_and_is_told_so(tmp_p
     )
     own, paper, released = which_recipe(load(tmp_path / "published.yml"), ROOT / "Denoising")
     assert own == "recipe: your own"
-    assert paper == "  not training.yml, the paper's: TRAINING.TRAIN_PS 128 (there 256)"
+    assert paper == "  differs from training.yml (the paper's): TRAINING.TRAIN_PS 128 instead of 256"
     assert released == (
-        "  not training_released.yml, the released code's: OPTIM.WEIGHT_DECAY 0.0 (there 1e-08), "
-        "OPTIM.COSINE_EXTRA_EPOCHS 0 (there 40), LOSS.EDGE_WEIGHT 0.05 (there 0.0), LOSS.CLAMP False (there True), "
-        "AUGMENT.MIXUP_FROM_EPOCH 0 (there 6)"
+        "  differs from training_released.yml (the released code's): OPTIM.WEIGHT_DECAY 0.0 instead of 1e-08, "
+        "OPTIM.COSINE_EXTRA_EPOCHS 0 instead of 40, LOSS.EDGE_WEIGHT 0.05 instead of 0.0, "
+        "LOSS.CLAMP False instead of True, AUGMENT.MIXUP_FROM_EPOCH 0 instead of 6"
     )
 
 

@@ -146,6 +146,7 @@ def test_an_unchanged_validation_goes_on_with_its_best(tmp_path):
     assert not list(tmp_path.glob("model_best_until*"))
     assert not any("validation is not" in line for line in said(tmp_path))
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 1
+    assert {row["validation_set"] for row in read_log(tmp_path)} == {"1"}
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,7 @@ def test_another_validation_begins_the_best_anew_and_keeps_the_old_one(tmp_path,
     ) in said(tmp_path)
     go_on(tmp_path, "OPTIM.NUM_EPOCHS", 4, *changes, **data)
     assert len(list(tmp_path.glob("model_best_until*"))) == 1
+    assert [row["validation_set"] for row in read_log(tmp_path)] == ["1", "2", "2", "2"]
 
 
 def test_a_checkpoint_that_does_not_say_what_it_was_validated_on_is_not_compared_with(tmp_path):
@@ -207,7 +209,7 @@ def test_a_run_with_nothing_left_to_do_says_so_and_leaves_all_as_it_is(tmp_path)
     began(tmp_path)
     before = contents(tmp_path)
     go_on(tmp_path, "OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_PS", 8)
-    assert said(tmp_path)[-1] == "nothing is left to do: 1 of 1 epochs are done."
+    assert said(tmp_path)[-1] == "nothing is left to do: 1 epochs are done, and the settings ask for 1."
     assert contents(tmp_path) == before
 
 

@@ -1,0 +1,33 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+PROGRAM = """
+    import os, signal, time
+    import numpy as np
+    from mprnet.apps.command import run
+    from mprnet.evaluation.scoring import Scorers
+
+    def program():
+        image = np.zeros((16, 16, 3), np.uint8)
+        with Scorers(1) as scorers:
+            scorers.submit("rgb", image, image).result()
+            os.killpg(0, signal.SIGINT)
+            time.sleep(60)
+        return 0
+
+    if __name__ == "__main__":
+        run(program)
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_ctrl_c_in_a_terminal_shows_no_traceback_of_a_scoring_process():
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, start_new_session=True)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "\nstopped.\n")
