@@ -1,11 +1,9 @@
 """MPRNet at the widths of the paper's network for deblurring."""
 
-from typing import Any
-
-from mprnet.model.network import MPRNet as Network
+import mprnet
 
 
-class MPRNet(Network):
+class MPRNet(mprnet.MPRNet):
     """The paper's network for deblurring; ``MPRNet()`` loads the published checkpoint.
 
     - Stage 1: quarters of the image, encoder and decoder (mprnet/model/stages.py), then SAM (mprnet/model/layers.py).
@@ -14,7 +12,6 @@ class MPRNet(Network):
 
     How they follow one another is written once, in mprnet/model/network.py. Images (N, 3, H, W) in [0, 1] go in;
     [stage 3, stage 2, stage 1] images of the same shape come out.
-    ``form``: the library's ``subnetworks``, ``sam`` and ``csff``, for the forms of Table 6.
     """
 
     def __init__(
@@ -28,7 +25,6 @@ class MPRNet(Network):
         kernel_size: int = 3,
         reduction: int = 4,
         bias: bool = False,
-        **form: Any,
     ) -> None:
         widths = (n_feat, scale_unetfeats, scale_orsnetfeats, num_cab)
-        super().__init__(*widths, in_c, out_c, kernel_size, reduction, bias, **form)
+        super().__init__(*widths, in_c, out_c, kernel_size, reduction, bias)

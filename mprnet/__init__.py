@@ -3,7 +3,7 @@
 from mprnet import metrics
 from mprnet.errors import UserError
 from mprnet.inference.restorer import Restorer
-from mprnet.model.network import MPRNet
-from mprnet.model.weights import load_model, save_weights
+from mprnet.model.hub import AblationMPRNet, MPRNet, load_model
+from mprnet.model.weights import save_weights
 
-__all__ = ["MPRNet", "Restorer", "UserError", "load_model", "metrics", "save_weights"]
+__all__ = ["AblationMPRNet", "MPRNet", "Restorer", "UserError", "load_model", "metrics", "save_weights"]

@@ -43,7 +43,7 @@ def _export(project: Path) -> int:
     model, weights = _load(project, a)
     patch = a.training_patch or (training_patch(model) if a.local_pooling else None)
     set_local_pooling(model, patch)
-    last = len(model.subnetworks)
+    last = model.num_stages
     if a.stage not in (None, "all") and int(a.stage) > last:
         raise UserError(f"{weights} has the stages 1 to {last}, but no stage {a.stage}.")
     network = AnySize(model, None if a.stage == "all" else int(a.stage or last))

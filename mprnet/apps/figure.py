@@ -15,7 +15,7 @@ from mprnet.evaluation.benchmark import eight_bit
 from mprnet.evaluation.figures import FORMATS, Compared, Crop, draw_comparison
 from mprnet.evaluation.report import error_map, page
 from mprnet.evaluation.sources import PairSource, read_8bit
-from mprnet.inference.distributed import joined_world
+from mprnet.inference.distributed import distributed_world
 from mprnet.metrics import psnr
 from mprnet.training.curves import draw_curves
 from mprnet.training.logs import LOG
@@ -87,7 +87,7 @@ def _compare(a: argparse.Namespace) -> None:
 
 def _stages(a: argparse.Namespace) -> None:
     source = PairSource(*a.pairs)
-    with joined_world([-1]) as world:
+    with distributed_world([-1]) as world:
         restorer = make_restorer(load(a.weights, a.weights.absolute().parent.parent), a, world, stage=None)
     rows = []
     for name, number in _chosen({name: n for n, name in enumerate(source.names)}, a.images).items():

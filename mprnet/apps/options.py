@@ -90,15 +90,17 @@ def _positive(text: str) -> float:
 
 
 def load(weights: Path, task: Path) -> MPRNet:
-    """The network of these weights, which knows its training patch: where the file does not say, as the published ones
-    do not, the patch is what the task's folder says of those (pretrained_models/published.yml). Says so if they are
-    another task's."""
+    """Return the network of a file of weights, and print a note if it was trained for another task.
+
+    Published files do not state the training patch. For the one in the task's folder, published.yml beside it does.
+    """
     model = load_model(weights)
     trained_for = model.metadata.get("task", task.name)
     if trained_for != task.name and (task / "MPRNet.py").exists():
-        _say(f"note: {weights} has been trained for {trained_for}, by its own account")
+        _print(f"note: {weights} states that it was trained for {trained_for}")
+    published = available_weights(task).get("published")
     path = task / "pretrained_models" / "published.yml"
-    if "training_patch" not in model.metadata and path.exists():
+    if "training_patch" not in model.metadata and published and published.samefile(weights) and path.exists():
         try:
             model.metadata["training_patch"] = str(int(yaml.safe_load(path.read_text())["training_patch"]))
         except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
@@ -175,15 +177,15 @@ def choose_weights(task: Path, named: Path | None, grade: str | None = None) -> 
         UserError: they are not there.
     """
     if named is not None:
-        _say(f"{task.name} with {named}")
+        _print(f"{task.name} with {named}")
         return named
     there = available_weights(task)
     if "published" in there and grade is None:
-        _say(f"{task.name} with the published weights, {there['published']}")
+        _print(f"{task.name} with the published weights, {there['published']}")
         return there["published"]
     grade = grade or GRADES[0]
     if grade in there:
-        _say(f"{task.name} with the bundled {grade} weights, {there[grade]} (a small network, not the paper's)")
+        _print(f"{task.name} with the bundled {grade} weights, {there[grade]} (a small network, not the paper's)")
         return there[grade]
     name = f"model_{task.name.lower()}"
     raise UserError(
@@ -192,7 +194,7 @@ def choose_weights(task: Path, named: Path | None, grade: str | None = None) -> 
     )
 
 
-def _say(line: str) -> None:
-    """Once for all processes of torchrun."""
+def _print(line: str) -> None:
+    """Print a line, once for all processes of torchrun."""
     if os.environ.get("RANK", "0") == "0":
         print(line)

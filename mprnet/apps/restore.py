@@ -23,7 +23,7 @@ from mprnet.data.photo_writing import FORMATS
 from mprnet.data.png import write_png
 from mprnet.errors import UserError
 from mprnet.files import make_folder
-from mprnet.inference.distributed import World, joined_world
+from mprnet.inference.distributed import World, distributed_world
 from mprnet.inference.folder import restore_all
 from mprnet.inference.jobs import Job, find_photos, left_to_do, plan
 
@@ -41,7 +41,7 @@ def _restore(project: Path) -> int:
     a, tasks = _parse(project)
     if a.web:
         return serve(project, tasks, a)
-    with joined_world([-1], PATIENCE) as world:
+    with distributed_world([-1], PATIENCE) as world:
         if a.task:
             return int(_restore_task(project, a, world)[1] > 0)
         jobs: dict[str, list[Job]] = {}
@@ -79,7 +79,9 @@ def _restore_task(project: Path, a: argparse.Namespace, world: World) -> tuple[l
     mine = jobs[world.rank :: world.size]
     missing = left_to_do(mine) if a.skip_existing else mine
     report = restore_all(missing, restorer)
-    done, failed, skipped = (int(n) for n in world.sum(report.done, len(report.failures), len(mine) - len(missing)))
+    done, failed, skipped = (
+        int(n) for n in world.all_reduce(report.done, len(report.failures), len(mine) - len(missing))
+    )
     failed += len(closed)
     if world.is_main:
         there = f", {skipped} were there" if skipped else ""

@@ -52,7 +52,7 @@ def submit(
     # Each network's and setting's has a folder of its own, so that what is there is never another one's.
     folder: Path = a.result_dir / "DND" / f"submission_{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     numbers = range(len(boxes))[: a.limit or None]
-    with world.agreed():  # all look before anybody writes, or they share out different lists
+    with world.fail_together():  # all look before anybody writes, or they share out different lists
         make_folder(folder)
         if world.is_main:
             write_whole(folder / "settings.json", key.encode())

@@ -26,7 +26,7 @@ from mprnet.evaluation.report import Row, Summary, paper_rows, summarise
 from mprnet.evaluation.scoring import MEASURES, Scorers
 from mprnet.evaluation.sources import BlockSource, PairSource, Sample, Source, read_8bit, results_by_target
 from mprnet.files import locked, make_folder
-from mprnet.inference.distributed import World, joined_world
+from mprnet.inference.distributed import World, distributed_world
 from mprnet.inference.restorer import Restorer
 from mprnet.model.network import MPRNet
 
@@ -69,7 +69,7 @@ def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> 
     if not chosen:
         print_tables(protocols, {})
         return 0
-    with joined_world([-1], PATIENCE) as world:
+    with distributed_world([-1], PATIENCE) as world:
         restorer, weights = _restorer(network, folder, a, world)
         # A process of torchrun has its share of the cores.
         workers = a.workers if a.workers >= 0 else max(1, (os.cpu_count() or 1) // world.size)
@@ -121,7 +121,7 @@ def _score_set(run: _Run, benchmark: Benchmark) -> tuple[dict[int, Summary], lis
     }
     plan = Plan(key, benchmark.measure, a.result_dir / benchmark.name, a.save_images, restore)
     make_folder(plan.folder)
-    with run.world.held(locked(plan.folder)):
+    with run.world.enter_on_main(locked(plan.folder)):
         records = evaluate(source, numbers, plan, run.scorers, run.world)
         return _report(run, benchmark, source, numbers, plan, records, lacking)
 
@@ -198,7 +198,7 @@ def _run_network(restorer: Restorer, every: bool, number: int, sample: Sample) -
     degraded = sample.degraded.astype(np.float32) / 255
     if every:
         return dict(enumerate(restorer.every_stage(degraded), start=1))
-    return {restorer.stage or restorer.stages: restorer(degraded)}
+    return {restorer.stage or restorer.num_stages: restorer(degraded)}
 
 
 def _restorer(

@@ -12,7 +12,8 @@ from mprnet.apps import command
 from mprnet.apps.check import check_training
 from mprnet.errors import UserError
 from mprnet.files import locked, make_folder
-from mprnet.inference.distributed import World, joined_world
+from mprnet.inference.distributed import World, distributed_world
+from mprnet.model.ablations import AblationMPRNet, build_network
 from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
 from mprnet.training import settings as training_settings
@@ -51,7 +52,7 @@ def _train(
     if arguments.check:
         return check_training(settings, get_training_data, get_validation_data)
     torch.manual_seed(settings.TRAINING.SEED)
-    with joined_world(settings.GPU) as world:
+    with distributed_world(settings.GPU) as world:
         try:
             model = _model(network, settings)
             run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
@@ -61,7 +62,7 @@ def _train(
                     f"{run} holds a run already: go on with it (TRAINING.RESUME True), or give this one another "
                     "MODEL.SESSION."
                 )
-            with world.held(locked(run)):
+            with world.enter_on_main(locked(run)):
                 checkpoint = load_latest(run) if settings.TRAINING.RESUME else None
                 split = checkpoint.content.get("split") if checkpoint else None
                 data = make_data(settings, get_training_data, get_validation_data, split)
@@ -87,7 +88,9 @@ def _model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
     widths = {name.lower(): settings.MODEL[name] for name in names if settings.MODEL[name] >= 0}
     form = {name.lower(): settings.MODEL[name] for name in ("SUBNETWORKS", "SAM", "CSFF")}
     try:
-        model = network(**widths, **form)
+        with torch.device("meta"):
+            config = network(**widths).config
+        model = build_network({**config, **form}, network, AblationMPRNet)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"MODEL describes no network that can be built: {str(error).splitlines()[0]}") from error
     if settings.TRAINING.INIT_WEIGHTS and not settings.TRAINING.RESUME:

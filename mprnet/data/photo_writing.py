@@ -22,8 +22,9 @@ _JPEG_QUALITY = 95
 def write_photo(path: Path, photo: Photo) -> None:
     """Write ``photo`` in the format that the suffix of ``path`` names, one of ``FORMATS``.
 
-    PNG and TIFF keep everything (but a 16-bit TIFF no EXIF, and grey with alpha becomes colour in it). JPEG and WebP
-    hold 8 bits, WebP no grey. Where grey becomes colour its profile is left out.
+    PNG keeps everything, and so does TIFF, with two exceptions: a 16-bit TIFF has no EXIF, and 16 bits of grey with
+    alpha become RGBA in it. JPEG and WebP hold 8 bits, and WebP has no grey. Grey that becomes colour loses its
+    profile.
 
     Raises:
         UserError: the format cannot hold the picture (alpha in a JPEG, too many pixels), or the file cannot be
@@ -39,13 +40,13 @@ def write_photo(path: Path, photo: Photo) -> None:
 
 
 def _encode(suffix: str, photo: Photo) -> bytes:
-    # Few programs read 16 bits of grey and alpha in a TIFF.
+    # Few programs read a TIFF with 16 bits of grey and alpha.
     as_colour = suffix == ".tif" and photo.alpha is not None and photo.pixels.dtype == np.uint16
     if photo.grey and (as_colour or suffix == ".webp"):
-        photo = replace(photo, grey=False, icc=None)  # a profile of greys says nothing of colours
-    array = _channels(photo)
+        photo = replace(photo, grey=False, icc=None)  # a profile for grey does not fit colours
+    array = photo.channels()
     if array.dtype == np.uint16 and suffix == ".png":
-        return encode_png_16_bit(array, photo.exif, photo.icc)
+        return _encode_png_16_bit(array, photo.exif, photo.icc)
     file = io.BytesIO()
     if array.dtype == np.uint16 and suffix == ".tif":
         tifffile.imwrite(
@@ -82,14 +83,11 @@ _FORMAT_OPTIONS: dict[str, dict[str, object]] = {
 }
 
 
-def _channels(photo: Photo) -> np.ndarray:
-    """(H, W, 1 to 4) as files hold them: grey, grey and alpha, RGB, RGBA."""
-    colour = photo.pixels[:, :, :1] if photo.grey else photo.pixels
-    return colour if photo.alpha is None else np.concatenate([colour, photo.alpha[:, :, None]], axis=2)
+def _encode_png_16_bit(array: np.ndarray, exif: bytes = b"", icc: bytes | None = None) -> bytes:
+    """A PNG of (H, W, 1 to 4) uint16.
 
-
-def encode_png_16_bit(array: np.ndarray, exif: bytes = b"", icc: bytes | None = None) -> bytes:
-    """A PNG file of (H, W, 1 to 4) uint16: no library at hand writes 16 bits of colour with a profile and EXIF."""
+    Pillow does not write 16 bits of colour, and OpenCV's imencodeWithMetadata (4.12) does not write grey with alpha.
+    """
     height, width, channels = array.shape
     rows = np.ascontiguousarray(array.astype(">u2")).view(np.uint8).reshape(height, -1)
     # Filter 2, "up": each row minus the one above, modulo 256; a byte before each row says so.

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from mprnet.data.exif import read_exif, upright
+from mprnet.data.pil_modes import to_plain_mode
 from mprnet.errors import UserError
 
 # Of any file that is read; the limit in pixels is Pillow's.
@@ -51,6 +52,11 @@ class Photo:
         """Pixels as (H, W, 3) float32 in [0, 1]."""
         return np.divide(self.pixels, self.peak, dtype=np.float32)
 
+    def channels(self) -> np.ndarray:
+        """Return (H, W, 1 to 4): grey, grey and alpha, RGB, or RGBA."""
+        colour = self.pixels[:, :, :1] if self.grey else self.pixels
+        return colour if self.alpha is None else np.concatenate([colour, self.alpha[:, :, None]], axis=2)
+
     def with_image(self, image: np.ndarray) -> "Photo":
         """This picture with other pixels, (H, W, 3) float in [0, 1]: rounded to its depth, grey if it is grey."""
         pixels = np.empty(image.shape, self.pixels.dtype)
@@ -58,6 +64,15 @@ class Photo:
             part = image[rows].mean(axis=2, keepdims=True) if self.grey else image[rows]
             pixels[rows] = np.rint(np.clip(part, 0, 1) * np.float32(self.peak))
         return replace(self, pixels=pixels)
+
+
+def photo_from_channels(array: np.ndarray, exif: bytes = b"", icc: bytes | None = None) -> Photo:
+    """Return the photo with these channels: grey (H, W) or (H, W, 1), grey and alpha, RGB, or RGBA."""
+    channels = array[:, :, None] if array.ndim == 2 else array
+    grey = channels.shape[2] <= 2
+    pixels = np.repeat(channels[:, :, :1], 3, axis=2) if grey else np.ascontiguousarray(channels[:, :, :3])
+    alpha = np.ascontiguousarray(channels[:, :, -1]) if channels.shape[2] in (2, 4) else None
+    return Photo(pixels, alpha, grey, exif, icc)
 
 
 def read_photo(path: Path) -> Photo:
@@ -125,15 +140,11 @@ def _decode(image: Image.Image, data: bytes, path: Path) -> Photo:
         image.load()  # finds broken files, which OpenCV passes over in silence
         array = _decode_16_bit(image, data, path)
     else:
-        image, icc = _plain_mode(image, icc, path)
+        image, icc = to_plain_mode(image, icc, path)
         array = np.asarray(image)
     if image.format != "TIFF":  # there, reading has applied it
         array = upright(array, orientation)
-    channels = array[:, :, None] if array.ndim == 2 else array
-    grey = channels.shape[2] <= 2
-    pixels = np.repeat(channels[:, :, :1], 3, axis=2) if grey else np.ascontiguousarray(channels[:, :, :3])
-    alpha = np.ascontiguousarray(channels[:, :, -1]) if channels.shape[2] in (2, 4) else None
-    return Photo(pixels, alpha, grey, exif, icc)
+    return photo_from_channels(array, exif, icc)
 
 
 def _check_samples(image: Image.Image, path: Path) -> None:
@@ -174,39 +185,6 @@ def _decode_16_bit(image: Image.Image, data: bytes, path: Path) -> np.ndarray:
         is_grey = data[:8] == b"\x89PNG\r\n\x1a\n" and data[25] == 4  # IHDR's colour type: grey with alpha
         return array[:, :, 2:] if is_grey else array
     return cv2.cvtColor(array, cv2.COLOR_BGR2RGB)
-
-
-def _plain_mode(image: Image.Image, icc: bytes | None, path: Path) -> tuple[Image.Image, bytes | None]:
-    """As one of L, LA, RGB, RGBA, and the profile that still fits."""
-    format_ = image.format
-    transparent = "transparency" in image.info or image.mode in ("PA", "RGBa", "La")
-    if image.mode == "CMYK":
-        converted, icc = _cmyk_to_srgb(image, icc), None
-    elif image.mode in ("1", "L", "La", "LA"):
-        converted = image.convert("LA" if transparent or image.mode == "LA" else "L")
-    elif image.mode in ("P", "PA"):
-        converted = image.convert("RGBA" if transparent else "RGB")
-        colours = np.asarray(converted)[:, :, :3]
-        if icc is None and np.all(colours == colours[:, :, :1]):
-            converted = converted.convert("LA" if transparent else "L")
-    elif image.mode in ("RGB", "RGBA", "RGBa", "RGBX", "YCbCr"):
-        converted = image.convert("RGBA" if transparent or image.mode == "RGBA" else "RGB")
-    else:
-        raise UserError(f"{path}: its pixels are of the kind {image.mode}, which is not known here; save it as RGB.")
-    converted.format = format_
-    return converted, icc
-
-
-def _cmyk_to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    if icc:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            if converted is not None:
-                return converted
-        except ImageCms.PyCMSError:
-            pass  # a broken profile: as if there were none
-    return image.convert("RGB")
 
 
 def _one_line(error: Exception) -> str:

@@ -52,17 +52,17 @@ def evaluate(source: Source, numbers: Sequence[int], plan: Plan, scorers: Scorer
         In each process, a record for each of ``numbers``, in that order: ``name``, ``stamp``, and either ``scores``
         (stage to [PSNR or None for infinity, SSIM]) with ``notes``, or ``problem``.
     """
-    with world.agreed():  # nobody changes the files before all have read them
+    with world.fail_together():  # nobody changes the files before all have read them
         make_folder(plan.folder)
         known = _known(plan)
         todo = [n for n in numbers if not _is_done(known.get(source.names[n]), source, n, plan)]
     path = _journal(plan.folder, world.rank)
-    with world.agreed():
+    with world.fail_together():
         if world.is_main:
             write_whole(path, "".join(map(_line, [{"key": plan.key}, *known.values()])).encode())
             for other in set(plan.folder.glob(_JOURNALS)) - {path}:
                 other.unlink()
-    with world.agreed():
+    with world.fail_together():
         if not world.is_main:
             write_whole(path, _line({"key": plan.key}).encode())
         with open(path, "a", encoding="utf-8") as journal:

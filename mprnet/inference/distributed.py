@@ -1,4 +1,4 @@
-"""One process or many: who am I, and sums over all."""
+"""One or several processes, as torchrun starts them: rank, device and communication."""
 
 import contextlib
 import os
@@ -16,7 +16,13 @@ from mprnet.errors import UserError
 
 @dataclass(frozen=True)
 class World:
-    """This process among those of a run; rank 0 alone speaks for all."""
+    """This process among the processes of a run. Only rank 0 prints and writes what all processes share.
+
+    Attributes:
+        rank: of this process, from 0.
+        size: number of processes.
+        device: of this process.
+    """
 
     rank: int
     size: int
@@ -24,10 +30,11 @@ class World:
 
     @property
     def is_main(self) -> bool:
+        """True on rank 0."""
         return self.rank == 0
 
-    def sum(self, *values: float) -> list[float]:
-        """Each value's sum over all processes."""
+    def all_reduce(self, *values: float) -> list[float]:
+        """Return the sum of each value over all processes."""
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -35,7 +42,7 @@ class World:
         return total.tolist()
 
     def all_gather(self, tensor: Tensor) -> list[Tensor]:
-        """Return the tensors of all processes, in the order of their ranks; all have one shape and type."""
+        """Return the tensors of all processes, in the order of ranks. All have the same shape and dtype."""
         if self.size == 1:
             return [tensor]
         gathered = [torch.empty_like(tensor) for _ in range(self.size)]
@@ -43,37 +50,37 @@ class World:
         return gathered
 
     @contextlib.contextmanager
-    def held(self, resource: contextlib.AbstractContextManager[object]) -> Iterator[None]:
-        """Have ``resource`` while in here: rank 0 enters it, for all.
+    def enter_on_main(self, resource: contextlib.AbstractContextManager[object]) -> Iterator[None]:
+        """Enter ``resource``, such as a lock, on rank 0; the other processes wait until rank 0 has it.
 
         Raises:
-            UserError: on every rank, if it cannot be had.
+            UserError: on every rank, if rank 0 raised it.
         """
         with contextlib.ExitStack() as stack:
-            with self.agreed():
+            with self.fail_together():
                 if self.is_main:
                     stack.enter_context(resource)
             yield
 
     @contextlib.contextmanager
-    def agreed(self) -> Iterator[None]:
-        """Do what is in here on all ranks, or fail on all; nobody is past it before all are.
+    def fail_together(self) -> Iterator[None]:
+        """Run this context's body on all ranks. No rank leaves it before all have finished it.
 
         Raises:
-            UserError: on every rank, if it was raised in here on one.
+            UserError: on every rank, if the body raised it on one.
         """
         problem = None
         try:
             yield
         except UserError as error:
             problem = error
-        if not self.sum(problem is not None)[0]:
+        if not self.all_reduce(problem is not None)[0]:
             return
-        said: Any = problem and str(problem)
-        sentences: list[Any] = [said] * self.size
+        sentence: Any = problem and str(problem)
+        sentences: list[Any] = [sentence] * self.size
         if self.size > 1:
-            dist.all_gather_object(sentences, said)
-        others = (f"process {rank} of this run: {sentence}" for rank, sentence in enumerate(sentences) if sentence)
+            dist.all_gather_object(sentences, sentence)
+        others = (f"process {rank} of this run: {said}" for rank, said in enumerate(sentences) if said)
         raise problem or UserError(next(others))
 
     def barrier(self) -> None:
@@ -82,13 +89,12 @@ class World:
             dist.barrier()
 
 
-def join_world(gpus: list[int], patience: timedelta | None = None) -> World:
-    """The world that torchrun made, or a world of one.
+def init_world(gpus: list[int], timeout: timedelta | None = None) -> World:
+    """Return the world of the processes that torchrun started, or a world of one process.
 
     Args:
-        gpus: numbers of GPUs from the settings; [-1] for whichever there are. Under torchrun the process of local rank
-            r takes the r-th of them.
-        patience: how long one process waits for another. None: as PyTorch has it, 10 to 30 minutes.
+        gpus: numbers of the GPUs to use; [-1] for all. Under torchrun the process of local rank r takes the r-th.
+        timeout: how long a process waits for another. None: PyTorch's default, 10 to 30 minutes.
 
     Raises:
         UserError: a GPU that is not there, or more processes than GPUs.
@@ -101,7 +107,7 @@ def join_world(gpus: list[int], patience: timedelta | None = None) -> World:
             device = torch.device("cuda", choose_gpu(gpus, local, processes, torch.cuda.device_count()))
             torch.cuda.set_device(device)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if cuda else "gloo", timeout=patience, device_id=device if cuda else None)
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=timeout, device_id=device if cuda else None)
         return World(dist.get_rank(), dist.get_world_size(), device)
     return World(0, 1, _single_device(gpus))
 
@@ -110,15 +116,15 @@ def choose_gpu(gpus: Sequence[int], local_rank: int, processes: int, there: int)
     """Return the number of the GPU for one of a machine's processes.
 
     Args:
-        gpus: the numbers that may be used; none, or -1 among them, for all.
+        gpus: the numbers that may be used; all GPUs if it is empty or holds -1.
         local_rank: of this process, from 0 to ``processes`` - 1.
         there: how many GPUs the machine has.
 
     Raises:
-        UserError: one of the GPUs is not there, one is named twice, or there are not enough.
+        UserError: a GPU is not there or is named twice, or there are not enough.
     """
     named = list(range(there)) if not gpus or -1 in gpus else list(gpus)
-    used = named[:processes]  # a file written for a machine with more GPUs names more
+    used = named[:processes]  # settings for a machine with more GPUs name more
     missing = [number for number in used if not 0 <= number < there]
     if missing:
         raise UserError(f"GPU names number {missing[0]}, but this machine has {there}, counted from 0.")
@@ -134,7 +140,7 @@ def choose_gpu(gpus: Sequence[int], local_rank: int, processes: int, there: int)
 
 def _single_device(gpus: list[int]) -> torch.device:
     if not torch.cuda.is_available():
-        # A YAML written for a machine with GPUs (GPU: [0,1,2,3]) trains on the CPU elsewhere.
+        # Settings for a machine with GPUs (GPU: [0,1,2,3]) train on the CPU of another machine.
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     device = torch.device("cuda", choose_gpu(gpus, 0, 1, torch.cuda.device_count()))
     torch.cuda.set_device(device)
@@ -142,24 +148,24 @@ def _single_device(gpus: list[int]) -> torch.device:
 
 
 @contextlib.contextmanager
-def joined_world(gpus: list[int], patience: timedelta | None = None) -> Iterator[World]:
-    """``join_world``, and leave it at the end.
+def distributed_world(gpus: list[int], timeout: timedelta | None = None) -> Iterator[World]:
+    """``init_world``; at the end, destroy the process group.
 
-    After a failure on GPUs it is not left: NCCL would wait for the others to leave too, and they wait for this process,
-    which has to end (``command.run``).
+    After a failure on GPUs the group is not destroyed: NCCL would wait for the other processes, and they wait for this
+    one. It has to end instead (``command.run``).
 
     Raises:
-        UserError: as ``join_world``, and when another process of the world has ended.
+        UserError: as ``init_world``; or another process of the run has ended.
     """
-    world = join_world(gpus, patience)
-    leave = world.device.type != "cuda"
+    world = init_world(gpus, timeout)
+    destroy = world.device.type != "cuda"
     try:
         yield world
-        leave = True
+        destroy = True
     except RuntimeError as error:
-        if world.size > 1 and "Connection" in str(error):  # closed or reset by the other
+        if world.size > 1 and "Connection" in str(error):  # closed or reset by the other process
             raise UserError("another process of this run has stopped: see what it says.") from error
         raise
     finally:
-        if leave and dist.is_initialized():
+        if destroy and dist.is_initialized():
             dist.destroy_process_group()

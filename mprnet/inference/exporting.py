@@ -11,19 +11,19 @@ from torch.export import Dim, ExportedProgram
 
 from mprnet.errors import UserError
 from mprnet.files import write_whole
-from mprnet.inference.images import pad_to_multiple
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
+from mprnet.model.padding import pad_to_multiple
 
-# What each format's files are called.
+# The suffix of each format's files.
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
-# The shortest side that an exported program takes: padding reflects once, and of one block of 8 pixels the coarsest
-# features would be a single pixel, which torch.export takes for another case.
+# The smallest height and width that an exported program takes. In an image of 8 pixels the coarsest features are one
+# pixel, which torch.export treats as a special case.
 SMALLEST = SIZE_MULTIPLE + 1
-# And the longest: PyTorch before 2.7 asks for some bound.
+# The largest: PyTorch before 2.7 needs a bound.
 LARGEST = 2**15
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _AXES = {0: "batch", 2: "height", 3: "width"}
-# Any that are no multiple of 8 and neither 1 nor equal: torch.export takes such for fixed.
+# Batch, height and width. torch.export would treat 1, equal sizes and multiples of 8 as fixed.
 _EXAMPLE = (2, 21, 28)
 
 Run = Callable[[Tensor], list[Tensor]]
@@ -34,7 +34,7 @@ class AnySize(nn.Module):
 
     Args:
         model: the network.
-        stage: whose image to give; None: every stage's, the last stage first.
+        stage: which stage's image to return. None: every stage's, the last stage first.
     """
 
     def __init__(self, model: MPRNet, stage: int | None) -> None:
@@ -44,41 +44,35 @@ class AnySize(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """What ``forward`` gives, in this order."""
-        stages = [self.stage] if self.stage else range(len(self.model.subnetworks), 0, -1)
+        """The names of what ``forward`` returns, in this order."""
+        stages = [self.stage] if self.stage else range(self.model.num_stages, 0, -1)
         return [f"stage{n}" for n in stages]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(N, C, H, W) float32 in [0, 1], H and W at least 9, to as many images of this shape as there are ``names``;
-        values may lie outside [0, 1]."""
+        """Restore (N, C, H, W) float32 in [0, 1], H and W at least 9.
+
+        Returns:
+            One image of this shape for each of ``names``; values can be outside [0, 1].
+        """
         height, width = image.shape[2:]
-        images = self.model(_padded(_padded(image, 2), 3), self.stage)[: len(self.names)]
-        return tuple(_first(_first(restored, 2, height), 3, width) for restored in images)
+        images = self.model(pad_to_multiple(image, SIZE_MULTIPLE), self.stage)[: len(self.names)]
+        return tuple(_crop(_crop(restored, 2, height), 3, width) for restored in images)
 
     @torch.inference_mode()
     def reference(self, image: Tensor) -> list[Tensor]:
-        """What an export is held against: the network as it runs without one."""
+        """Return what ``forward`` returns, without an export: what an export is compared with."""
         height, width = image.shape[2:]
         images = self.model(pad_to_multiple(image, SIZE_MULTIPLE), self.stage)[: len(self.names)]
         return [restored[:, :, :height, :width] for restored in images]
 
 
-def _padded(image: Tensor, dim: int) -> Tensor:
-    """``pad_to_multiple`` of one side of at least 8 pixels."""
-    last = image.shape[dim] - 1
-    blocks = torch.arange(last // SIZE_MULTIPLE + 1, device=image.device)
-    # A sum of blocks and places in them, so that the length is seen to be a multiple.
-    position = (blocks[:, None] * SIZE_MULTIPLE + torch.arange(SIZE_MULTIPLE, device=image.device)).flatten()
-    return image.index_select(dim, (last - (last - position).abs()).clamp(min=0))
-
-
-def _first(image: Tensor, dim: int, length: int) -> Tensor:
-    """A slice would ask whether it is the whole, and so fix the answer."""
+def _crop(image: Tensor, dim: int, length: int) -> Tensor:
+    """The first ``length`` entries. A slice would branch on whether it is the whole dimension."""
     return image.index_select(dim, torch.arange(length, device=image.device))
 
 
 def trace(network: AnySize) -> ExportedProgram:
-    """Record the network for any batch, and any height and width from 9 to 32768."""
+    """Return the network as a program for any batch size, and any height and width from 9 to 32768."""
     batch, height, width = _EXAMPLE
     image = torch.rand(batch, network.model.config["in_c"], height, width)
     sides = (Dim(_AXES[dim], min=SMALLEST, max=LARGEST) for dim in (2, 3))
@@ -88,16 +82,20 @@ def trace(network: AnySize) -> ExportedProgram:
 
 
 def check_onnx() -> None:
-    """Raises:
-    UserError: a package that ONNX takes is not installed.
+    """Check that the packages for ONNX are installed.
+
+    Raises:
+        UserError: one of them is not.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f'ONNX takes {", ".join(missing)}, not installed here: pip install -e ".[export]".')
+        raise UserError(
+            f'ONNX needs {", ".join(missing)}: pip install "mprnet[export]", or pip install -e ".[export]" in a clone.'
+        )
 
 
 def write_torch(network: AnySize, path: Path) -> Run:
-    """Write a program for torch.export.load, with what its weights say of themselves in extra files, and open it.
+    """Write a program for torch.export.load, with the weights' metadata in extra files, and load it.
 
     Raises:
         UserError: ``path`` cannot be written.
@@ -114,8 +112,7 @@ def _add_product(tensor: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def write_onnx(network: AnySize, path: Path) -> Run:
-    """Write a graph in one file, with what its weights say of themselves in its metadata, and open it with ONNX
-    Runtime on the CPU.
+    """Write a graph in one file, with the weights' metadata, and open it with ONNX Runtime on the CPU.
 
     Raises:
         UserError: a package is missing, or ``path`` cannot be written.
@@ -124,7 +121,7 @@ def write_onnx(network: AnySize, path: Path) -> Run:
     import onnx
     import onnxruntime
 
-    # PyTorch 2.6 cannot translate addcmul where one of its terms is spread over free sizes.
+    # PyTorch 2.6 cannot translate addcmul if one of its terms is broadcast to sizes that are not fixed.
     simple = trace(network).run_decompositions({torch.ops.aten.addcmul.default: _add_product})
     program = torch.onnx.export(
         simple,
@@ -145,7 +142,11 @@ def write_onnx(network: AnySize, path: Path) -> Run:
 
 
 def largest_difference(run: Run, network: AnySize, shape: tuple[int, int, int]) -> float:
-    """Between what ``run`` and the network make of noise in [0, 1] of so many images, rows and columns."""
+    """Return the largest difference between the results of ``run`` and of the network, for noise in [0, 1].
+
+    Args:
+        shape: batch, height and width.
+    """
     batch, height, width = shape
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(batch, network.model.config["in_c"], height, width, generator=generator)

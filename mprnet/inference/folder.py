@@ -19,9 +19,9 @@ from mprnet.data.photo_writing import write_photo
 from mprnet.data.photos import Photo, read_photo
 from mprnet.data.tensors import to_array, to_tensor
 from mprnet.errors import UserError
-from mprnet.inference.budget import is_out_of_memory
 from mprnet.inference.jobs import Job
 from mprnet.inference.restorer import Restorer
+from mprnet.inference.tile_size import is_out_of_memory
 
 # Files read and written at a time, beside the network, and how many pictures wait before and after it.
 _THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))

@@ -1,52 +1,117 @@
-"""What people hand over as images, as batches for a network."""
+"""The kinds of images that people have, as batches for a network, and back."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from mprnet.data.photos import Photo, photo_from_channels
+from mprnet.data.pil_modes import to_plain_mode
+from mprnet.data.tensors import to_array, to_tensor
+from mprnet.errors import UserError
 
-def to_batch(image: np.ndarray) -> Tensor:
-    """(H, W, 3) float array in [0, 1] to (1, 3, H, W) float32.
+# From a restored batch, (N, 3, H, W) float32 in [0, 1], to an image of the kind that came in.
+Pack = Callable[[Tensor], Any]
+
+
+def unpack(image: Any) -> tuple[Tensor, Pack]:
+    """Return an image as a batch (N, 3, H, W), float32 in [0, 1], and the function that makes its kind of a result.
+
+    Args:
+        image: one of
+
+            - a float array in [0, 1], or a uint8 or uint16 array: (H, W, 3) RGB, (H, W) or (H, W, 1) grey;
+            - a PIL image; its transparency is kept;
+            - a float tensor in [0, 1], or a uint8 tensor: (N, 3, H, W) or (3, H, W).
+
+            H and W are at least 1. Floats may be outside [0, 1] by 0.001.
+
+    Returns:
+        Results have the kind and shape of ``image``, and its dtype; floats become float32. Grey results are the mean
+        of the network's three channels. Tensors are on the device of ``image``.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is something else; one sentence.
     """
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f"an image is a NumPy array or a batch a tensor, not a {type(image).__name__}.")
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"an image is an array of shape (H, W, 3), not {image.shape}.")
-    if not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"an image holds floats in [0, 1], not {image.dtype}: divide by its peak, 255 for 8 bits.")
-    array = np.ascontiguousarray(image, dtype=np.float32)
-    return checked(torch.from_numpy(array if array.flags.writeable else array.copy()).permute(2, 0, 1)[None])
+    if isinstance(image, Tensor):
+        return _unpack_tensor(image)
+    if isinstance(image, Image.Image):
+        return _unpack_pil(image)
+    if isinstance(image, np.ndarray):
+        return _unpack_array(image)
+    raise ValueError(f"an image is a NumPy array, a PIL image or a tensor, not a {type(image).__name__}.")
 
 
-def checked(batch: Tensor) -> Tensor:
-    """``batch`` itself, if it is (N, 3, H, W) of any floating-point type, in [0, 1] up to 0.001, none of them 0.
-
-    Raises:
-        ValueError: it is something else.
-    """
+def _unpack_tensor(image: Tensor) -> tuple[Tensor, Pack]:
+    batch = image[None] if image.ndim == 3 else image
     if batch.ndim != 4 or batch.shape[1] != 3 or 0 in batch.shape:
-        raise ValueError(f"a batch of images has the shape (N, 3, H, W), none of them 0, not {tuple(batch.shape)}.")
+        raise ValueError(f"a tensor of images has the shape (N, 3, H, W) or (3, H, W), not {tuple(image.shape)}.")
+
+    def pack(restored: Tensor) -> Tensor:
+        restored = restored.to(image.device)
+        if image.dtype == torch.uint8:
+            restored = (restored * 255).round().to(torch.uint8)
+        return restored.reshape(image.shape)
+
+    if image.dtype == torch.uint8:
+        return batch.float() / 255, pack
+    return _check_range(batch), pack
+
+
+def _unpack_array(image: np.ndarray) -> tuple[Tensor, Pack]:
+    colour = image[:, :, None] if image.ndim == 2 else image
+    if colour.ndim != 3 or colour.shape[2] not in (1, 3) or 0 in colour.shape:
+        raise ValueError(f"an array of an image has the shape (H, W, 3), (H, W, 1) or (H, W), not {image.shape}.")
+    grey = colour.shape[2] == 1
+    if image.dtype in (np.uint8, np.uint16):
+        photo = Photo(np.repeat(colour, 3, axis=2) if grey else colour, grey=grey)
+
+        def pack(restored: Tensor) -> np.ndarray:
+            pixels = photo.with_image(to_array(restored[0])).pixels
+            return (pixels[:, :, :1] if grey else pixels).reshape(image.shape)
+
+        return to_tensor(photo.as_float())[None], pack
+    if not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"an image holds floats in [0, 1], uint8 or uint16, not {image.dtype}.")
+
+    def pack_floats(restored: Tensor) -> np.ndarray:
+        result = to_array(restored[0])
+        return (result.mean(axis=2) if grey else result).reshape(image.shape)
+
+    colour = np.ascontiguousarray(colour, dtype=np.float32)
+    batch = torch.from_numpy(colour if colour.flags.writeable else colour.copy()).permute(2, 0, 1)[None]
+    return _check_range(batch).expand(1, 3, -1, -1), pack_floats
+
+
+def _unpack_pil(image: Image.Image) -> tuple[Tensor, Pack]:
+    icc = image.info.get("icc_profile")
+    if image.mode.startswith("I;16"):
+        channels = np.asarray(image).astype(np.uint16)
+    else:
+        try:
+            image, icc = to_plain_mode(image, icc, "the image")
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        channels = np.asarray(image)
+    photo = photo_from_channels(channels, icc=icc)
+
+    def pack(restored: Tensor) -> Image.Image:
+        channels = photo.with_image(to_array(restored[0])).channels()
+        result = Image.fromarray(channels[:, :, 0] if channels.shape[2] == 1 else channels)
+        result.info = {**image.info, "icc_profile": icc} if icc else dict(image.info)
+        return result
+
+    return to_tensor(photo.as_float())[None], pack
+
+
+def _check_range(batch: Tensor) -> Tensor:
+    """Return float images as float32; raise ValueError if they are outside [0, 1] by more than 0.001."""
     if not batch.is_floating_point():
-        raise ValueError(f"images hold floats in [0, 1], not {batch.dtype}: divide by their peak, 255 for 8 bits.")
+        raise ValueError(f"images hold floats in [0, 1] or uint8, not {batch.dtype}: divide by their largest value.")
     low, high = batch.aminmax()
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # also if there are NaN
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # also if there is a NaN
         raise ValueError(f"images hold values in [0, 1], not from {float(low):g} to {float(high):g}.")
-    return batch
-
-
-def pad_to_multiple(batch: Tensor, multiple: int) -> Tensor:
-    """Pad height and width at the bottom and right to multiples of ``multiple`` by reflection.
-
-    (N, C, H, W), H and W at least 1. Where a side is too short for one reflection, it is reflected back and forth.
-    """
-    for dim in (2, 3):
-        size = batch.shape[dim]
-        target = -(-size // multiple) * multiple
-        if target != size:
-            period = max(1, 2 * (size - 1))
-            position = torch.arange(target, device=batch.device) % period
-            batch = batch.index_select(dim, torch.minimum(position, period - position).clamp(max=size - 1))
-    return batch
+    return batch.float()

@@ -1,4 +1,4 @@
-"""How much memory an image takes, and how much there is."""
+"""How much memory a run of the network takes, and how much memory is free."""
 
 import contextlib
 import copy
@@ -14,65 +14,63 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from mprnet.model.bands import band_bytes
+from mprnet.model.bands import max_band_bytes
 from mprnet.model.local_pooling import largest_window
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
+from mprnet.model.padding import round_up
 
-# What the process takes beyond its tensors' bytes: blocks handed back that do not fit, and the libraries' own buffers.
-# Measured on the CPU: 1.05 to 1.15.
+# A process takes more than the bytes of its tensors: freed blocks that no tensor fits in, and buffers of libraries.
+# Measured on the CPU: 1.05 to 1.15 times as much.
 _OVERHEAD = 1.25
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
-# The side, at least, of the image whose tensors are counted, and how many windows of local pooling it holds at least.
-# Twice as large an image has tensors twice as large, but for bands of rows, which are not, and means over windows, of
-# which the border has none.
+# The image whose tensors are counted has at least this height and width, and at least this many windows of local
+# pooling. Memory grows in proportion to the pixels, with two exceptions, which matter little in a large image: bands of
+# rows, and means over windows, which there are none of near the border.
 _SIDE = 1024
 _WINDOWS = 4
 
 
-class Need:
-    """What a pass of ``model`` takes, in bytes beside its weights, for images of any size.
+class MemoryEstimate:
+    """Estimates how many bytes a run of ``model`` takes, beside its weights.
 
-    Nothing is fitted: the network runs on PyTorch's meta device, where tensors have sizes and no contents, and the
-    largest sum of the sizes of those alive at a time is noted.
+    The network runs on PyTorch's meta device, where tensors have a size but no contents. The estimate is the largest
+    sum of the sizes of the tensors that are alive at a time.
 
     Args:
         model: as it will run: in its precision, with or without local pooling.
-        stages: how many stages are run. None: all.
+        stages: how many stages run. None: all.
         device: where.
     """
 
     def __init__(self, model: MPRNet, stages: int | None, device: torch.device) -> None:
         self._model = model
         self._stages = stages
-        # Bands of rows are larger on GPUs than where tensors are counted, and three of them are alive at a time.
-        self._bands = 3 * (band_bytes(device) - band_bytes(torch.device("meta")))
+        # On GPUs, bands of rows are larger than on the meta device, and three of them are alive at a time.
+        self._bands = 3 * (max_band_bytes(device) - max_band_bytes(torch.device("meta")))
         self._per_pixel: float | None = None
 
-    def bytes(self, count: int, height: int, width: int) -> int:
-        """At the peak, for ``count`` images of this size at a time."""
+    def peak(self, count: int, height: int, width: int) -> int:
+        """Return the bytes at the peak, for ``count`` images of this size at a time."""
         if self._per_pixel is None:
-            side = _padded(max(_SIDE, _WINDOWS * largest_window(self._model)))
+            side = round_up(max(_SIDE, _WINDOWS * largest_window(self._model)), SIZE_MULTIPLE)
             self._per_pixel = _OVERHEAD * _peak(self._model, self._stages, side) / side**2
-        whole = int(self._per_pixel * count * _padded(height) * _padded(width))
+        pixels = round_up(height, SIZE_MULTIPLE) * round_up(width, SIZE_MULTIPLE)
+        whole = int(self._per_pixel * count * pixels)
         return whole + min(self._bands, whole)  # small images are not cut into bands
-
-
-def _padded(side: int) -> int:
-    return -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE
 
 
 def _peak(model: MPRNet, stages: int | None, side: int) -> int:
     shadow = copy.deepcopy(model).to("meta")
     channels = model.config["in_c"]
     image = torch.empty(1, channels, side, side, device="meta").to(memory_format=torch.channels_last)
-    with torch.inference_mode(), _Count() as count:
+    with torch.inference_mode(), _TensorCounter() as counter:
         shadow(image, stages=stages)
-    return count.peak
+    return counter.peak
 
 
-class _Count(TorchDispatchMode):
-    """Counts the bytes of all tensors made while it is on, until they are freed."""
+class _TensorCounter(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made while it is active, until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,19 +95,24 @@ class _Count(TorchDispatchMode):
         self.alive -= size
 
 
-def available(device: torch.device, limit: int | None = None) -> int | None:
-    """Free bytes on the device, or None where that cannot be told.
+def free_memory(device: torch.device, limit: int | None = None) -> int | None:
+    """Return how many bytes are free on the device; None if that is not known.
 
     Args:
-        limit: how many the process may take in all, those that it has included.
+        limit: how many bytes the process may use, including those that it uses now.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         used = torch.cuda.memory_allocated(device)
-        # What PyTorch keeps for itself but does not use is free as well.
+        # Memory that PyTorch has reserved but does not use is free as well.
         limits = [free + torch.cuda.memory_reserved(device) - used, None if limit is None else limit - used]
     elif device.type == "cpu":
-        limits = [_system(), _group(), _process(), None if limit is None else limit - _resident()]
+        limits = [
+            _free_in_system(),
+            _free_in_group(),
+            _free_in_process(),
+            None if limit is None else limit - _resident(),
+        ]
     elif device.type == "mps":
         used = torch.mps.current_allocated_memory()
         limits = [torch.mps.recommended_max_memory() - used, None if limit is None else limit - used]
@@ -120,30 +123,30 @@ def available(device: torch.device, limit: int | None = None) -> int | None:
 
 
 def trim() -> None:
-    """Let the C library give back what it keeps of memory that is free, where it can."""
+    """Let the C library return free memory to the system, where it can."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _system() -> int:
+def _free_in_system() -> int:
     return psutil.virtual_memory().available
 
 
-def _group() -> int | None:
-    """What containers and job schedulers leave this process: of its control group and those around it, the least limit
-    less use."""
+def _free_in_group() -> int | None:
+    """Return what containers and job schedulers leave: the least, over this process's control group and those around
+    it, of the limit less the use; None without a limit."""
     left: list[int] = []
     for root, path, limit, used, cache in _groups():
         group = root / path
         for folder in [group, *(parent for parent in group.parents if parent.is_relative_to(root))]:
-            with contextlib.suppress(OSError, ValueError):  # the root has no limit, and containers do not see the rest
+            with contextlib.suppress(OSError, ValueError):  # the root has no limit, and containers see no others
                 free = int((folder / limit).read_text()) - int((folder / used).read_text())
                 left.append(free + int(_words(folder / "memory.stat").get(cache, 0)))
     return min(left, default=None)
 
 
 def _groups() -> Iterator[tuple[Path, str, str, str, str]]:
-    """Where the control groups of both versions are, this process's among them, and their files."""
+    """For both versions of control groups: the root, this process's group, and the names of the files to read."""
     try:
         lines = _OWN_GROUPS.read_text().splitlines()
     except OSError:
@@ -156,8 +159,8 @@ def _groups() -> Iterator[tuple[Path, str, str, str, str]]:
             yield _CGROUP / "memory", path.strip("/"), *names
 
 
-def _process() -> int | None:
-    """What ``ulimit -v`` leaves."""
+def _free_in_process() -> int | None:
+    """Return what ``ulimit -v`` leaves; None without a limit."""
     try:
         import resource
     except ImportError:
@@ -171,7 +174,7 @@ def _resident() -> int:
 
 
 def _words(path: Path) -> dict[str, str]:
-    """The second word of each line by its first."""
+    """Return the second word of each line, by the first word."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Which device and number format to compute in, and a network made ready for them."""
+"""Choosing the device and the precision, and preparing a network for them."""
 
 import contextlib
 import copy
@@ -13,19 +13,19 @@ from torch import nn
 
 from mprnet.errors import UserError
 from mprnet.inference.winograd import WinogradConv2d
-from mprnet.model.bands import layout
+from mprnet.model.bands import memory_format
 
 Module = TypeVar("Module", bound=nn.Module)
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-PRECISIONS = ("auto", *TYPES)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("auto", *DTYPES)
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
-# How much faster than fp32 a format has to be to be worth its rounding.
-_WORTH = 1.2
+# ``auto`` takes bf16 only if it is at least this much faster than fp32.
+_MIN_SPEEDUP = 1.2
 _RUNS = 20
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` or a device as PyTorch names it.
+    """Return the device that ``name`` says: ``auto``, or a device as PyTorch names it.
 
     Raises:
         UserError: unknown, or not on this machine.
@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto" and not torch.cuda.is_available():
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())  # and not the one that is current when it is used
+        return torch.device("cuda", torch.cuda.current_device())  # not the one that is current later
     try:
         device = torch.device(name)
         if device.type not in _DEVICES or (device.type == "cpu" and device.index):
@@ -45,13 +45,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device, channels: int) -> str:
-    """A format, of what ``auto`` or a format asks for.
+    """Return the precision that ``name`` says: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
-    ``auto`` is bf16 where the machine multiplies it faster, else fp32. GPUs say so; processors are asked to convolve
-    ``channels`` channels both ways, since some have the instructions and are slower with them.
+    ``auto`` is bf16 if the device is faster with it, else fp32. PyTorch says so of GPUs. On a CPU, a convolution of
+    ``channels`` channels is timed in both, because some CPUs have the instructions and are slower with them.
 
     Raises:
-        UserError: an unknown format, or one that the device does not compute.
+        UserError: an unknown precision, or one that the device does not support.
     """
     if name not in PRECISIONS:
         raise UserError(f"the precision {name} is not known; choose one of {', '.join(PRECISIONS)}.")
@@ -62,29 +62,29 @@ def choose_precision(name: str, device: torch.device, channels: int) -> str:
         return _fastest_on_cpu(channels) if device.type == "cpu" else "fp32"
     if name != "fp32":
         try:
-            x = torch.ones(1, 8, 8, 8, device=device, dtype=TYPES[name])
+            x = torch.ones(1, 8, 8, 8, device=device, dtype=DTYPES[name])
             F.conv2d(x, x, padding=4)
         except (RuntimeError, TypeError) as error:
-            raise UserError(f"{device} does not compute in {name}; choose fp32 or auto.") from error
+            raise UserError(f"{device} does not support {name}; choose fp32 or auto.") from error
     return name
 
 
 @lru_cache
 def _fastest_on_cpu(channels: int) -> str:
-    # Where PyTorch is built without oneDNN, as on Macs, there is no such question to ask.
+    # PyTorch without oneDNN, as on Macs, does not have the second function.
     if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "fp32"
     times = _seconds(channels)
-    return "bf16" if _WORTH * times[torch.bfloat16] < times[torch.float32] else "fp32"
+    return "bf16" if _MIN_SPEEDUP * times[torch.bfloat16] < times[torch.float32] else "fp32"
 
 
 @torch.inference_mode()
 def _seconds(channels: int) -> dict[torch.dtype, float]:
-    """Of a convolution, the shortest of many runs, in turns: what disturbs one makes it longer, never shorter."""
+    """Return the seconds of a convolution in each dtype: the shortest of many runs, which alternate."""
     cpu = torch.device("cpu")
     layer = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
     image = torch.rand(1, channels, 96, 96).contiguous(memory_format=torch.channels_last)
-    runs = {dtype: (prepared(layer, cpu, dtype), image.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
+    runs = {dtype: (prepare_network(layer, cpu, dtype), image.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
     times = dict.fromkeys(runs, float("inf"))
     for _ in range(_RUNS):
         for dtype, (network, given) in runs.items():
@@ -96,10 +96,10 @@ def _seconds(channels: int) -> dict[torch.dtype, float]:
 
 @contextlib.contextmanager
 def full_fp32() -> Iterator[None]:
-    """fp32 is fp32 in here, on GPUs too, whose libraries take TF32 for it otherwise; as before at the end."""
+    """Switch TF32 off in this context, so that GPUs compute fp32 in fp32."""
     try:
         matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    except RuntimeError:  # the program chose by the settings that PyTorch 2.9 brought, which do not mix with these
+    except RuntimeError:  # the caller uses the settings of PyTorch 2.9, which do not mix with these
         operations = (
             torch.backends.cuda.matmul,
             torch.backends.cudnn.conv,  # type: ignore[attr-defined]
@@ -123,18 +123,20 @@ def full_fp32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolution
 
 
-def prepared(module: Module, device: torch.device, dtype: torch.dtype, winograd: bool = True) -> Module:
-    """A copy on ``device`` whose layers compute in ``dtype`` in the fastest way there; ``module`` stays as it is.
+def prepare_network(module: Module, device: torch.device, dtype: torch.dtype, winograd: bool = True) -> Module:
+    """Return a copy of ``module`` on ``device``, in ``dtype`` and in the fastest form for inference.
 
-    Images stay in fp32 whatever ``dtype`` is: MPRNet converts them where it begins to compute features.
-    Without ``winograd``, convolutions stay as torch.compile knows them.
+    Images stay in fp32 in any ``dtype``: MPRNet converts them where features begin.
+
+    Args:
+        winograd: replace convolutions by WinogradConv2d where that is faster. torch.compile needs nn.Conv2d.
     """
     module = copy.deepcopy(module).eval().requires_grad_(False)
-    module = module.to(device, dtype, memory_format=layout(device))  # type: ignore[call-overload]
+    module = module.to(device, dtype, memory_format=memory_format(device))  # type: ignore[call-overload]
     if device.type != "cpu" or dtype != torch.float32 or not winograd:
         return module
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if WinogradConv2d.serves(child):
+            if WinogradConv2d.supports(child):
                 setattr(parent, name, WinogradConv2d(child))  # type: ignore[arg-type]
     return module

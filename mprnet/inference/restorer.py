@@ -8,46 +8,55 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from PIL import Image as PILImage
 from torch import Tensor
 from tqdm import tqdm
 
-from mprnet.data.tensors import to_array
 from mprnet.errors import UserError
 from mprnet.inference import tiling
-from mprnet.inference.budget import Budget, checked_tile, is_out_of_memory
-from mprnet.inference.images import checked, pad_to_multiple, to_batch
-from mprnet.inference.precision import TYPES, choose_device, choose_precision, prepared
+from mprnet.inference.images import unpack
+from mprnet.inference.precision import DTYPES, choose_device, choose_precision, prepare_network
 from mprnet.inference.runner import Runner
-from mprnet.model.bands import layout
+from mprnet.inference.tile_size import TileSizeChooser, check_tile, is_out_of_memory
+from mprnet.model.bands import memory_format
 from mprnet.model.local_pooling import PATCHES, largest_window, set_local_pooling, training_patch
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
+from mprnet.model.padding import pad_to_multiple
+from mprnet.model.patches import FULL_GRID, PatchGrid
 
-Image = TypeVar("Image", np.ndarray, Tensor)
-# The eight symmetries of the square: a flip or none, and quarter turns.
+Image = TypeVar("Image", np.ndarray, Tensor, PILImage.Image)
+# The eight symmetries of the square: with or without a flip, and a number of quarter turns.
 _SYMMETRIES = [(flip, turns) for flip in (False, True) for turns in range(4)]
 
 
 class Restorer:
     """Restores images of any size.
 
-    Args:
-        model: the network, which stays as it is: what runs is a copy.
-        device: ``auto`` takes CUDA, else MPS, else the CPU; or a device as PyTorch names it.
-        precision: ``fp32`` (without TF32), ``bf16``, ``fp16``, or ``auto``: bf16 where the machine is faster with it,
-            else fp32. From the first image on whose result in fp16 is not finite, in fp32.
-        stage: whose image to return; the stages after it are not run. None: the last.
-        tile: height and width of tiles, more where local pooling needs it; ``auto``: tiles where the image does not fit
-            into the memory, as large as do; ``none``: never.
-        local_pooling: pool over windows around each pixel as the network did in training, not over the whole image
-            (mprnet/model/local_pooling.py). True takes the training patch that the weights name; a number is the patch.
-        ensemble: the mean over the image's eight symmetries, for eight times the time.
-        compiled: by torch.compile, which takes minutes for every size of images, and then is faster.
-        limit: bytes that the process may take in all, for ``tile`` ``auto``. None: what is free.
+    A call checks the image, chooses the size of tiles, pads, runs the network, crops, and blends the tiles.
 
-    One at a time: on a GPU, several threads must not share a Restorer.
+    Args:
+        model: the network. It is not changed: a copy of it runs.
+        device: ``auto`` (CUDA if it is there, else MPS, else the CPU), or a device as PyTorch names it.
+        precision: ``fp32`` (without TF32), ``bf16``, ``fp16``, or ``auto``: bf16 where the machine is faster with it,
+            else fp32. If a result in fp16 is not finite, this image and all later ones are restored in fp32.
+        stage: which stage's image to return; later stages are not run. None: the last stage.
+        tile: height and width of tiles in pixels, more if local pooling needs it; ``auto``: tiles if the image does not
+            fit in memory, as large as fit; ``none``: never tiles.
+        local_pooling: channel attention over windows as large as the network saw in training, not over the whole image
+            (mprnet/model/local_pooling.py). True: for the training patch that the weights state. A number: for this
+            training patch, in pixels.
+        ensemble: self-ensemble: the mean over the image's eight symmetries. It takes eight times as long.
+        compiled: use torch.compile. It takes minutes for each new size of images, and is faster afterwards.
+        limit: how many bytes the process may use, for ``tile="auto"``. None: all memory that is free.
+
+    Attributes:
+        on_tile: None, or a function that is called with (tiles done, tiles in all) while an image is restored in tiles.
+
+    A Restorer on a GPU must not be used by several threads at a time.
 
     Raises:
-        UserError: a device that is not there, an unknown precision, stage, size of tiles or training patch.
+        UserError: a device that is not there, an unknown precision, stage, tile size or training patch, or local
+            pooling for weights that do not state their training patch.
     """
 
     def __init__(
@@ -62,156 +71,162 @@ class Restorer:
         compiled: bool = False,
         limit: int | None = None,
     ) -> None:
-        last = len(model.subnetworks)
-        if stage is not None and stage not in range(1, last + 1):
-            raise UserError(f"these weights have the stages 1 to {last}, but no stage {stage}.")
+        if stage is not None and stage not in range(1, model.num_stages + 1):
+            raise UserError(f"these weights have the stages 1 to {model.num_stages}, but no stage {stage}.")
         if model.config["in_c"] != 3:
             raise UserError(f"these weights are for images of {model.config['in_c']} channels; Restorer takes RGB.")
         self.device = choose_device(device)
         self.stage = stage
-        self.stages = last
+        self.num_stages = model.num_stages
         self.ensemble = ensemble
-        self.on_tile: Callable[[int, int], None] | None = None  # called with how many tiles of how many are done
-        self._tile = checked_tile(tile)
+        self.on_tile: Callable[[int, int], None] | None = None
+        self._tile = check_tile(tile)
         self._limit = limit
-        self.patch = _checked_patch(local_pooling, model)
+        self.patch = _choose_patch(local_pooling, model)
         self._compiled = compiled
         chosen = choose_precision(precision, self.device, model.config["n_feat"])
-        # To go on with when the numbers outgrow fp16.
-        self._unrounded = copy.deepcopy(model).cpu() if chosen == "fp16" else None
+        # Kept for fp32, if a result in fp16 is not finite.
+        self._fp32_model = copy.deepcopy(model).cpu() if chosen == "fp16" else None
         self._prepare(model, chosen)
 
     def _prepare(self, model: MPRNet, precision: str) -> None:
         self.precision = precision
-        model = prepared(model, self.device, TYPES[precision], winograd=not self._compiled)
+        model = prepare_network(model, self.device, DTYPES[precision], winograd=not self._compiled)
         set_local_pooling(model, self.patch)
-        # In the middle of a tile, at least, a whole window is there to pool over.
+        # A tile must hold a whole window in its middle.
         window = largest_window(model)
-        smallest = tiling.allowed(window + tiling.overlap(1024) + SIZE_MULTIPLE) if window else tiling.SMALLEST
-        self._budget = Budget(model, self.stage, self.device, self._tile, smallest, self._limit)
+        least = tiling.valid_size(window + tiling.min_overlap(1024) + SIZE_MULTIPLE) if window else tiling.SMALLEST
+        self._tile_sizes = TileSizeChooser(model, self.stage, self.device, self._tile, least, self._limit)
         self._run = Runner(model, self.device, self.stage, self._compiled)
 
     def __call__(self, image: Image) -> Image:
         """Restore one image or a batch.
 
         Args:
-            image: (H, W, 3) float array or (N, 3, H, W) float tensor, RGB in [0, 1], H and W at least 1.
+            image: RGB or grey, H and W at least 1, as one of
+
+                - a float array in [0, 1], or a uint8 or uint16 array, (H, W, 3), (H, W, 1) or (H, W);
+                - a PIL image;
+                - a float tensor in [0, 1] or a uint8 tensor, (N, 3, H, W) or (3, H, W).
 
         Returns:
-            Of the same kind and shape, float32 (a tensor on the device of ``image``), clipped to [0, 1].
+            The same kind, shape and dtype (floats as float32), clipped to the range of ``image``. A tensor is on the
+            device of ``image``.
 
         Raises:
-            ValueError: another shape or type, or values outside [0, 1] by more than 0.001.
-            UserError: the device has not the memory for it.
+            ValueError: another kind, shape or dtype, or floats outside [0, 1] by more than 0.001.
+            UserError: the device does not have enough memory.
             NotFiniteError: the result is not finite.
         """
-        if isinstance(image, Tensor):
-            return self._restore(checked(image))[0].to(image.device)
-        return to_array(self._restore(to_batch(image))[0][0])
+        batch, pack = unpack(image)
+        return pack(self._restore(batch)[0])
 
-    def every_stage(self, image: np.ndarray) -> list[np.ndarray]:
-        """The images of all computed stages, the first stage first, in one pass; else as ``__call__`` of an array."""
-        return [to_array(restored[0]) for restored in reversed(self._restore(to_batch(image), every=True))]
+    def every_stage(self, image: Image) -> list[Image]:
+        """Restore as ``__call__`` does, and return the images of all stages that ran, the first stage first."""
+        batch, pack = unpack(image)
+        return [pack(restored) for restored in reversed(self._restore(batch, all_stages=True))]
 
     @property
     def tile(self) -> int | str:
-        """``auto``, ``none``, or the side of tiles as they are."""
-        return self._budget.tile
+        """``auto``, ``none``, or the height and width of tiles."""
+        return self._tile_sizes.tile
 
     def batch_size(self, height: int, width: int) -> int:
-        """How many images of this size are best restored at a time: small ones leave a GPU idle."""
+        """Return how many images of this size to restore at a time: a GPU is not busy with one small image."""
         return max(1, min(16, 2**20 // (height * width))) if self.device.type == "cuda" else 1
 
-    def _restore(self, batch: Tensor, every: bool = False) -> list[Tensor]:
-        """The last stage's image, or every stage's, the last one first."""
+    def _restore(self, batch: Tensor, all_stages: bool = False) -> list[Tensor]:
+        """Restore a batch, (N, 3, H, W) float32: the last stage's images, or every stage's, the last stage first."""
+        restore = self._restore_symmetries if self.ensemble else self._restore_in_memory
         try:
-            images = self._symmetries(batch.float(), every)
+            return [restored.clamp(0, 1) for restored in restore(batch, all_stages)]
         except _OverflowError:
-            if self._unrounded is None:
+            if self._fp32_model is None:
                 raise NotFiniteError(
-                    "the network's result is not finite: these weights are broken or not meant for it."
+                    "the network's result is not finite: the weights are broken, or not for such images."
                 ) from None
-            tqdm.write("the numbers outgrow fp16; going on in fp32", file=sys.stderr)
-            self._prepare(self._unrounded, "fp32")
-            self._unrounded = None
-            return self._restore(batch, every)
-        return [restored.clamp(0, 1) for restored in images]
+        tqdm.write("a result in fp16 is not finite; continuing in fp32", file=sys.stderr)
+        self._prepare(self._fp32_model, "fp32")
+        self._fp32_model = None
+        return self._restore(batch, all_stages)
 
-    def _symmetries(self, batch: Tensor, every: bool) -> list[Tensor]:
-        if not self.ensemble:
-            return self._fit(batch, every)
-        images: list[Tensor] = []
+    def _restore_symmetries(self, batch: Tensor, all_stages: bool) -> list[Tensor]:
+        """The mean of the results for the image's eight symmetries."""
+        means: list[Tensor] = []
         for flip, turns in _SYMMETRIES:
-            seen = torch.rot90(batch.flip(3) if flip else batch, turns, (2, 3))
-            for number, restored in enumerate(self._fit(seen, every)):
+            turned = torch.rot90(batch.flip(3) if flip else batch, turns, (2, 3))
+            for number, restored in enumerate(self._restore_in_memory(turned, all_stages)):
                 restored = torch.rot90(restored, -turns, (2, 3))
                 restored = (restored.flip(3) if flip else restored) / len(_SYMMETRIES)
-                if number == len(images):
-                    images.append(restored)
+                if number == len(means):
+                    means.append(restored)
                 else:
-                    images[number] += restored
-        return images
+                    means[number] += restored
+        return means
 
-    def _fit(self, batch: Tensor, every: bool) -> list[Tensor]:
-        """Restore in tiles that fit, the whole image being the largest; in half of them where they turn out not to."""
+    def _restore_in_memory(self, batch: Tensor, all_stages: bool) -> list[Tensor]:
+        """Restore in the largest tiles that fit in memory; if memory runs out, in smaller tiles."""
         height, width = batch.shape[2:]
-        # Results, the next picture or the last one, an ensemble's turned image and sum.
-        copies = (self.stages if every else 1) + 1 + 2 * self.ensemble
-        size = self._budget.side(len(batch), height, width, copies)
+        # Images beside the network: results, the next or the last picture, and the ensemble's turned image and mean.
+        copies = (self.num_stages if all_stages else 1) + 1 + 2 * self.ensemble
+        size = self._tile_sizes.choose(len(batch), height, width, copies)
         while True:
             try:
-                if size >= max(height, width):
-                    return self._pass(batch, every)
-                return self._in_tiles(batch, size, every)
+                return self._restore_tiles(batch, size, all_stages)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # Outside of the handler, as the exception holds the tensors of the pass that failed.
+            # Not inside the handler: the exception keeps the tensors of the failed run alive.
             if self.device.type != "cpu":
-                recorded = self._run.stop_recording()
+                released = self._run.release_graphs()
                 torch.get_device_module(self.device).empty_cache()
-                if recorded:
+                if released:
                     continue
-            size = self._budget.halve(size, height, width)
-            tqdm.write(f"out of memory; going on in tiles of {size} pixels", file=sys.stderr)
+            size = self._tile_sizes.shrink(size, height, width)
+            tqdm.write(f"out of memory; continuing in tiles of {size} pixels", file=sys.stderr)
 
-    def _in_tiles(self, batch: Tensor, size: int, every: bool) -> list[Tensor]:
+    def _restore_tiles(self, batch: Tensor, size: int, all_stages: bool) -> list[Tensor]:
+        """Restore in tiles of ``size`` pixels, or as a whole if the image is not larger."""
+        height, width = batch.shape[2:]
+        if size >= max(height, width):
+            return self._restore_padded(batch, all_stages)
         results: list[Tensor] = []
-        tiles = tiling.tiles(batch.shape[2], batch.shape[3], size, self._budget.smallest)
-        self._note_tile(0, len(tiles))
+        tiles = tiling.make_tiles(height, width, size, self._tile_sizes.least)
+        self._report_tile(0, len(tiles))
         for number, tile in enumerate(tiles, start=1):
-            images = self._pass(tile.of(batch), every, (tile.rows.cut, tile.columns.cut))
+            restored = self._restore_padded(tile.crop(batch), all_stages, tile.grid)
             if not results:
-                results = [torch.zeros_like(batch, memory_format=layout(batch.device)) for _ in images]
-            for restored, result in zip(images, results, strict=True):
-                tile.add(restored, result)
-            self._note_tile(number, len(tiles))
+                results = [torch.zeros_like(batch, memory_format=memory_format(batch.device)) for _ in restored]
+            for part, result in zip(restored, results, strict=True):
+                tile.blend(part, result)
+            self._report_tile(number, len(tiles))
         return results
 
-    def _note_tile(self, done: int, total: int) -> None:
-        if self.on_tile is not None:
-            self.on_tile(done, total)
-
-    def _pass(self, batch: Tensor, every: bool, cuts: tuple[bool, bool] = (True, True)) -> list[Tensor]:
-        """The network once over the whole batch, padded as it needs."""
+    def _restore_padded(self, batch: Tensor, all_stages: bool, grid: PatchGrid = FULL_GRID) -> list[Tensor]:
+        """Pad to the network's sizes, run the network, and crop."""
         height, width = batch.shape[2:]
-        padded = pad_to_multiple(batch.to(self.device), SIZE_MULTIPLE).contiguous(memory_format=layout(self.device))
-        images = self._run(padded, cuts)
-        images = images if every else images[:1]
+        padded = pad_to_multiple(batch.to(self.device), SIZE_MULTIPLE)
+        images = self._run(padded.contiguous(memory_format=memory_format(self.device)), grid)
+        images = images if all_stages else images[:1]
         if not all(torch.isfinite(image).all() for image in images):
             raise _OverflowError
         return [image[:, :, :height, :width] for image in images]
 
+    def _report_tile(self, done: int, total: int) -> None:
+        if self.on_tile is not None:
+            self.on_tile(done, total)
+
 
 class NotFiniteError(UserError):
-    """A result is not finite in fp32 either."""
+    """A result is not finite, in fp32 either."""
 
 
 class _OverflowError(Exception):
     """A result is not finite."""
 
 
-def _checked_patch(local_pooling: bool | int, model: MPRNet) -> int | None:
+def _choose_patch(local_pooling: bool | int, model: MPRNet) -> int | None:
+    """The training patch for local pooling; None: no local pooling."""
     if isinstance(local_pooling, bool):
         return training_patch(model) if local_pooling else None
     patch = operator.index(local_pooling) if hasattr(local_pooling, "__index__") else 0

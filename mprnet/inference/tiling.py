@@ -1,8 +1,8 @@
-"""Large images in overlapping tiles: where they lie, and how their results become one.
+"""Overlapping tiles of large images: where they lie, and how their results are blended.
 
-MPRNet's first stages cut the image at its midlines into quarters and halves that do not see one another. So that pixels
-are computed as they are in the whole image, a tile either has the image's midline in its own middle, and is cut there,
-or is not cut at all.
+MPRNet's first stages split the image at its midlines into halves and quarters, which do not see each other. A tile must
+be computed as its pixels are in the whole image. So a tile either has the image's midline in its own middle and is
+split there, or it is not split.
 """
 
 from dataclasses import dataclass
@@ -11,69 +11,80 @@ import torch
 from torch import Tensor
 
 from mprnet.model.network import SIZE_MULTIPLE
+from mprnet.model.padding import round_up
+from mprnet.model.patches import PatchGrid
 
-# Neighbours overlap by at least three times this: what lies so close to a tile's edge misses its surroundings and is
-# dropped on both sides, and over as many pixels between, one result fades into the other.
+# Neighbours overlap by at least three margins. The outer margin of each tile is dropped, because those pixels miss
+# their surroundings. Across the middle margin, one result fades into the other.
 _MARGIN = 32
-SMALLEST = 64
+SMALLEST = 64  # pixels of the side of a tile
 
 
-def overlap(size: int) -> int:
-    """By how many pixels neighbouring tiles of this size overlap at least; a multiple of 4."""
+def min_overlap(size: int) -> int:
+    """Return by how many pixels neighbouring tiles of this size overlap at least; a multiple of 4."""
     return 12 * (min(_MARGIN, size // 6) // 4)
 
 
-def allowed(size: int) -> int:
-    """The nearest size at or below that a tile can have."""
+def valid_size(size: int) -> int:
+    """Return the largest size that a tile can have and that is not above ``size``; at least ``SMALLEST``."""
     return max(SMALLEST, size // SIZE_MULTIPLE * SIZE_MULTIPLE)
 
 
 @dataclass(frozen=True)
 class Span:
-    """A tile along one axis: pixels ``begin`` to ``end``, whether they are cut in the middle, and their share in the
-    result, (end - begin,) in [0, 1]."""
+    """A tile along one dimension.
 
-    begin: int
-    end: int
-    cut: bool
-    share: Tensor
-
-
-def spans(length: int, size: int, least: int = SMALLEST) -> list[Span]:
-    """The tiles along a side of ``length`` pixels: of at most ``size``, and at least ``least`` if there is as much.
-
-    One lies around the middle, others evenly before and after it. All begin at multiples of 4, so that every pixel
-    keeps its place in the pyramids. At every pixel, the shares add up to 1.
+    Attributes:
+        start, stop: its pixels.
+        split: True if the network splits it in the middle.
+        weight: (stop - start,) in [0, 1], the weight of its result at each pixel.
     """
-    padded = -(-length // SIZE_MULTIPLE) * SIZE_MULTIPLE
+
+    start: int
+    stop: int
+    split: bool
+    weight: Tensor
+
+
+def make_spans(length: int, size: int, least: int = SMALLEST) -> list[Span]:
+    """Return the tiles along a dimension of ``length`` pixels.
+
+    Args:
+        size: of a tile at most.
+        least: of a tile at least, if ``length`` allows it.
+
+    Returns:
+        One tile around the middle, others evenly before and after it. All start at multiples of 4, so that every pixel
+        keeps its place in the pyramids. At every pixel the weights add up to 1.
+    """
+    padded = round_up(length, SIZE_MULTIPLE)
     if padded <= size:
         return [Span(0, length, True, torch.ones(length))]
     first, last = (padded - size) // 2, (padded + size) // 2
-    before = [(begin, min(end, padded)) for begin, end in _even(first + overlap(size), size, least)]
-    after = [(padded - end, padded - begin) for begin, end in reversed(before)]
+    before = [(start, min(stop, padded)) for start, stop in _even_spans(first + min_overlap(size), size, least)]
+    after = [(padded - stop, padded - start) for start, stop in reversed(before)]
     places = [*before, (first, last), *after]
-    shares = [torch.zeros(length, dtype=torch.float64) for _ in places]
-    margin = overlap(size) // 3
-    place = torch.arange(length, dtype=torch.float64) + 0.5
-    shares[0] += 1
+    weights = [torch.zeros(length, dtype=torch.float64) for _ in places]
+    margin = min_overlap(size) // 3
+    pixel = torch.arange(length, dtype=torch.float64) + 0.5
+    weights[0] += 1
     for number in range(1, len(places)):
-        # Of neighbours that overlap by more, as ``least`` makes them, the one around the middle keeps all it can.
-        begin = places[number][0] if number <= len(before) else places[number - 1][1] - overlap(size)
-        rise = ((place - begin - margin) / margin).clamp(0, 1)
-        shares[number] += rise
-        shares[number - 1] -= rise
+        # ``least`` can make neighbours overlap by more. The tile around the middle then keeps as much as it can.
+        start = places[number][0] if number <= len(before) else places[number - 1][1] - min_overlap(size)
+        rise = ((pixel - start - margin) / margin).clamp(0, 1)
+        weights[number] += rise
+        weights[number - 1] -= rise
     return [
-        Span(begin, min(end, length), number == len(before), share[begin:end].float())
-        for number, ((begin, end), share) in enumerate(zip(places, shares, strict=True))
+        Span(start, min(stop, length), number == len(before), weight[start:stop].float())
+        for number, ((start, stop), weight) in enumerate(zip(places, weights, strict=True))
     ]
 
 
-def _even(length: int, size: int, least: int) -> list[tuple[int, int]]:
-    """Tiles from 0 to at least ``length``, overlapping, of equal sizes: (begin, end) each."""
-    count = -(-(length - overlap(size)) // (size - overlap(size)))
-    step = -(-(length - overlap(size)) // count // 4) * 4
-    side = min(size, max(least, step + overlap(size)))
-    side = -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE
+def _even_spans(length: int, size: int, least: int) -> list[tuple[int, int]]:
+    """Overlapping tiles of one size, from 0 to at least ``length``: (start, stop) of each."""
+    count = -(-(length - min_overlap(size)) // (size - min_overlap(size)))
+    step = round_up(-(-(length - min_overlap(size)) // count), 4)
+    side = round_up(min(size, max(least, step + min_overlap(size))), SIZE_MULTIPLE)
     return [(number * step, number * step + side) for number in range(count)]
 
 
@@ -84,17 +95,22 @@ class Tile:
     rows: Span
     columns: Span
 
-    def of(self, image: Tensor) -> Tensor:
-        """These pixels of (N, C, H, W)."""
-        return image[:, :, self.rows.begin : self.rows.end, self.columns.begin : self.columns.end]
+    @property
+    def grid(self) -> PatchGrid:
+        """How the network splits this tile."""
+        return PatchGrid(self.rows.split, self.columns.split)
 
-    def add(self, restored: Tensor, result: Tensor) -> None:
-        """Add what this tile became, (N, C, rows, columns), to the whole, (N, C, H, W), by its share."""
-        share = self.rows.share[:, None] * self.columns.share
-        self.of(result).add_((restored * share.to(restored.device)).to(result.device))
+    def crop(self, images: Tensor) -> Tensor:
+        """Return the tile's pixels of (N, C, H, W); a view."""
+        return images[:, :, self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
+
+    def blend(self, restored: Tensor, result: Tensor) -> None:
+        """Add the restored tile, (N, C, rows, columns), to the result, (N, C, H, W), with the tile's weights."""
+        weight = self.rows.weight[:, None] * self.columns.weight
+        self.crop(result).add_((restored * weight.to(restored.device)).to(result.device))
 
 
-def tiles(height: int, width: int, size: int, least: int = SMALLEST) -> list[Tile]:
-    """Tiles that cover an image; see ``spans``."""
-    columns = spans(width, size, least)
-    return [Tile(row, column) for row in spans(height, size, least) for column in columns]
+def make_tiles(height: int, width: int, size: int, least: int = SMALLEST) -> list[Tile]:
+    """Return tiles that cover an image; arguments as for ``make_spans``."""
+    columns = make_spans(width, size, least)
+    return [Tile(row, column) for row in make_spans(height, size, least) for column in columns]

@@ -1,29 +1,29 @@
 """3x3 convolutions with a quarter of the multiplications (Winograd's F(4x4, 3x3); Lavin and Gray, CVPR 2016).
 
-Direct convolution in fp32 already runs at the limit of a processor's multipliers, so wide layers can only become faster
-by multiplying less. A tile of 6x6 pixels is transformed, multiplied with transformed weights by plain matrix products,
-and transformed back to 4x4 pixels of the result: 36 products where direct convolution takes 144. The transforms are
-matrix products themselves and cost what they save where there are few channels. The error of rounding is four times
-that of direct convolution.
+In fp32 a CPU runs direct convolution at the limit of its multipliers. A wide layer is only faster with fewer
+multiplications. A tile of 6x6 pixels is transformed, multiplied by transformed weights in matrix products, and
+transformed back to 4x4 pixels of the result. This takes 36 products, and direct convolution takes 144. The transforms
+are matrix products, too; with few channels they cost as much as they save. The rounding error is four times that of
+direct convolution.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_TILE = 4  # pixels of a result's side; the tile read for it has two more
-# Fewer channels than this gain less from fewer products than the transforms cost (measured: equal at about 60).
+_TILE = 4  # height and width of a result's tile; the tile that is read has two pixels more
+# With fewer channels than this the transforms cost more than the products save (measured: equal at about 60).
 _CHANNELS = 72
-# How many numbers (tiles times channels) go through at a time, so that they stay in the processor's cache.
+# How many numbers (tiles times channels) are computed at a time, so that they stay in the CPU's cache.
 _CHUNK = 2**15
 
-# Where the polynomials behind the method are evaluated, beside infinity. Of those tried these lose the fewest digits:
-# half as many as the usual 0, 1, -1, 2, -2, which make for simple sums where transforms are not matrix products.
+# The points at which the method evaluates polynomials, beside infinity. Of the points tried, these have the smallest
+# rounding error: half of that of the usual 0, 1, -1, 2, -2.
 _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 
 
 def _transforms() -> tuple[Tensor, Tensor, Tensor]:
-    """Of input (6, 6), weights (6, 3) and output (4, 6), for one axis, in float64."""
+    """Return the transforms of input (6, 6), weights (6, 3) and output (4, 6), for one dimension, in float64."""
 
     def powers(count: int) -> Tensor:
         infinity = torch.zeros(1, count, dtype=torch.float64)
@@ -32,17 +32,17 @@ def _transforms() -> tuple[Tensor, Tensor, Tensor]:
         return torch.cat([points, infinity])
 
     to_products = torch.linalg.inv(powers(6)).T
-    scale = 2 ** to_products.abs().amax(1, keepdim=True).log2().round()  # so that products are of like size
+    scale = 2 ** to_products.abs().amax(1, keepdim=True).log2().round()  # so that all products have a similar magnitude
     return to_products / scale, powers(3) * scale, powers(4).T
 
 
 def _both_axes(transform: Tensor) -> Tensor:
-    """The transform of a square, rows and columns, as one matrix on its flattened pixels."""
+    """Return the transform of rows and columns as one matrix for flattened pixels."""
     return torch.kron(transform, transform).float()
 
 
 class WinogradConv2d(nn.Module):
-    """Stands for a 3x3 ``convolution`` of stride 1 and padding 1, in fp32 on the CPU, without gradients."""
+    """Replaces a 3x3 ``convolution`` with stride 1 and padding 1, in fp32 on the CPU, without gradients."""
 
     weight: Tensor
     to_products: Tensor
@@ -59,8 +59,8 @@ class WinogradConv2d(nn.Module):
         self.register_buffer("to_pixels", _both_axes(to_pixels))
 
     @staticmethod
-    def serves(module: nn.Module) -> bool:
-        """Whether it can stand for ``module``, and is faster."""
+    def supports(module: nn.Module) -> bool:
+        """Return True if Winograd supports this layer and is faster than direct convolution."""
         return (
             isinstance(module, nn.Conv2d)
             and module.kernel_size == (3, 3)
@@ -71,7 +71,7 @@ class WinogradConv2d(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, out_channels, H, W), channels last in memory."""
+        """Return the convolution of (N, C, H, W): (N, out_channels, H, W), channels last in memory."""
         batch, channels, height, width = x.shape
         rows, columns = -(-height // _TILE), -(-width // _TILE)
         bottom, right = rows * _TILE - height, columns * _TILE - width
@@ -81,7 +81,7 @@ class WinogradConv2d(nn.Module):
             (6, 6, batch, rows, columns, channels),
             (padded.stride(1), padded.stride(2), padded.stride(0), *(_TILE * s for s in padded.stride()[1:3]), 1),
         )
-        # As many tile rows, or whole images if these are small, as make a chunk.
+        # A chunk has several rows of tiles, or several images if they are small.
         step = max(1, _CHUNK // (columns * max(channels, self.out_channels)))
         images = max(1, step // rows)
         for first in range(0, batch, images):
@@ -92,7 +92,7 @@ class WinogradConv2d(nn.Module):
         return whole[:, :height, :width].permute(0, 3, 1, 2)
 
     def _tiles(self, tiles: Tensor) -> Tensor:
-        """Tiles (6, 6, n, rows, columns, C) to what they become, (n, rows, 4, columns, 4, out)."""
+        """Return the results of tiles (6, 6, n, rows, columns, C): (n, rows, 4, columns, 4, out)."""
         _, _, *grid, channels = tiles.shape
         products = self.to_products @ tiles.reshape(36, -1)
         products = torch.bmm(products.view(36, -1, channels), self.weight)

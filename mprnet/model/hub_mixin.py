@@ -1,6 +1,7 @@
-"""huggingface_hub's mixin over our own reading and writing of weights; imported by hub.py alone, where it can be."""
+"""huggingface_hub's mixin with the project's own reading and writing of weights. Only hub.py imports this."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,12 +10,13 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from mprnet.errors import UserError
 from mprnet.files import write_whole
+from mprnet.model.weights import load_model, save_weights
 
 Model = TypeVar("Model", bound="Pretrained")
 _FILES = (constants.SAFETENSORS_SINGLE_FILE, constants.PYTORCH_WEIGHTS_NAME)
 
 
-# Of the card that is written where a folder has no README.md yet.
+# For the model card, which is written if a folder has no README.md.
 _CARD: dict[str, Any] = dict(
     library_name="mprnet",
     paper_url="https://arxiv.org/abs/2102.02808",
@@ -24,28 +26,33 @@ _CARD: dict[str, Any] = dict(
 
 
 class Pretrained(PyTorchModelHubMixin, **_CARD):
-    """The mixin as it is, but that files are those of mprnet.save_weights and read by mprnet.load_model: all published
-    keys, metadata, and no code that a file could hold is run."""
+    """The mixin, with files that mprnet.save_weights writes and mprnet.load_model reads.
+
+    So files hold all published keys and the metadata, and no code in a file is run.
+    """
+
+    @classmethod
+    def build(cls, config: Mapping[str, Any]) -> Any:
+        """Return the network with this configuration. mprnet.model.hub.MPRNet defines it."""
+        raise NotImplementedError
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from mprnet.model.weights import save_weights  # not above: it imports the network, and that this class
-
         model: Any = self
         save_weights(model, save_directory / _FILES[0])
-        # What the mixin noted are the arguments of the first call, and none for copies.
+        # The mixin itself would write the arguments of the first call, and none for copies.
         write_whole(save_directory / constants.CONFIG_NAME, json.dumps(model.config, indent=2).encode())
 
     @classmethod
     def from_pretrained(cls: type[Model], *arguments: Any, **options: Any) -> Model:
-        """As the mixin's: a folder or the name of a repository, and what config.json says otherwise.
+        """Load the network in a folder or in a repository of the Hub; arguments as for the mixin's method.
 
         Raises:
-            UserError: config.json is none; else as ``_from_pretrained``.
+            UserError: config.json is not JSON; or as load_model; or the weights do not fit the configuration.
         """
         try:
             return super().from_pretrained(*arguments, **options)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"the {constants.CONFIG_NAME} is no JSON ({error}); copy or download it again.") from error
+            raise UserError(f"{constants.CONFIG_NAME} is not JSON ({error}); copy or download it again.") from error
 
     @classmethod
     def _from_pretrained(
@@ -61,13 +68,7 @@ class Pretrained(PyTorchModelHubMixin, **_CARD):
         token: str | bool | None,
         **arguments: Any,
     ) -> Model:
-        """Always strict: weights that do not fit are no MPRNet's.
-
-        Raises:
-            UserError: as load_model; or what config.json or the caller says does not fit to the weights.
-        """
-        from mprnet.model.weights import load_model
-
+        """What the mixin's from_pretrained calls. ``strict`` has no effect: weights always have to fit."""
         download = dict(
             revision=revision,
             cache_dir=cache_dir,
@@ -75,21 +76,21 @@ class Pretrained(PyTorchModelHubMixin, **_CARD):
             local_files_only=local_files_only,
             token=token,
         )
-        for name in ("proxies", "resume_download"):  # which the mixin hands on before huggingface_hub 1.0
+        for name in ("proxies", "resume_download"):  # the mixin passes them before huggingface_hub 1.0
             arguments.pop(name, None)
-        path = _locate(model_id, download)
+        path = _find_weights(model_id, download)
         loaded = load_model(path)
         try:
-            model: Any = cls(**{**loaded.config, **arguments})
+            model = cls.build({**loaded.config, **arguments})
             model.load_state_dict(loaded.state_dict())
         except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"{path} does not fit to its {constants.CONFIG_NAME}: {arguments}.") from error
+            raise UserError(f"{path} does not fit its {constants.CONFIG_NAME}: {arguments}.") from error
         model.metadata = loaded.metadata
         return model.to(map_location).eval()
 
 
-def _locate(model_id: str, download: dict[str, Any]) -> Path:
-    """The weights in a folder, or in a repository of the Hub; safetensors if there are."""
+def _find_weights(model_id: str, download: dict[str, Any]) -> Path:
+    """Return the file of weights in a folder or in a repository of the Hub; safetensors first."""
     folder = Path(model_id)
     if folder.is_dir():
         return next((folder / name for name in _FILES if (folder / name).exists()), folder / _FILES[0])

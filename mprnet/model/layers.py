@@ -1,28 +1,31 @@
 """The building blocks of MPRNet: attention blocks, resampling, supervised attention (paper, sections 3.1 to 3.3).
 
-Attribute names (``CA``, ``conv_du``, ``body``, ``down``, ``up``) are those of the published checkpoints: they are
-the contract that lets published weights load, and so they stay although their meaning is better told by the classes.
+Attribute names (``CA``, ``conv_du``, ``body``, ``down``, ``up``) are the names in the published checkpoints. They must
+stay, so that published weights load.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mprnet.model.bands import by_rows, recording
-from mprnet.model.sliding import mean_around, replicate, sliding_mean
+from mprnet.model.bands import apply_in_bands, can_overwrite
+from mprnet.model.window_means import expand_to_pixels, pixel_means, window_means
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int, bias: bool) -> nn.Conv2d:
-    """A stride-1 convolution that keeps height and width."""
+    """Return a stride-1 convolution that keeps height and width; ``kernel_size`` is odd."""
     return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
 
 
 class ChannelAttention(nn.Module):
-    """Weighs each channel by a number in (0, 1) computed from the channels' means over the whole image.
+    """Channel attention: a weight in (0, 1) for each channel, from the mean of every channel (paper, Figure 3b).
 
-    ``forward`` returns the weights alone, shape (N, C, 1, 1), so that the block can apply them and add its residual in
-    one pass over memory. With a ``window`` (rows, columns; set by mprnet/model/local_pooling.py) the means are those of
-    windows around each pixel, and the weights (N, C, H, W), or 1 where the window is no smaller than the side.
+    ``forward`` returns only the weights, so that the block can apply them and add its input in one pass over memory.
+
+    Attributes:
+        window: None: means are over the whole image, and the weights have the shape (N, C, 1, 1). (rows, columns):
+            means are over a window of this size around each pixel, and the weights have the shape (N, C, H, W).
+            mprnet/model/local_pooling.py sets it.
     """
 
     window: tuple[int, int] | None = None
@@ -37,16 +40,14 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the weights of ``features`` (N, C, H, W)."""
         if self.window is None:
             return self.conv_du(features.mean((2, 3), keepdim=True))
-        if any(isinstance(size, torch.SymInt) for size in features.shape[2:]):  # torch.export, with sizes left free
-            return self.conv_du(mean_around(features, self.window).to(features.dtype))
-        weights = self.conv_du(sliding_mean(features, self.window).to(features.dtype))
-        for dim, size in zip((2, 3), self.window, strict=True):
-            if weights.shape[dim] > 1:
-                # A window of even size reaches one further to the end than to the beginning.
-                weights = replicate(weights, dim, (size - 1) // 2, features.shape[dim])
-        return weights
+        height, width = features.shape[2:]
+        if isinstance(height, torch.SymInt) or isinstance(width, torch.SymInt):  # torch.export with free sizes
+            return self.conv_du(pixel_means(features, self.window).to(features.dtype))
+        weights = self.conv_du(window_means(features, self.window).to(features.dtype))
+        return expand_to_pixels(weights, self.window, height, width)
 
 
 class ChannelAttentionBlock(nn.Module):
@@ -67,22 +68,16 @@ class ChannelAttentionBlock(nn.Module):
             conv(channels, channels, kernel_size, bias),
         )
 
-    def forward(self, features: Tensor, spare: list[Tensor] | None = None) -> Tensor:
-        """``spare``, if given, holds buffers to use up and to leave behind, and ``features`` may be overwritten."""
-        residual = by_rows(self._residual, [features], self.halo, spare.pop() if spare else None)
-        attention = self.CA(residual)
-        if recording():
-            return torch.addcmul(features, residual, attention)
-        if spare is None:
-            return torch.addcmul(features, residual, attention, out=residual)
-        spare.append(residual)
-        return features.addcmul_(residual, attention)
+    def forward(self, features: Tensor) -> Tensor:
+        residual = apply_in_bands(self.residual, [features], self.halo)
+        return torch.addcmul(features, residual, self.CA(residual), out=residual if can_overwrite() else None)
 
-    def _residual(self, features: Tensor) -> Tensor:
+    def residual(self, features: Tensor) -> Tensor:
+        """Return the block's residual before attention."""
         first, activation, second = self.body
         features = first(features)
-        if features.device.type == "cpu" and not recording():
-            # What PReLU of one parameter is, in place. On a GPU, reading the parameter would wait for all before it.
+        if features.device.type == "cpu" and can_overwrite():
+            # A PReLU with one parameter, in place. On a GPU, ``item`` would wait for all work before it.
             features = F.leaky_relu_(features, next(activation.parameters()).item())
         else:
             features = activation(features)
@@ -90,31 +85,41 @@ class ChannelAttentionBlock(nn.Module):
 
 
 class Blocks(nn.Sequential):
-    """Blocks and convolutions one after the other; where nothing is recorded, they share two buffers.
+    """CABs and convolutions in sequence. In inference they share two buffers, which this class owns.
 
-    With ``give_up`` the features that come in are one of them, and so are overwritten.
+    Args:
+        inplace: overwrite the input in inference, as ``nn.ReLU(inplace=True)`` does.
     """
 
-    def __init__(self, *layers: nn.Module) -> None:
+    def __init__(self, *layers: nn.Module, inplace: bool = False) -> None:
         super().__init__(*layers)
+        self.inplace = inplace
         self.halo = max((layer.kernel_size[0] // 2 for layer in layers if isinstance(layer, nn.Conv2d)), default=0)
 
-    def forward(self, features: Tensor, give_up: bool = False) -> Tensor:
-        spare: list[Tensor] | None = [] if give_up else None
+    def forward(self, features: Tensor) -> Tensor:
+        if not can_overwrite():
+            return super().forward(features)
+        overwrite = self.inplace  # may ``features`` be overwritten?
+        free: Tensor | None = None  # a buffer of the features' shape that is not in use
         for layer in self:
             if isinstance(layer, ChannelAttentionBlock):
-                features = layer(features, spare)
+                residual = apply_in_bands(layer.residual, [features], layer.halo, out=free)
+                attention = layer.CA(residual)
+                if overwrite:
+                    features, free = features.addcmul_(residual, attention), residual
+                else:
+                    features = torch.addcmul(features, residual, attention, out=residual)
             else:
-                features = by_rows(layer, [features], self.halo, spare.pop() if spare else None)
-            spare = [] if spare is None else spare
+                features, free = apply_in_bands(layer, [features], self.halo, out=free), None
+            overwrite = True
         return features
 
 
 class Downsample(nn.Module):
-    """Halves height and width by bilinear interpolation, then changes the width of the features by a 1x1 convolution.
+    """Halves height and width by bilinear interpolation; a 1x1 convolution then changes the number of channels.
 
-    Bilinear by one half without aligned corners is the mean of 2x2 pixels. (The paper's text speaks of max-pooling;
-    the released weights were trained with this.)
+    Bilinear interpolation by one half, without aligned corners, is the mean of 2x2 pixels. (The paper's text says
+    max-pooling. The released weights were trained with this.)
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -122,19 +127,20 @@ class Downsample(nn.Module):
         self.down = nn.Sequential(nn.AvgPool2d(2), conv(in_channels, out_channels, 1, bias=False))
 
     def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, out_channels, H / 2, W / 2)."""
         return self.down(features)
 
 
-def double(features: Tensor) -> Tensor:
-    """Height and width doubled by bilinear interpolation."""
+def upsample_bilinear(features: Tensor) -> Tensor:
+    """Return the features with height and width doubled by bilinear interpolation."""
     return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class Upsample(nn.Module):
-    """Doubles height and width by bilinear interpolation and changes the width of the features by a 1x1 convolution.
+    """Doubles height and width by bilinear interpolation; a 1x1 convolution changes the number of channels.
 
-    Both are linear and act on different axes, so their order does not matter; the convolution comes first because it
-    then has a quarter of the pixels to work on.
+    The two operations are linear and act on different dimensions, so their order does not matter. The convolution
+    comes first, because it has a quarter of the pixels there.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -144,15 +150,17 @@ class Upsample(nn.Module):
             conv(in_channels, out_channels, 1, bias=False),
         )
 
-    def forward(self, features: Tensor, interpolate: bool = True) -> Tensor:
-        """(N, C, H, W) to (N, out_channels, 2 H, 2 W), or without interpolation (N, out_channels, H, W)."""
-        _, change_width = self.up
-        features = change_width(features)
-        return double(features) if interpolate else features
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, out_channels, 2 H, 2 W)."""
+        return upsample_bilinear(self.project(features))
+
+    def project(self, features: Tensor) -> Tensor:
+        """Change only the number of channels: (N, C, H, W) to (N, out_channels, H, W)."""
+        return self.up[1](features)
 
 
 class SupervisedAttentionModule(nn.Module):
-    """SAM: makes a stage's restored image and lets it gate the features for the next stage (paper, Figure 4)."""
+    """SAM: makes a stage's restored image, and uses it to weigh the features for the next stage (paper, Figure 4)."""
 
     def __init__(self, channels: int, image_channels: int, kernel_size: int, bias: bool) -> None:
         super().__init__()
@@ -161,10 +169,10 @@ class SupervisedAttentionModule(nn.Module):
         self.conv3 = conv(image_channels, channels, kernel_size, bias)
 
     def restore(self, features: Tensor, image: Tensor) -> Tensor:
-        """The stage's restored image X_S = R_S + I, shape of ``image``."""
+        """Return the stage's restored image X_S = R_S + I, in the shape of the degraded ``image``."""
         return self.conv2(features) + image
 
     def forward(self, features: Tensor, restored: Tensor) -> Tensor:
-        """The features to hand on, attended to under the guidance of ``restored``; shape of ``features``."""
+        """Return the features for the next stage, weighed by attention that comes from the ``restored`` image."""
         attention = torch.sigmoid(self.conv3(restored.to(features.dtype)))
         return torch.addcmul(features, self.conv1(features), attention)

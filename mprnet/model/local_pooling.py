@@ -1,9 +1,9 @@
 """Local pooling at test time (TLC: Chu et al., "Improving image restoration by revisiting global information
 aggregation", ECCV 2022, arXiv 2112.04491).
 
-A network trained on patches pools over a patch in training and over a whole photograph afterwards, and the means of the
-latter are others than it learned with. Here every channel attention takes means over a window around each pixel
-instead, 1.5 times as large as the features that it saw in training.
+In training, channel attention pools over a patch. Later it pools over a whole photograph, whose means are different
+from those it learned with. With local pooling, every channel attention takes means over a window around each pixel. The
+window is 1.5 times as large as the features that the network saw in training.
 """
 
 import copy
@@ -11,22 +11,22 @@ import copy
 import torch
 from torch import Tensor
 
+from mprnet.errors import UserError
 from mprnet.model.layers import ChannelAttention
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 
 # Windows have 384 pixels where the training patch has 256.
 _WINDOW, _PATCH = 384, 256
-# Which training patch to assume where a file of weights does not say: the paper's.
-DEFAULT_PATCH = 256
-# Training patches that there may be.
+# Sizes of training patches that are allowed.
 PATCHES = range(SIZE_MULTIPLE, 2**14 + 1)
 
 
 def set_local_pooling(model: MPRNet, patch: int | None) -> None:
-    """Let every channel attention of ``model`` pool locally, or, with None, over everything again.
+    """Let every channel attention of ``model`` pool locally.
 
     Args:
-        patch: height and width in pixels of the patches that the network was trained on, at least 8.
+        patch: height and width in pixels of the patches that the network was trained on, at least 8. None: pool over
+            the whole image again.
 
     Raises:
         ValueError: ``patch`` is too small or too large.
@@ -38,19 +38,28 @@ def set_local_pooling(model: MPRNet, patch: int | None) -> None:
 
 
 def largest_window(model: MPRNet) -> int:
-    """The longest side of any window, in the features' pixels; 0 without local pooling."""
+    """Return the largest height or width of a window, in pixels of its features; 0 without local pooling."""
     windows = (module.window for module in model.modules() if isinstance(module, ChannelAttention))
     return max((max(window) for window in windows if window), default=0)
 
 
 def training_patch(model: MPRNet) -> int:
-    """The training patch that the file of weights names, else the paper's."""
+    """Return the training patch that the file of weights states, in pixels.
+
+    Raises:
+        UserError: it states none.
+    """
     stated = model.metadata.get("training_patch", "")
-    return int(stated) if stated.isdecimal() and int(stated) in PATCHES else DEFAULT_PATCH
+    if stated.isdecimal() and int(stated) in PATCHES:
+        return int(stated)
+    raise UserError(
+        "local pooling needs the size of the patches that the network was trained on, and these weights do not state "
+        "it: say --training_patch N (in Python: local_pooling=N). The published networks have 256, for denoising 128."
+    )
 
 
 def _windows(model: MPRNet, patch: int) -> list[tuple[int, int] | None]:
-    """Each channel attention's window: the height and width of its features for one training patch, scaled."""
+    """Return each channel attention's window: the size of its features for one training patch, times 1.5."""
     if patch not in PATCHES:
         raise ValueError(f"training patches have {PATCHES[0]} to {PATCHES[-1]} pixels, not {patch}.")
     side = patch // SIZE_MULTIPLE * SIZE_MULTIPLE

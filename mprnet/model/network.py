@@ -1,68 +1,49 @@
-"""MPRNet as a whole: three stages, each on larger parts of the image than the one before (paper, Figure 2)."""
+"""MPRNet: three stages, each on larger patches of the image than the one before (paper, Figure 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mprnet.model.bands import by_rows
-from mprnet.model.hub import Pretrained
+from mprnet.model.bands import apply_in_bands
 from mprnet.model.layers import Blocks, ChannelAttentionBlock, SupervisedAttentionModule, conv
-from mprnet.model.stages import Decoder, Encoder, OriginalResolutionSubnetwork, Pyramid
+from mprnet.model.patches import FULL_GRID, PatchGrid
+from mprnet.model.stages import Decoder, Encoder, OriginalResolutionSubnetwork
 
-# Height and width are halved once by the patches and twice by the encoders.
+# The patches halve height and width once, the encoders twice.
 SIZE_MULTIPLE = 8
-# What a stage can consist of: encoder and decoder, or ORSNet.
-SUBNETWORKS = ("unet", "orsnet")
-# Along which dimension a stage's patches are joined to the next stage's: quarters to halves, halves to the whole.
-_JOINTS = (3, 2)
 
 
-def split(x: Tensor, *dims: int) -> Tensor:
-    """Cut in two along each of ``dims``, the two parts one after the other in the batch: (N, ...) to (2N, ...)."""
-    for dim in dims:
-        half = x.shape[dim] // 2
-        x = torch.cat([x.narrow(dim, 0, half), x.narrow(dim, half, half)], dim=0)
-    return x
-
-
-def join(x: Tensor, *dims: int) -> Tensor:
-    """Undo ``split`` along each of ``dims``, one after the other: (2N, ...) to (N, ...)."""
-    for dim in dims:
-        batch = x.shape[0] // 2
-        x = torch.cat([x.narrow(0, 0, batch), x.narrow(0, batch, batch)], dim=dim)
-    return x
-
-
-class MPRNet(nn.Module, Pretrained):
+class MPRNet(nn.Module):
     """Multi-stage progressive image restoration (Zamir et al., CVPR 2021).
 
-    Stage 1 sees four quarters of the image, stage 2 two halves (top and bottom), stage 3 the whole; each predicts a
-    residual to the degraded image. Quarters and halves travel through the network as one batch.
+    Stage 1 sees the four quarters of the image, stage 2 the top and bottom halves, stage 3 the whole image. Each stage
+    predicts a residual, which is added to the degraded image.
 
-    The last three arguments make the forms that the paper compares in Table 6. Of two stages the first sees halves, a
-    single one sees the whole; what the paper leaves open is settled so: without SAM a stage's image is a 3x3
-    convolution of its features plus the input, and the features themselves go on to the next stage.
+    The forms that the paper compares in Table 6 are in mprnet/model/ablations.py.
 
     Args:
         n_feat: channels of the features at level 1 of the U-Nets.
         scale_unetfeats: channels added at each further level.
-        scale_orsnetfeats: channels that ORSNet has beyond ``n_feat``.
+        scale_orsnetfeats: channels of ORSNet beyond ``n_feat``.
         num_cab: channel attention blocks in each ORB.
-        in_c, out_c: channels of the images; a residual is added, so they are equal, 3 in all published networks.
-        kernel_size: of all convolutions but the 1x1 ones.
-        reduction: channel attention works on 1 / ``reduction`` of the channels.
-        bias: whether convolutions have one (the resampling ones never do).
-        subnetworks: each stage's, ``unet`` or ``orsnet``; one to three.
-        sam: supervised attention between stages.
-        csff: cross-stage feature fusion; every stage but the last is a ``unet`` then.
+        in_c, out_c: channels of the images. They must be equal. All published networks have 3.
+        kernel_size: of all convolutions except the 1x1 ones; an odd number.
+        reduction: channel attention has 1 / ``reduction`` of the channels inside.
+        bias: if True, convolutions have a bias, except those that change the resolution.
+
+    Attributes:
+        config: the arguments above, by name. ``type(model)(**model.config)`` builds the same network.
+        metadata: what a file of weights says beside its tensors, such as ``training_patch``.
+        num_stages: 3.
 
     Raises:
-        ValueError: ``in_c`` and ``out_c`` differ, or ``subnetworks`` are not as described.
+        ValueError: arguments with which the network cannot run.
     """
+
+    num_stages = 3
 
     def __init__(
         self,
@@ -75,14 +56,8 @@ class MPRNet(nn.Module, Pretrained):
         kernel_size: int = 3,
         reduction: int = 4,
         bias: bool = False,
-        subnetworks: Sequence[str] = ("unet", "unet", "orsnet"),
-        sam: bool = True,
-        csff: bool = True,
     ) -> None:
         super().__init__()
-        if in_c != out_c:
-            raise ValueError(f"MPRNet adds its residual to the image, so out_c ({out_c}) must equal in_c ({in_c}).")
-        _check_form(subnetworks, csff)
         self.config: dict[str, Any] = dict(
             n_feat=n_feat,
             scale_unetfeats=scale_unetfeats,
@@ -93,127 +68,96 @@ class MPRNet(nn.Module, Pretrained):
             kernel_size=kernel_size,
             reduction=reduction,
             bias=bias,
-            subnetworks=list(subnetworks),
-            sam=sam,
-            csff=csff,
         )
-        # What a file of weights says beside its tensors; mprnet/model/weights.py fills and stores it.
+        check_config(self.config)
         self.metadata: dict[str, str] = {}
-        self.subnetworks = tuple(subnetworks)
-        self.joints = _JOINTS[len(_JOINTS) + 1 - len(subnetworks) :]
         levels = [n_feat, n_feat + scale_unetfeats, n_feat + 2 * scale_unetfeats]
-        widths = [n_feat if kind == "unet" else n_feat + scale_orsnetfeats for kind in subnetworks]
-        # One PReLU with one parameter serves every block of the network, as in the published weights.
-        block = partial(
-            ChannelAttentionBlock, kernel_size=kernel_size, reduction=reduction, bias=bias, activation=nn.PReLU()
-        )
-        # The order in which parts are made is that of the keys in published files.
-        for n in range(1, len(widths) + 1):
-            shallow = widths[0] if n == 1 else n_feat
-            self.add_module(f"shallow_feat{n}", Blocks(conv(in_c, shallow, kernel_size, bias), block(shallow)))
-        for n, (kind, width) in enumerate(zip(subnetworks, widths, strict=True), start=1):
-            fuses = csff and n > 1
-            if kind == "unet":
-                self.add_module(f"stage{n}_encoder", Encoder(levels, block, bias, fuses))
-                self.add_module(f"stage{n}_decoder", Decoder(levels, block))
-            else:
-                orsnet = OriginalResolutionSubnetwork(levels, width, block, kernel_size, num_cab, bias, fuses)
-                self.add_module(f"stage{n}_orsnet", orsnet)
-        for n, width in enumerate(widths[:-1], start=1):
-            if sam:
-                self.add_module(f"sam{n}{n + 1}", SupervisedAttentionModule(width, in_c, 1, bias))
-            else:
-                self.add_module(f"tail{n}", conv(width, out_c, kernel_size, bias))
-        for n, (before, width) in enumerate(pairwise(widths), start=1):
-            self.add_module(f"concat{n}{n + 1}", conv(n_feat + before, width, kernel_size, bias))
-        self.tail = conv(widths[-1], out_c, kernel_size, bias)
+        orsnet = n_feat + scale_orsnetfeats
+        block = make_block(self.config)
 
-    def forward(self, image: Tensor, stages: int | None = None, cuts: tuple[bool, bool] = (True, True)) -> list[Tensor]:
+        # The order of these lines is the order of the keys in published files.
+        self.shallow_feat1 = Blocks(conv(in_c, n_feat, kernel_size, bias), block(n_feat))
+        self.shallow_feat2 = Blocks(conv(in_c, n_feat, kernel_size, bias), block(n_feat))
+        self.shallow_feat3 = Blocks(conv(in_c, n_feat, kernel_size, bias), block(n_feat))
+
+        self.stage1_encoder = Encoder(levels, block, bias, csff=False)
+        self.stage1_decoder = Decoder(levels, block)
+        self.stage2_encoder = Encoder(levels, block, bias, csff=True)
+        self.stage2_decoder = Decoder(levels, block)
+        self.stage3_orsnet = OriginalResolutionSubnetwork(levels, orsnet, block, kernel_size, num_cab, bias, csff=True)
+
+        self.sam12 = SupervisedAttentionModule(n_feat, in_c, 1, bias)
+        self.sam23 = SupervisedAttentionModule(n_feat, in_c, 1, bias)
+        self.concat12 = conv(2 * n_feat, n_feat, kernel_size, bias)
+        self.concat23 = conv(2 * n_feat, orsnet, kernel_size, bias)
+        self.tail = conv(orsnet, out_c, kernel_size, bias)
+
+    def forward(self, image: Tensor, stages: int | None = None, grid: PatchGrid = FULL_GRID) -> list[Tensor]:
         """Restore a batch of images.
 
         Args:
             image: (N, 3, H, W), values in [0, 1], H and W multiples of 8.
-            stages: run only so many stages, from the first; the later ones then cost nothing. None: all.
-            cuts: whether earlier stages see upper and lower, left and right halves apart. False for parts of a larger
-                image that lie on one side of its midline.
+            stages: run only the first so many stages. None: all three.
+            grid: how the image is split into patches. Only tiles of larger images need another one.
 
         Returns:
-            The images of the computed stages, the last stage first: [stage 3, stage 2, stage 1]. Each has the shape of
-            ``image``; values may lie outside [0, 1].
+            The images of the stages that ran, the last stage first: [stage 3, stage 2, stage 1]. Each has the shape of
+            ``image``; values can be outside [0, 1].
 
         Raises:
-            ValueError: ``image`` has another shape, or the network has not so many ``stages``.
+            ValueError: ``image`` has another shape, or there are not so many ``stages``.
         """
-        last = len(self.subnetworks)
-        stages = last if stages is None else stages
-        self._check(image, stages)
-        joints = [(dim,) if cuts[dim - 2] else () for dim in self.joints]
-        views = [image]  # what each stage sees: quarters, halves, the whole
-        for joint in reversed(joints):
-            views.insert(0, split(views[0], *joint))
+        stages = self.num_stages if stages is None else stages
+        self.check_input(image, stages)
+        halves = grid.split_rows(image)
+        quarters = grid.split_columns(halves)
 
-        images: list[Tensor] = []
-        handed_on: list[Tensor] = []
-        pyramids: tuple[Pyramid, Pyramid] | None = None
-        for n, view in enumerate(views[:stages], start=1):
-            joint = joints[n - 1] if n < last else ()
-            features, pyramids = self._subnetwork(n, self._enter(n, view, handed_on), pyramids, joint)
-            # The features cover the next stage's patches by now, and so does the image.
-            restored = self._restore(n, features, views[min(n, last - 1)])
-            images.insert(0, join(restored, *(dim for joint in joints[n:] for dim in joint)))
-            if n < stages:
-                handed_on.append(
-                    getattr(self, f"sam{n}{n + 1}")(features, restored) if self.config["sam"] else features
-                )
-            del features
-        return images
+        # Stage 1. The encoder sees quarters. The decoder sees halves: each is two quarters, joined.
+        encoded1 = self.stage1_encoder(self.shallow_feat1(self.to_features(quarters)))
+        encoded1 = [grid.join_columns(level) for level in encoded1]
+        decoded1 = self.stage1_decoder(encoded1)
+        restored1 = self.sam12.restore(decoded1[0], halves)
+        if stages == 1:
+            return [grid.join_rows(restored1)]
+        attended1 = self.sam12(decoded1[0], restored1)
 
-    def _enter(self, n: int, view: Tensor, handed_on: list[Tensor]) -> Tensor:
-        """What stage ``n``'s subnetwork starts from: the shallow features of its view and what the stage before handed
-        on, which is taken out of its list."""
-        # Where the network computes in half precision, images stay in single: eight bits of mantissa are too few.
-        shallow = getattr(self, f"shallow_feat{n}")(view.to(self.tail.weight.dtype))
-        if not handed_on:
-            return shallow
-        concat = getattr(self, f"concat{n - 1}{n}")
+        # Stage 2. The encoder sees halves, the decoder the whole image. From stage 1 it receives the features that SAM
+        # attended to, and for CSFF both pyramids.
+        features2 = self.concatenate(self.concat12, self.shallow_feat2(self.to_features(halves)), attended1)
+        del attended1  # memory limits the size of images: nothing stays longer than it is needed
+        encoded2 = self.stage2_encoder(features2, encoded1, decoded1)
+        del features2, encoded1, decoded1
+        encoded2 = [grid.join_rows(level) for level in encoded2]
+        decoded2 = self.stage2_decoder(encoded2)
+        restored2 = self.sam23.restore(decoded2[0], image)
+        if stages == 2:
+            return [restored2, grid.join_rows(restored1)]
+        attended2 = self.sam23(decoded2[0], restored2)
 
-        def joined(*both: Tensor) -> Tensor:
-            return concat(torch.cat(both, dim=1))
+        # Stage 3. ORSNet sees the whole image. It receives the same from stage 2.
+        features3 = self.concatenate(self.concat23, self.shallow_feat3(self.to_features(image)), attended2)
+        del attended2
+        features3 = self.stage3_orsnet(features3, encoded2, decoded2)
+        restored3 = self.tail(features3) + image
+        return [restored3, restored2, grid.join_rows(restored1)]
 
-        return by_rows(joined, [shallow, handed_on.pop()], self.config["kernel_size"] // 2)
+    def to_features(self, image: Tensor) -> Tensor:
+        """Return the image in the dtype that the network computes in.
 
-    def _subnetwork(
-        self, n: int, features: Tensor, pyramids: tuple[Pyramid, Pyramid] | None, joint: tuple[int, ...]
-    ) -> tuple[Tensor, tuple[Pyramid, Pyramid] | None]:
-        """Stage ``n``'s features, joined along ``joint`` to the patches of the next stage, and likewise its
-        pyramids.
-
-        ``pyramids`` are the previous stage's, of its encoder and its decoder, over this stage's patches: for CSFF; they
-        are emptied after it.
+        Images stay in float32 where the network computes in half precision: 8 bits of mantissa are too few for them.
         """
-        encoded, decoded = pyramids if pyramids and self.config["csff"] else (None, None)
-        if self.subnetworks[n - 1] == "orsnet":
-            features = getattr(self, f"stage{n}_orsnet")(features, encoded, decoded)
-            return join(features, *joint), None
-        # A U-Net encodes its own patches, and decodes the next stage's.
-        pyramid: Pyramid = getattr(self, f"stage{n}_encoder")(features, encoded, decoded)
-        del features
-        for previous in pyramids or ():
-            previous.clear()
-        for level in range(len(pyramid)):
-            pyramid[level] = join(pyramid[level], *joint)
-        decoded = getattr(self, f"stage{n}_decoder")(pyramid)
-        return decoded[0], (pyramid, decoded)
+        return image.to(self.tail.weight.dtype)
 
-    def _restore(self, n: int, features: Tensor, view: Tensor) -> Tensor:
-        """Stage ``n``'s image: its residual added to ``view``, the degraded image in the same patches."""
-        if n == len(self.subnetworks):
-            return self.tail(features) + view
-        if self.config["sam"]:
-            return getattr(self, f"sam{n}{n + 1}").restore(features, view)
-        return getattr(self, f"tail{n}")(features) + view
+    def concatenate(self, convolution: nn.Module, shallow: Tensor, attended: Tensor) -> Tensor:
+        """Return the ``convolution`` of both tensors' channels: what a stage's subnetwork starts from."""
 
-    def _check(self, image: Tensor, stages: int) -> None:
+        def of_both(*both: Tensor) -> Tensor:
+            return convolution(torch.cat(both, dim=1))
+
+        return apply_in_bands(of_both, [shallow, attended], halo=self.config["kernel_size"] // 2)
+
+    def check_input(self, image: Tensor, stages: int) -> None:
+        """Raise ValueError if ``forward`` cannot take these."""
         channels = self.config["in_c"]
         if image.ndim != 4 or image.shape[1] != channels:
             raise ValueError(f"MPRNet takes images of shape (N, {channels}, H, W), not {tuple(image.shape)}.")
@@ -223,14 +167,35 @@ class MPRNet(nn.Module, Pretrained):
                 f"MPRNet takes heights and widths that are multiples of {SIZE_MULTIPLE}, not {height}x{width}: "
                 "pad the image, or let mprnet.Restorer do it."
             )
-        if stages not in range(1, len(self.subnetworks) + 1):
-            raise ValueError(f"this network has stages 1 to {len(self.subnetworks)}, not {stages}.")
+        if stages not in range(1, self.num_stages + 1):
+            raise ValueError(f"this network has stages 1 to {self.num_stages}, not {stages}.")
 
 
-def _check_form(subnetworks: Sequence[str], csff: bool) -> None:
-    if not 1 <= len(subnetworks) <= 3 or any(kind not in SUBNETWORKS for kind in subnetworks):
-        raise ValueError(f"subnetworks are one to three of {', '.join(SUBNETWORKS)}, not {list(subnetworks)}.")
-    if csff and "orsnet" in subnetworks[:-1]:
+def make_block(config: Mapping[str, Any]) -> "partial[ChannelAttentionBlock]":
+    """Return a function from a number of channels to a channel attention block.
+
+    All blocks of a network share one PReLU with one parameter, as in the published weights.
+    """
+    options = {name: config[name] for name in ("kernel_size", "reduction", "bias")}
+    return partial(ChannelAttentionBlock, **options, activation=nn.PReLU())
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Raise ValueError, with one sentence, if a network with these arguments cannot run."""
+    if config["in_c"] != config["out_c"]:
         raise ValueError(
-            f"csff takes features from encoder and decoder, which {list(subnetworks)} lack before the end."
+            f"MPRNet adds its residual to the image, so out_c ({config['out_c']}) must equal in_c ({config['in_c']})."
+        )
+    for name in ("n_feat", "in_c", "kernel_size", "reduction"):
+        if config[name] < 1:
+            raise ValueError(f"{name} must be at least 1, not {config[name]}.")
+    for name in ("scale_unetfeats", "scale_orsnetfeats", "num_cab"):
+        if config[name] < 0:
+            raise ValueError(f"{name} must be at least 0, not {config[name]}.")
+    if config["kernel_size"] % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, not {config['kernel_size']}: features keep their height and width.")
+    if config["n_feat"] < config["reduction"]:
+        raise ValueError(
+            f"n_feat ({config['n_feat']}) must be at least reduction ({config['reduction']}): channel attention has "
+            "n_feat // reduction channels inside."
         )

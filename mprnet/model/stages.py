@@ -1,10 +1,10 @@
-"""The subnetworks of the three stages: encoder and decoder (a U-Net with attention) and ORSNet (paper, section 3.1).
+"""The subnetworks of the stages: encoder and decoder (a U-Net with attention) and ORSNet (paper, section 3.1).
 
-Everywhere, a *pyramid* is a list of three feature maps [level 1, level 2, level 3], each level with half the height
-and width of the one before and with more channels.
+A *pyramid* is a list of three feature maps [level 1, level 2, level 3]. Each level has half the height and width of
+the one before, and more channels.
 
-Where nothing is recorded (no gradients, no compiler), encoders, ORBs and ORSNet write over the features given to them:
-memory is what limits the size of images.
+In inference, encoders, ORBs and ORSNet overwrite the features that they are given, because memory limits the size of
+images.
 """
 
 from collections.abc import Callable
@@ -12,30 +12,32 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from mprnet.model.bands import add, add_convolved
-from mprnet.model.layers import Blocks, ChannelAttentionBlock, Downsample, Upsample, conv, double
+from mprnet.model.bands import accumulate, apply_in_bands
+from mprnet.model.layers import Blocks, ChannelAttentionBlock, Downsample, Upsample, conv, upsample_bilinear
 
 Pyramid: TypeAlias = list[Tensor]
-# Makes a channel attention block for so many channels; everything else about blocks is the same in a whole network.
+# From a number of channels to a channel attention block. Everything else is the same for all blocks of a network.
 MakeBlock: TypeAlias = Callable[[int], ChannelAttentionBlock]
 
 
 class Encoder(nn.Module):
-    """Two CABs at each of three levels, downsampling in between.
+    """Two CABs at each of three levels, with downsampling in between.
 
-    With ``cross_stage`` it takes in the previous stage's pyramids after the CABs of each level: cross-stage feature
-    fusion (CSFF, paper section 3.2).
+    Args:
+        widths: channels of the three levels.
+        csff: cross-stage feature fusion (paper, section 3.2): after the CABs of each level, add the features of the
+            previous stage's encoder and decoder at this level, each after a 1x1 convolution.
     """
 
-    def __init__(self, widths: list[int], block: MakeBlock, bias: bool, cross_stage: bool) -> None:
+    def __init__(self, widths: list[int], block: MakeBlock, bias: bool, csff: bool) -> None:
         super().__init__()
         c1, c2, c3 = widths
-        self.encoder_level1 = Blocks(block(c1), block(c1))
-        self.encoder_level2 = Blocks(block(c2), block(c2))
-        self.encoder_level3 = Blocks(block(c3), block(c3))
+        self.encoder_level1 = Blocks(block(c1), block(c1), inplace=True)
+        self.encoder_level2 = Blocks(block(c2), block(c2), inplace=True)
+        self.encoder_level3 = Blocks(block(c3), block(c3), inplace=True)
         self.down12 = Downsample(c1, c2)
         self.down23 = Downsample(c2, c3)
-        if cross_stage:
+        if csff:
             self.csff_enc1 = conv(c1, c1, 1, bias)
             self.csff_enc2 = conv(c2, c2, 1, bias)
             self.csff_enc3 = conv(c3, c3, 1, bias)
@@ -44,28 +46,31 @@ class Encoder(nn.Module):
             self.csff_dec3 = conv(c3, c3, 1, bias)
 
     def forward(self, features: Tensor, encoded: Pyramid | None = None, decoded: Pyramid | None = None) -> Pyramid:
-        """Features (N, C1, H, W), H and W multiples of 4, to a pyramid. ``encoded`` and ``decoded``, for CSFF, are the
-        previous stage's pyramids over the same part of the image."""
-        level1 = self.encoder_level1(features, give_up=True)
+        """Return the pyramid of ``features`` (N, C1, H, W); H and W are multiples of 4.
+
+        Args:
+            encoded, decoded: for CSFF, the previous stage's pyramids over the same part of the image.
+        """
+        level1 = self.encoder_level1(features)
         if encoded and decoded:
-            level1 = add_convolved(level1, (self.csff_enc1, encoded[0]), (self.csff_dec1, decoded[0]))
-        level2 = self.encoder_level2(self.down12(level1), give_up=True)
+            level1 = fuse(level1, self.csff_enc1, encoded[0], self.csff_dec1, decoded[0])
+        level2 = self.encoder_level2(self.down12(level1))
         if encoded and decoded:
-            level2 = add_convolved(level2, (self.csff_enc2, encoded[1]), (self.csff_dec2, decoded[1]))
-        level3 = self.encoder_level3(self.down23(level2), give_up=True)
+            level2 = fuse(level2, self.csff_enc2, encoded[1], self.csff_dec2, decoded[1])
+        level3 = self.encoder_level3(self.down23(level2))
         if encoded and decoded:
-            level3 = add_convolved(level3, (self.csff_enc3, encoded[2]), (self.csff_dec3, decoded[2]))
+            level3 = fuse(level3, self.csff_enc3, encoded[2], self.csff_dec3, decoded[2])
         return [level1, level2, level3]
 
 
 class Decoder(nn.Module):
-    """Two CABs at each level, from the coarsest to the finest; skip connections pass through one CAB each."""
+    """Two CABs at each level, from the coarsest to the finest. Each skip connection passes through one CAB."""
 
     def __init__(self, widths: list[int], block: MakeBlock) -> None:
         super().__init__()
         c1, c2, c3 = widths
-        self.decoder_level1 = Blocks(block(c1), block(c1))
-        self.decoder_level2 = Blocks(block(c2), block(c2))
+        self.decoder_level1 = Blocks(block(c1), block(c1), inplace=True)
+        self.decoder_level2 = Blocks(block(c2), block(c2), inplace=True)
         self.decoder_level3 = Blocks(block(c3), block(c3))
         self.skip_attn1 = block(c1)
         self.skip_attn2 = block(c2)
@@ -73,10 +78,10 @@ class Decoder(nn.Module):
         self.up32 = Upsample(c3, c2)
 
     def forward(self, encoded: Pyramid) -> Pyramid:
-        """An encoder's pyramid to one of the same shapes."""
+        """Return a pyramid of the shapes of ``encoded``, which stays as it is."""
         level3 = self.decoder_level3(encoded[2])
-        level2 = self.decoder_level2(add(self.skip_attn2(encoded[1]), self.up32(level3)), give_up=True)
-        level1 = self.decoder_level1(add(self.skip_attn1(encoded[0]), self.up21(level2)), give_up=True)
+        level2 = self.decoder_level2(accumulate(self.skip_attn2(encoded[1]), self.up32(level3)))
+        level1 = self.decoder_level1(accumulate(self.skip_attn1(encoded[0]), self.up21(level2)))
         return [level1, level2, level3]
 
 
@@ -89,15 +94,16 @@ class OriginalResolutionBlock(nn.Module):
         self.body = Blocks(*blocks, conv(channels, channels, kernel_size, bias))
 
     def forward(self, features: Tensor) -> Tensor:
-        return add(features, self.body(features))
+        """Return features of the same shape."""
+        return accumulate(features, self.body(features))
 
 
 class OriginalResolutionSubnetwork(nn.Module):
-    """ORSNet: three ORBs that never leave full resolution.
+    """ORSNet: three ORBs at full resolution.
 
-    With ``cross_stage`` each is followed by CSFF: ORB k takes in level k of the previous stage's pyramids, brought up
-    to full resolution. Bilinear interpolation and 1x1 convolutions change places freely, so all convolutions come
-    first, where there are fewest pixels, and encoder's and decoder's features go up together.
+    With ``csff``, each ORB is followed by CSFF: ORB k receives level k of the previous stage's pyramids, upsampled to
+    full resolution. Bilinear interpolation and 1x1 convolutions commute. So the convolutions come first, where there
+    are fewest pixels, and the features of encoder and decoder are upsampled together.
     """
 
     def __init__(
@@ -108,41 +114,63 @@ class OriginalResolutionSubnetwork(nn.Module):
         kernel_size: int,
         num_cab: int,
         bias: bool,
-        cross_stage: bool,
+        csff: bool,
     ) -> None:
         super().__init__()
         self.orb1 = OriginalResolutionBlock(channels, block, kernel_size, num_cab, bias)
         self.orb2 = OriginalResolutionBlock(channels, block, kernel_size, num_cab, bias)
         self.orb3 = OriginalResolutionBlock(channels, block, kernel_size, num_cab, bias)
-        if not cross_stage:
-            return
-        c1, c2, c3 = widths
-        self.up_enc1 = Upsample(c2, c1)
-        self.up_dec1 = Upsample(c2, c1)
-        self.up_enc2 = nn.Sequential(Upsample(c3, c2), Upsample(c2, c1))
-        self.up_dec2 = nn.Sequential(Upsample(c3, c2), Upsample(c2, c1))
-        self.conv_enc1 = conv(c1, channels, 1, bias)
-        self.conv_enc2 = conv(c1, channels, 1, bias)
-        self.conv_enc3 = conv(c1, channels, 1, bias)
-        self.conv_dec1 = conv(c1, channels, 1, bias)
-        self.conv_dec2 = conv(c1, channels, 1, bias)
-        self.conv_dec3 = conv(c1, channels, 1, bias)
+        if csff:
+            c1, c2, c3 = widths
+            self.up_enc1 = Upsample(c2, c1)
+            self.up_dec1 = Upsample(c2, c1)
+            self.up_enc2 = nn.Sequential(Upsample(c3, c2), Upsample(c2, c1))
+            self.up_dec2 = nn.Sequential(Upsample(c3, c2), Upsample(c2, c1))
+            self.conv_enc1 = conv(c1, channels, 1, bias)
+            self.conv_enc2 = conv(c1, channels, 1, bias)
+            self.conv_enc3 = conv(c1, channels, 1, bias)
+            self.conv_dec1 = conv(c1, channels, 1, bias)
+            self.conv_dec2 = conv(c1, channels, 1, bias)
+            self.conv_dec3 = conv(c1, channels, 1, bias)
 
     def forward(self, features: Tensor, encoded: Pyramid | None = None, decoded: Pyramid | None = None) -> Tensor:
-        """Features (N, channels, H, W), and for CSFF the previous stage's pyramids over the same patches, to the same
-        shape."""
+        """Return features of the same shape, (N, channels, H, W).
+
+        Args:
+            encoded, decoded: for CSFF, the previous stage's pyramids over the same patches.
+        """
         x = self.orb1(features)
         if encoded and decoded:
-            x = add_convolved(x, (self.conv_enc1, encoded[0]), (self.conv_dec1, decoded[0]))
+            x = fuse(x, self.conv_enc1, encoded[0], self.conv_dec1, decoded[0])
         x = self.orb2(x)
         if encoded and decoded:
-            enc = self.conv_enc2(self.up_enc1(encoded[1], interpolate=False))
-            dec = self.conv_dec2(self.up_dec1(decoded[1], interpolate=False))
-            x = add(x, double(add(enc, dec)))
+            level2_enc = self.conv_enc2(self.up_enc1.project(encoded[1]))
+            level2_dec = self.conv_dec2(self.up_dec1.project(decoded[1]))
+            x = accumulate(x, upsample_bilinear(accumulate(level2_enc, level2_dec)))
         x = self.orb3(x)
         if encoded and decoded:
-            enc, dec = encoded[2], decoded[2]
-            for up_enc, up_dec in zip(self.up_enc2, self.up_dec2, strict=True):
-                enc, dec = up_enc(enc, interpolate=False), up_dec(dec, interpolate=False)
-            x = add(x, double(double(add(self.conv_enc3(enc), self.conv_dec3(dec)))))
+            level3_enc = self.conv_enc3(_project(self.up_enc2, encoded[2]))
+            level3_dec = self.conv_dec3(_project(self.up_dec2, decoded[2]))
+            level3 = upsample_bilinear(accumulate(level3_enc, level3_dec))
+            x = accumulate(x, upsample_bilinear(level3))
         return x
+
+
+def fuse(features: Tensor, conv_enc: nn.Module, encoded: Tensor, conv_dec: nn.Module, decoded: Tensor) -> Tensor:
+    """CSFF: return ``features + conv_enc(encoded) + conv_dec(decoded)``, all of one height and width.
+
+    In inference the sum overwrites large ``features``.
+    """
+
+    def total(x: Tensor, enc: Tensor, dec: Tensor) -> Tensor:
+        return x + conv_enc(enc) + conv_dec(dec)
+
+    return apply_in_bands(total, [features, encoded, decoded], halo=0, out=features)
+
+
+def _project(upsampling: nn.Sequential, features: Tensor) -> Tensor:
+    """All 1x1 convolutions of a sequence of ``Upsample``, without the interpolation."""
+    for upsample in upsampling:
+        assert isinstance(upsample, Upsample)
+        features = upsample.project(features)
+    return features

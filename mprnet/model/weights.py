@@ -1,162 +1,96 @@
-"""Reading and writing weights: the published files, plain state dicts, safetensors and our own."""
+"""Loading and saving weights: published files, plain state dicts, safetensors and the project's own files."""
 
 import io
-import pickle
+import json
 import re
-import warnings
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from mprnet.errors import UserError
 from mprnet.files import write_whole
+from mprnet.model.ablations import build_network
 from mprnet.model.network import MPRNet
+from mprnet.model.weight_files import read_tensors
 
-# Under which name training programs keep the state dict within a checkpoint, in order of preference.
-_CONTAINERS = ("params_ema", "state_dict", "params", "model", "net")
-# What wrappers (DataParallel, torch.compile) put before every key.
-_PREFIXES = ("module.", "_orig_mod.")
-# How files of torch.save begin: a zip archive, or before torch 1.6 a pickle.
-_MAGIC = (b"PK\x03\x04", b"\x80")
-_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+# The metadata that holds the constructor's arguments, as JSON.
+_CONFIG = "config"
 _CAB = re.compile(r"stage\d_orsnet\.orb1\.body\.(\d+)\.CA\.conv_du\.0\.weight")
 _STAGE = re.compile(r"stage(\d)_(encoder|orsnet)\.")
 
 
-def load_model(path: str | Path) -> MPRNet:
-    """Build the network that a file of weights belongs to, with these weights.
+def load_model(path: str | Path, build: Callable[[Mapping[str, Any]], MPRNet] = build_network) -> MPRNet:
+    """Build the network that a file of weights belongs to, and load the weights.
 
-    Widths, kernel size and bias are read off the tensors. Takes published checkpoints (``state_dict`` beside ``epoch``
-    and ``optimizer``, keys with or without ``module.``), plain state dicts, and safetensors; saved on whatever device,
-    in whatever floating-point type. Only tensors and plain values are unpickled, so no code in a file can run.
+    Reads published checkpoints (``state_dict`` beside ``epoch`` and ``optimizer``), plain state dicts and safetensors,
+    with or without the prefixes and containers of common training programs, saved on any device in any floating-point
+    type. Only tensors and plain values are unpickled, so no code in a file can run. The configuration is the one that
+    ``save_weights`` stored; for other files it is derived from the shapes of the tensors.
+
+    Args:
+        build: from a configuration to the network.
 
     Returns:
-        The network in evaluation mode, on the CPU, in float32. ``model.metadata`` holds what the file says of itself
-        (str to str; empty for published files).
+        The network in evaluation mode, on the CPU, in float32. ``model.metadata`` holds the file's metadata (str to
+        str; empty for published files).
 
     Raises:
         UserError: no such file, not a file of weights, pickled code in it, or tensors that are not an MPRNet's.
     """
     path = Path(path)
-    tensors, metadata = _read(path)
-    config = _configuration(tensors, path)
+    tensors, metadata = read_tensors(path)
+    config = _stored_config(metadata) or _config_of_tensors(tensors, path)
     try:
         with torch.device("meta"):
-            model = MPRNet(**config)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"{path} holds no MPRNet that could be built: {config}.") from error
-    weights = _checked(tensors, model, path)
+            model = build(config)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"{path} describes an MPRNet that cannot be built: {error}") from error
+    weights = _check(tensors, model, path)
     model.to_empty(device="cpu")
     model.load_state_dict(weights)
-    model.metadata = metadata
+    model.metadata = {key: value for key, value in metadata.items() if key != _CONFIG}
     return model.eval()
 
 
 def save_weights(model: MPRNet, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a network's weights to ``path``, as ``.pth`` or ``.safetensors`` by its suffix.
+    """Write a network's weights to ``path``, as ``.pth`` or ``.safetensors``.
 
-    Every key of the published files is written, the shared PReLU once per block. ``metadata`` (what tensors cannot
-    tell: training patch, data, author) is added to ``model.metadata`` and stored beside the tensors.
+    Every key of the published files is written; the shared PReLU is written once for each block. The configuration is
+    stored with the tensors, and so are ``model.metadata`` and ``metadata`` (training patch, data, author, ...).
 
     Raises:
         UserError: another suffix, or the file cannot be written.
     """
     path = Path(path)
-    described = {str(key): str(value) for key, value in {**model.metadata, **(metadata or {})}.items()}
+    stored = {str(key): str(value) for key, value in {**model.metadata, **(metadata or {})}.items()}
+    stored[_CONFIG] = json.dumps(model.config)
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     if path.suffix == ".pth":
         file = io.BytesIO()
-        torch.save({"state_dict": tensors, "metadata": described}, file)
+        torch.save({"state_dict": tensors, "metadata": stored}, file)
         write_whole(path, file.getvalue())
     elif path.suffix == ".safetensors":
-        write_whole(path, safetensors.torch.save(tensors, metadata=described or None))
+        write_whole(path, safetensors.torch.save(tensors, metadata=stored))
     else:
         raise UserError(f"{path}: weights are saved as .pth or .safetensors.")
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors in a file, without wrappers' prefixes, and its metadata."""
-    if not path.is_file():
-        raise UserError(f"there is no file of weights {path}.")
+def _stored_config(metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """The configuration that ``save_weights`` stored. None: another program wrote the file."""
     try:
-        with open(path, "rb") as file:
-            beginning = file.read(9)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
-    if beginning[8:] == b"{":  # the length of a header in JSON, and the header
-        content, metadata = _read_safetensors(path)
-    elif beginning.startswith(_MAGIC):
-        content, metadata = _read_pickle(path)
-    else:
-        raise UserError(f"{path} is no file of weights: neither PyTorch nor safetensors wrote it.")
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    while prefix := next((p for p in _PREFIXES if tensors and all(key.startswith(p) for key in tensors)), None):
-        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    if not tensors:
-        raise UserError(f"{path} holds no tensors, and so no weights of MPRNet.")
-    return tensors, metadata
+        config = json.loads(metadata[_CONFIG])
+    except (KeyError, ValueError):
+        return None
+    return config if isinstance(config, dict) and "n_feat" in config else None
 
 
-def load_plain(path: Path) -> Any:
-    """What torch.save wrote, tensors and plain values alone, on the CPU.
-
-    Raises:
-        pickle.UnpicklingError: there are other objects in it.
-        Exception: of any kind, if the file is damaged, by a single bit even.
-    """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:  # compares checksums, which torch.load does not
-                raise EOFError(path)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a file that is refused next
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no whole safetensors file ({error}); copy or download it again.") from error
-
-
-def _read_pickle(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
-    try:
-        content = load_plain(path)
-    except pickle.UnpicklingError as error:
-        raise _refused(path, str(error)) from error
-    except Exception as error:  # what a damaged pickle raises knows no bounds
-        raise UserError(f"{path} is damaged or cut short; copy or download it again.") from error
-    metadata = {}
-    if isinstance(content, Mapping):
-        stored = content.get("metadata")
-        if isinstance(stored, Mapping):
-            metadata = {str(key): str(value) for key, value in stored.items()}
-        for _ in _CONTAINERS:  # at most: a stranger's may hold itself
-            content = next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), content)
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a state dict.")
-    return content, metadata
-
-
-def _refused(path: Path, message: str) -> UserError:
-    found = re.search(r"GLOBAL ([\w.]+)|trying to (?:call|load)[^\w]*([\w.]+)", message)
-    what = f" ({found.group(1) or found.group(2)})" if found else ""
-    return UserError(
-        f"{path} holds Python objects beside tensors{what}, which could run code when loaded, and so was not loaded; "
-        "ask its author for a state dict or a safetensors file."
-    )
-
-
-def _configuration(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
-    """The constructor's arguments for a network whose state dict has these tensors."""
+def _config_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+    """The arguments of ``build_network`` for a network whose state dict has these tensors."""
 
     def shape(key: str) -> list[int]:
         if key not in tensors:
@@ -200,15 +134,15 @@ def _configuration(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
 
 
 def _subnetworks(tensors: Mapping[str, Tensor], path: Path) -> list[str]:
-    """Which subnetwork each stage is made of."""
+    """The subnetwork of each stage."""
     found = {int(match.group(1)): match.group(2) for match in map(_STAGE.match, tensors) if match}
     if sorted(found) != list(range(1, len(found) + 1)) or not 1 <= len(found) <= 3:
         raise UserError(f"{path} holds no MPRNet: it has tensors of the stages {sorted(found) or 'none'}.")
     return [{"encoder": "unet"}.get(part, part) for _, part in sorted(found.items())]
 
 
-def _checked(tensors: Mapping[str, Tensor], model: MPRNet, path: Path) -> dict[str, Tensor]:
-    """``tensors`` as float32, complete and of the right shapes; aliases that a file leaves out are filled in."""
+def _check(tensors: Mapping[str, Tensor], model: MPRNet, path: Path) -> dict[str, Tensor]:
+    """Return ``tensors`` as float32, complete and of the right shapes; missing copies of the shared PReLU are added."""
     expected = model.state_dict()
     given = dict(tensors)
     shared = [key for key, value in expected.items() if key.endswith(".body.1.weight") and value.ndim == 1]
@@ -224,7 +158,7 @@ def _checked(tensors: Mapping[str, Tensor], model: MPRNet, path: Path) -> dict[s
             for key, value in expected.items()
             if key in given and given[key].shape != value.shape
         ),
-        *(f"{key} is of type {value.dtype}" for key, value in given.items() if value.dtype not in _TYPES),
+        *(f"{key} is of type {value.dtype}" for key, value in given.items() if value.dtype not in _DTYPES),
         *(f"{key} is not stored as plain numbers" for key, value in given.items() if not _is_plain(value)),
     ]
     if differences:

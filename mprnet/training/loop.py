@@ -155,7 +155,7 @@ class Trainer:
     def _save_in_between(self) -> None:
         """Save the state if it is time or a signal asked to stop; all processes decide alike."""
         due = self.progress.unsaved_for >= 60 * self.settings.TRAINING.SAVE_MINUTES
-        asked, due_anywhere = self.world.sum(float(self.signal or 0), float(due and self.world.is_main))
+        asked, due_anywhere = self.world.all_reduce(float(self.signal or 0), float(due and self.world.is_main))
         if asked or due_anywhere:
             self.progress.save()
         if asked:

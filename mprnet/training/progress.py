@@ -173,7 +173,7 @@ class Progress:
         """
         earlier, self._earlier_validation = self._earlier_validation, self._validation
         is_another = self._world.is_main and self.steps > 0 and earlier != self._validation
-        if not self._world.sum(float(is_another))[0]:
+        if not self._world.all_reduce(float(is_another))[0]:
             return
         best = self._journal.folder / BEST
         if earlier is None:

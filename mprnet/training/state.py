@@ -12,7 +12,7 @@ import torch
 
 from mprnet.errors import UserError
 from mprnet.files import write_whole
-from mprnet.model.weights import load_plain
+from mprnet.model.weight_files import load_pickle
 
 LATEST = "model_latest.pth"
 BEST = "model_best.pth"
@@ -72,7 +72,7 @@ def load_latest(folder: Path) -> Checkpoint:
         if not path.exists():
             continue
         try:
-            content = load_plain(path)
+            content = load_pickle(path)
             if {"epoch", "state_dict", "optimizer"} <= set(content):
                 return Checkpoint(content, path)
             problems.append(f"{path.name} holds no training state")

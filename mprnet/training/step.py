@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from yacs.config import CfgNode
 
 from mprnet.inference.distributed import World
-from mprnet.inference.runner import compiler_is_there
-from mprnet.model.bands import layout
+from mprnet.inference.runner import has_compiler
+from mprnet.model.bands import memory_format
 from mprnet.model.layers import ChannelAttentionBlock
 from mprnet.model.network import MPRNet
 from mprnet.training.losses import restoration_loss
@@ -39,7 +39,7 @@ class Stepper:
     def __init__(self, model: MPRNet, settings: CfgNode, world: World) -> None:
         self.settings = settings
         self.world = world
-        self.model = model.to(world.device, memory_format=layout(world.device))  # type: ignore[call-overload]
+        self.model = model.to(world.device, memory_format=memory_format(world.device))  # type: ignore[call-overload]
         optim, training = settings.OPTIM, settings.TRAINING
         self.optimizer = torch.optim.Adam(
             model.parameters(),
@@ -54,7 +54,7 @@ class Stepper:
         if training.CHECKPOINTING:
             recompute_blocks(model)
         network: nn.Module = model
-        if training.COMPILE and compiler_is_there(world.device):
+        if training.COMPILE and has_compiler(world.device):
             functorch_config.activation_memory_budget = training.COMPILE_BUDGET
             network = torch.compile(network)  # type: ignore[assignment]
         if world.size > 1:
@@ -95,7 +95,7 @@ class Stepper:
         limit = self.settings.OPTIM.GRAD_CLIP or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         # A process's loss is its own, but whether to make the step must be the same everywhere.
-        if not (torch.isfinite(norm) and self.world.sum(loss_sum)[0] <= LARGEST_LOSS * total):
+        if not (torch.isfinite(norm) and self.world.all_reduce(loss_sum)[0] <= LARGEST_LOSS * total):
             self._skip(overflowed=not torch.isfinite(norm))
             return StepResult(0.0, sound=False)
         self.scaler.step(self.optimizer)
@@ -126,7 +126,7 @@ class Stepper:
         images = images.to(self.world.device, non_blocking=True)
         if draws is not None:
             images = apply_mixup(images, draws, self.world)
-        return images.contiguous(memory_format=layout(self.world.device)).chunk(self.settings.OPTIM.ACCUMULATE)
+        return images.contiguous(memory_format=memory_format(self.world.device)).chunk(self.settings.OPTIM.ACCUMULATE)
 
     def _loss(self, degraded: Tensor, target: Tensor) -> Tensor:
         precision = {"fp16": torch.float16}.get(self.settings.TRAINING.PRECISION, torch.bfloat16)

@@ -32,7 +32,7 @@ class Tally:
 
     def mean(self, world: World) -> float:
         """The mean loss of a sample, of all processes; not a number if every step was skipped."""
-        loss, samples = world.sum(self.loss, self.samples)
+        loss, samples = world.all_reduce(self.loss, self.samples)
         return loss / samples if samples else math.nan
 
     def shown(self) -> dict[str, str]:
@@ -43,7 +43,7 @@ class Tally:
     def gather(self, world: World) -> None:
         """Hand all sums to the main process, which keeps them for all: so they are in a checkpoint."""
         if world.size > 1:
-            loss, samples = world.sum(self.loss, self.samples)
+            loss, samples = world.all_reduce(self.loss, self.samples)
             self.loss, self.samples = (loss, samples) if world.is_main else (0.0, 0.0)
 
     def state(self) -> dict[str, float]:

@@ -86,7 +86,7 @@ def validate(
     if rows:
         width = max(row.shape[1] for row in rows)
         write_png(folder / "validation.png", np.concatenate([_extended(row, row.shape[0], width) for row in rows]))
-    before, after, count = world.sum(*totals.tolist())
+    before, after, count = world.all_reduce(*totals.tolist())
     if not count:
         raise UserError("none of the validation pairs can be read.")
     return before / count, after / count

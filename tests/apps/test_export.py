@@ -9,12 +9,12 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from mprnet import MPRNet, Restorer, load_model, save_weights
+from mprnet import AblationMPRNet, Restorer, load_model, save_weights
 from mprnet.apps import export, options
 from mprnet.inference import exporting
 from mprnet.inference.exporting import AnySize, largest_difference, write_onnx, write_torch
 from mprnet.model.local_pooling import largest_window, set_local_pooling
-from mprnet.model.sliding import mean_around, replicate, sliding_mean
+from mprnet.model.window_means import expand_to_pixels, pixel_means, window_means
 
 # From below every window of a training patch of 32 to beyond all; the last two are padded.
 SIZES = [(1, 16, 16), (3, 16, 56), (1, 64, 24), (3, 9, 45), (1, 75, 101)]
@@ -25,7 +25,7 @@ BUNDLED = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safet
 def small(tmp_path) -> Path:
     """Weights of two stages, quick to export."""
     torch.manual_seed(0)
-    model = MPRNet(4, 2, 3, num_cab=1, reduction=2, subnetworks=["unet", "orsnet"])
+    model = AblationMPRNet(4, 2, 3, num_cab=1, reduction=2, subnetworks=["unet", "orsnet"])
     model.metadata = {"training_patch": "24", "author": "me"}
     save_weights(model, tmp_path / "small.safetensors")
     return tmp_path / "small.safetensors"
@@ -43,10 +43,8 @@ def run(monkeypatch, capsys, *options: object) -> tuple[int, str]:
 @pytest.mark.parametrize("window", [(3, 3), (4, 6), (1, 1), (7, 40), (40, 5), (90, 90)])
 def test_means_for_free_sizes_are_the_sliding_ones(window):
     features = torch.rand(2, 3, 37, 30)
-    expected = sliding_mean(features, window)
-    for dim, size in zip((2, 3), window, strict=True):
-        expected = replicate(expected, dim, (size - 1) // 2, features.shape[dim])
-    torch.testing.assert_close(mean_around(features, window), expected, atol=1e-6, rtol=0)
+    expected = expand_to_pixels(window_means(features, window), window, 37, 30).expand(2, 3, 37, 30)
+    torch.testing.assert_close(pixel_means(features, window), expected, atol=1e-6, rtol=0)
 
 
 def test_a_program_of_torch_holds_at_every_size(tiny, tmp_path):

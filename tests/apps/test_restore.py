@@ -1,6 +1,7 @@
 import io
 import operator
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -244,7 +245,7 @@ def test_another_tasks_weights_are_remarked_upon(tiny, tmp_path, capsys):
     load(tmp_path / "w.pth", tmp_path / "models")
     assert capsys.readouterr().out == ""
     load(tmp_path / "w.pth", ROOT / "Denoising")
-    assert "w.pth has been trained for Deraining" in capsys.readouterr().out
+    assert "w.pth states that it was trained for Deraining" in capsys.readouterr().out
 
 
 def test_an_interrupted_folder_goes_on(identity, tmp_path):
@@ -282,11 +283,12 @@ def test_a_result_that_is_older_than_its_picture_is_another_ones(identity, tmp_p
 
 @pytest.mark.parametrize("content", ["", "- 1", "a: [b", "training_patch: some"])
 def test_a_broken_statement_on_published_weights_is_a_sentence(tiny, tmp_path, content):
-    save_weights(tiny, tmp_path / "silent.pth")
-    (tmp_path / "pretrained_models").mkdir()
-    (tmp_path / "pretrained_models" / "published.yml").write_text(content)
+    folder = tmp_path / "Deraining" / "pretrained_models"
+    folder.mkdir(parents=True)
+    save_weights(tiny, folder / "model_deraining.pth")
+    (folder / "published.yml").write_text(content)
     with pytest.raises(UserError, match=r"published\.yml does not say training_patch: NUMBER"):
-        load(tmp_path / "silent.pth", tmp_path)
+        load(folder / "model_deraining.pth", tmp_path / "Deraining")
 
 
 def test_a_missing_comparison_is_made_up_for(identity, tmp_path):
@@ -322,7 +324,7 @@ def test_pictures_of_one_size_are_restored_together_where_the_device_gains(tiny,
     alone = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     shapes = []
     run = restorer._run
-    restorer._run = lambda batch, cuts: shapes.append(tuple(batch.shape)) or run(batch, cuts)
+    restorer._run = lambda batch, grid: shapes.append(tuple(batch.shape)) or run(batch, grid)
     monkeypatch.setattr(Restorer, "batch_size", lambda self, height, width: 3)
     report = restore_all(jobs, restorer)
     assert report.done == 7
@@ -337,8 +339,8 @@ def test_one_bad_picture_of_a_batch_fails_alone(tiny, tmp_path, monkeypatch):
     restorer = Restorer(tiny, "cpu")
     run = restorer._run
 
-    def dislike_white(batch, cuts):
-        images = run(batch, cuts)
+    def dislike_white(batch, grid):
+        images = run(batch, grid)
         images[0][batch.mean((1, 2, 3)) > 0.3] = torch.nan
         return images
 
@@ -375,8 +377,15 @@ def test_the_training_patch_of_published_weights_is_the_tasks(tiny, tmp_path):
     save_weights(tiny, tmp_path / "silent.pth")
     save_weights(tiny, tmp_path / "telling.pth", {"training_patch": "64"})
     for task, patch in (("Deblurring", 256), ("Deraining", 256), ("Denoising", 128)):
-        assert training_patch(load(tmp_path / "silent.pth", ROOT / task)) == patch
-        assert training_patch(load(tmp_path / "telling.pth", ROOT / task)) == 64
+        folder = tmp_path / task / "pretrained_models"
+        folder.mkdir(parents=True)
+        published = folder / f"model_{task.lower()}.pth"
+        shutil.copy(tmp_path / "silent.pth", published)
+        shutil.copy(ROOT / task / "pretrained_models" / "published.yml", folder)
+        assert training_patch(load(published, tmp_path / task)) == patch
+        assert training_patch(load(tmp_path / "telling.pth", tmp_path / task)) == 64
+        # Nobody states it for weights from elsewhere.
+        assert "training_patch" not in load(tmp_path / "silent.pth", tmp_path / task).metadata
 
 
 @pytest.mark.parametrize(

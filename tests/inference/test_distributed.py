@@ -10,7 +10,7 @@ import torch
 
 from mprnet import UserError
 from mprnet.inference import distributed
-from mprnet.inference.distributed import World, choose_gpu, joined_world
+from mprnet.inference.distributed import World, choose_gpu, distributed_world
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -20,10 +20,10 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 )
 def test_what_failed_on_a_gpu_does_not_wait_for_the_others_to_leave(monkeypatch, device, fails, left):
     leaving = []
-    monkeypatch.setattr(distributed, "join_world", lambda gpus, patience: World(0, 2, device))
+    monkeypatch.setattr(distributed, "init_world", lambda gpus, patience: World(0, 2, device))
     monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: leaving.append(1))
-    with contextlib.suppress(UserError), joined_world([-1]):
+    with contextlib.suppress(UserError), distributed_world([-1]):
         if fails:
             raise UserError("no")
     assert len(leaving) == left
@@ -63,13 +63,13 @@ def test_what_the_first_process_cannot_have_none_goes_on_without(monkeypatch):
         raise UserError("taken")
         yield
 
-    with pytest.raises(UserError, match="taken"), World(0, 1, CPU).held(taken()):
+    with pytest.raises(UserError, match="taken"), World(0, 1, CPU).enter_on_main(taken()):
         pytest.fail("went on")
-    monkeypatch.setattr(World, "sum", lambda self, *values: [1.0])  # the first one's failure
+    monkeypatch.setattr(World, "all_reduce", lambda self, *values: [1.0])  # the first one's failure
     monkeypatch.setattr(
         distributed.dist, "all_gather_object", lambda found, mine: found.__setitem__(slice(None), ["taken", mine])
     )
-    with pytest.raises(UserError, match="process 0 of this run: taken"), World(1, 2, CPU).held(taken()):
+    with pytest.raises(UserError, match="process 0 of this run: taken"), World(1, 2, CPU).enter_on_main(taken()):
         pytest.fail("went on")
 
 
@@ -115,10 +115,10 @@ def test_torchruns_processes_take_the_gpus_named(monkeypatch):
     monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
     for name, value in {"RANK": 5, "WORLD_SIZE": 6, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
-    assert distributed.join_world([2, 3]).device == torch.device("cuda", 3)
+    assert distributed.init_world([2, 3]).device == torch.device("cuda", 3)
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name)
-    assert distributed.join_world([2, 3]).device == torch.device("cuda", 2)
+    assert distributed.init_world([2, 3]).device == torch.device("cuda", 2)
     assert taken == [torch.device("cuda", 3), torch.device("cuda", 2)]
 
 
@@ -130,13 +130,13 @@ def test_how_long_processes_wait_for_each_other(monkeypatch):
     monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert distributed.join_world([-1], timedelta(days=1)) == World(0, 2, CPU)
+    assert distributed.init_world([-1], timedelta(days=1)) == World(0, 2, CPU)
     assert waited == [("gloo", {"timeout": timedelta(days=1), "device_id": None})]
 
 
 def test_the_first_process_is_the_main_one():
     assert [World(rank, 3, CPU).is_main for rank in range(3)] == [True, False, False]
-    assert World(0, 1, CPU).sum(1.5, 2.0) == [1.5, 2.0]
+    assert World(0, 1, CPU).all_reduce(1.5, 2.0) == [1.5, 2.0]
     tensor = torch.ones(2)
     assert World(0, 1, CPU).all_gather(tensor)[0] is tensor
 
@@ -144,4 +144,4 @@ def test_the_first_process_is_the_main_one():
 def test_sums_are_exact_to_fifteen_digits(monkeypatch):
     """Of a process among several, whose other one has as much."""
     monkeypatch.setattr(distributed.dist, "all_reduce", lambda total: total.mul_(2))
-    assert World(0, 2, CPU).sum(1e8 + 1, 0.25) == [2e8 + 2, 0.5]
+    assert World(0, 2, CPU).all_reduce(1e8 + 1, 0.25) == [2e8 + 2, 0.5]

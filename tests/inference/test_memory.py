@@ -19,9 +19,9 @@ def test_what_is_reckoned_is_what_a_pass_takes(stages, patch):
     model = MPRNet(8, 4, 4, num_cab=2).eval()
     set_local_pooling(model, patch)
     image = torch.rand(2, 3, 320, 256).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode(), memory._Count() as count:
+    with torch.inference_mode(), memory._TensorCounter() as count:
         model(image, stages=stages)
-    reckoned = memory.Need(model, stages, CPU).bytes(2, 320, 256) / memory._OVERHEAD
+    reckoned = memory.MemoryEstimate(model, stages, CPU).peak(2, 320, 256) / memory._OVERHEAD
     assert reckoned == pytest.approx(count.peak, rel=0.15)
 
 
@@ -30,29 +30,29 @@ def test_large_windows_are_reckoned_with(patch):
     """An image that they do not cover takes more for each pixel than one that they do."""
     model = MPRNet(4, 2, 2, num_cab=1, reduction=2).eval().bfloat16()
     set_local_pooling(model, patch)
-    reckoned = memory.Need(model, None, CPU).bytes(1, 4096, 4096) / memory._OVERHEAD
+    reckoned = memory.MemoryEstimate(model, None, CPU).peak(1, 4096, 4096) / memory._OVERHEAD
     assert memory._peak(model, None, 4096) < 1.1 * reckoned
 
 
 def test_a_pass_takes_less_memory_in_half_precision_and_in_fewer_stages():
     model = MPRNet(32, 4, 4, num_cab=1).eval()
-    needs = [memory.Need(model, stages, CPU).bytes(1, 1024, 1024) for stages in (1, 2, 3)]
+    needs = [memory.MemoryEstimate(model, stages, CPU).peak(1, 1024, 1024) for stages in (1, 2, 3)]
     assert needs == sorted(needs)
-    assert memory.Need(model.bfloat16(), None, CPU).bytes(1, 1024, 1024) < 0.6 * needs[-1]
+    assert memory.MemoryEstimate(model.bfloat16(), None, CPU).peak(1, 1024, 1024) < 0.6 * needs[-1]
 
 
 def test_free_memory_is_what_the_tightest_limit_leaves(monkeypatch):
-    for name, value in (("_system", 8), ("_group", 5), ("_process", 7), ("_resident", 1)):
+    for name, value in (("_free_in_system", 8), ("_free_in_group", 5), ("_free_in_process", 7), ("_resident", 1)):
         monkeypatch.setattr(memory, name, lambda value=value: value * 10**9)
-    assert memory.available(CPU) == 5 * 10**9
-    assert memory.available(CPU, 4 * 10**9) == 3 * 10**9
-    assert memory.available(CPU, 10**8) == 0
-    monkeypatch.setattr(memory, "_group", lambda: None)
-    assert memory.available(CPU) == 7 * 10**9
+    assert memory.free_memory(CPU) == 5 * 10**9
+    assert memory.free_memory(CPU, 4 * 10**9) == 3 * 10**9
+    assert memory.free_memory(CPU, 10**8) == 0
+    monkeypatch.setattr(memory, "_free_in_group", lambda: None)
+    assert memory.free_memory(CPU) == 7 * 10**9
 
 
 def test_the_systems_limits_can_be_read():
-    free = memory.available(CPU)
+    free = memory.free_memory(CPU)
     assert 2**20 < free < 2**50
     assert 2**20 < memory._resident() < free
 
@@ -75,21 +75,21 @@ def test_the_limits_of_jobs_and_of_what_they_are_in_are_read(monkeypatch, tmp_pa
     """Slurm and systemd give each job a group of its own within others."""
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "own")
-    assert memory._group() is None
+    assert memory._free_in_group() is None
     (tmp_path / "own").write_text(f"3:cpuset:/\n{line}/slurm/job_7\n")
     top = tmp_path / root
-    assert memory._group() is None
+    assert memory._free_in_group() is None
     limit(top / "slurm", names, "max", 300)
-    assert memory._group() is None
+    assert memory._free_in_group() is None
     limit(top, names, "1000", 300, 100)  # as a container sees its own
-    assert memory._group() == 1000 - 300 + 100
+    assert memory._free_in_group() == 1000 - 300 + 100
     limit(top / "slurm" / "job_7", names, "400", 250)
-    assert memory._group() == 400 - 250
+    assert memory._free_in_group() == 400 - 250
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 def test_ulimit_counts(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (2**50, 2**50))
-    assert 2**49 < memory._process() < 2**50
+    assert 2**49 < memory._free_in_process() < 2**50
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
-    assert memory._process() is None
+    assert memory._free_in_process() is None

@@ -2,14 +2,16 @@ import functools
 from typing import ClassVar
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
 
 from mprnet import Restorer, UserError
 from mprnet.inference import runner
-from mprnet.inference.images import pad_to_multiple
 from mprnet.inference.runner import Runner
+from mprnet.model.padding import pad_to_multiple
+from mprnet.model.patches import FULL_GRID
 
 SIZES = [(1, 1), (1, 50), (2, 3), (7, 9), (8, 8), (17, 33), (40, 24)]
 
@@ -38,7 +40,7 @@ def test_the_ensemble_is_the_mean_over_the_eight_symmetries(tiny):
         (image.mT.flip(3), lambda x: x.flip(3).mT),
         (image.mT.flip(2, 3), lambda x: x.flip(2, 3).mT),
     ):
-        (restored,) = plain._fit(seen, every=False)
+        (restored,) = plain._restore_in_memory(seen, all_stages=False)
         total += back(restored)
     torch.testing.assert_close(Restorer(tiny, "cpu", ensemble=True)(image), (total / 8).clamp(0, 1), atol=1e-5, rtol=0)
 
@@ -70,8 +72,8 @@ def test_bands_of_rows_give_what_the_whole_gives(tiny, monkeypatch, bands, layou
     image = torch.rand(2, 3, 72, 40)
     with torch.inference_mode():
         whole = tiny(image)
-        monkeypatch.setattr("mprnet.model.bands.layout", lambda device: layout)  # Metal's is the second
-        monkeypatch.setattr("mprnet.model.bands.band_bytes", lambda device: bands)
+        monkeypatch.setattr("mprnet.model.bands.memory_format", lambda device: layout)  # Metal's is the second
+        monkeypatch.setattr("mprnet.model.bands.max_band_bytes", lambda device: bands)
         for a, b in zip(tiny(image), whole, strict=True):
             torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
 
@@ -151,13 +153,14 @@ def test_padding_of_short_sides_goes_back_and_forth():
 @pytest.mark.parametrize(
     ("image", "sentence"),
     [
-        (np.zeros((8, 8)), r"\(H, W, 3\), not \(8, 8\)"),
-        (np.zeros((8, 8, 3), np.uint8), "divide by its peak"),
+        (np.zeros((8, 8, 4)), r"\(H, W, 3\), .* not \(8, 8, 4\)"),
+        (np.zeros((8, 8, 3), np.int64), "uint8 or uint16, not int64"),
         (np.full((8, 8, 3), 200.0), "values in"),
         (np.full((8, 8, 3), np.nan), "values in"),
-        (np.zeros((0, 8, 3)), "none of them 0"),
-        (torch.zeros(3, 8, 8), r"\(N, 3, H, W\)"),
-        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "divide by their peak"),
+        (np.zeros((0, 8, 3)), r"shape \(H, W, 3\)"),
+        (torch.zeros(8, 8, 3), r"\(N, 3, H, W\)"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.int16), "divide by their largest value"),
+        (PIL.Image.new("F", (8, 8)), "its pixels are of the kind F"),
         ([[0.5]], "not a list"),
     ],
 )
@@ -190,7 +193,7 @@ class FakeRecording:
 
     made: ClassVar[list[tuple[int, ...]]] = []
 
-    def __init__(self, model, batch, stages, cuts, pool):
+    def __init__(self, model, batch, stages, grid, pool):
         self.made.append(tuple(batch.shape[2:]))
         if batch.shape[2] == 24:
             raise RuntimeError("operation not permitted when stream is capturing")
@@ -201,19 +204,19 @@ class FakeRecording:
 
 def test_passes_are_recorded_from_the_second_of_a_shape_on(tiny, monkeypatch):
     """Four at a time; what cannot be recorded, and all after memory has run out, is run as it is."""
-    monkeypatch.setattr(runner, "_Recording", FakeRecording)
+    monkeypatch.setattr(runner, "_Graph", FakeRecording)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     monkeypatch.setattr(FakeRecording, "made", [])
     plain = Runner(tiny, torch.device("cpu"), None, compiled=False)
     recording = Runner(tiny, torch.device("cpu"), None, compiled=False)
-    recording._records = True
+    recording._use_graphs = True
     batches = {side: torch.rand(1, 3, side, 8) for side in (8, 16, 24, 32, 40, 48)}
 
     def replayed(side):
-        last = recording(batches[side], (True, True))[0]
+        last = recording(batches[side], FULL_GRID)[0]
         if (last == 0.5).all():
             return True
-        assert torch.equal(last, plain(batches[side], (True, True))[0])
+        assert torch.equal(last, plain(batches[side], FULL_GRID)[0])
         return False
 
     assert [replayed(8) for _ in range(3)] == [False, True, True]
@@ -221,12 +224,12 @@ def test_passes_are_recorded_from_the_second_of_a_shape_on(tiny, monkeypatch):
     for side in (16, 32, 40):
         assert [replayed(side) for _ in range(2)] == [False, True]
     assert FakeRecording.made == [(side, 8) for side in (8, 24, 16, 32, 40)]
-    assert len(recording._recordings) == 4
+    assert len(recording._graphs) == 4
     assert replayed(8)
     assert FakeRecording.made[5:] == [(8, 8)]
-    assert recording.stop_recording()
+    assert recording.release_graphs()
     assert not replayed(8)
-    assert not recording.stop_recording()
+    assert not recording.release_graphs()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

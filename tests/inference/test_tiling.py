@@ -18,30 +18,30 @@ BUNDLED = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safet
 @pytest.mark.parametrize("size", [64, 72, 128, 512])
 @pytest.mark.parametrize("least", [64, 128, 400])
 def test_tiles_cover_a_side_and_their_shares_add_up_to_one(length, size, least):
-    spans = tiling.spans(length, size, least)
+    spans = tiling.make_spans(length, size, least)
     total = torch.zeros(length)
     for span in spans:
-        assert span.begin % 4 == 0
-        assert 0 <= span.begin < span.end <= length
-        assert span.end - span.begin <= size
-        assert len(span.share) == span.end - span.begin
-        total[span.begin : span.end] += span.share
+        assert span.start % 4 == 0
+        assert 0 <= span.start < span.stop <= length
+        assert span.stop - span.start <= size
+        assert len(span.weight) == span.stop - span.start
+        total[span.start : span.stop] += span.weight
         # A tile with the midline of the image, as it is padded, in the middle is cut there; others have no share in it.
         middle = (length + 7) // 8 * 4
-        if span.cut:
-            assert span.begin + (span.end - span.begin + 7) // 8 * 4 == middle
-        elif span.begin < middle < span.end:
-            assert not span.share[middle - span.begin - 8 : middle - span.begin + 8].any()
-    assert spans[0].begin == 0
-    assert spans[-1].end == length
-    assert [span.cut for span in spans].count(True) == 1
-    assert float(min(share.min() for share in [span.share for span in spans])) >= -1e-6
+        if span.split:
+            assert span.start + (span.stop - span.start + 7) // 8 * 4 == middle
+        elif span.start < middle < span.stop:
+            assert not span.weight[middle - span.start - 8 : middle - span.start + 8].any()
+    assert spans[0].start == 0
+    assert spans[-1].stop == length
+    assert [span.split for span in spans].count(True) == 1
+    assert float(min(share.min() for share in [span.weight for span in spans])) >= -1e-6
     torch.testing.assert_close(total, torch.ones(length), atol=1e-6, rtol=0)
     for one, other in pairwise(spans):
-        assert one.end - other.begin >= min(tiling.overlap(size), length) - 8
+        assert one.stop - other.start >= min(tiling.min_overlap(size), length) - 8
         # What lies at a tile's edge is dropped.
-        assert not one.share[-5:].any()
-        assert not other.share[:5].any()
+        assert not one.weight[-5:].any()
+        assert not other.weight[:5].any()
 
 
 def nearsighted(tiny):
@@ -65,11 +65,11 @@ class Allocator:
         self.run, self.pixels, self.sizes = restorer._run, pixels, []
         restorer._run = self
 
-    def __call__(self, batch, cuts):
+    def __call__(self, batch, grid):
         self.sizes.append(batch.shape[-1])
         if batch.shape[0] * batch.shape[2] * batch.shape[3] > self.pixels:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
-        return self.run(batch, cuts)
+        return self.run(batch, grid)
 
 
 def test_out_of_memory_halves_the_tiles_and_goes_on(tiny, capsys):
@@ -107,7 +107,7 @@ def test_out_of_memory_in_the_end_is_a_sentence(tiny):
 
 def test_other_errors_are_not_taken_for_it(tiny):
     restorer = Restorer(tiny, "cpu")
-    restorer._run = lambda batch, cuts: [][0]
+    restorer._run = lambda batch, grid: [][0]
     with pytest.raises(IndexError):
         restorer(np.zeros((64, 64, 3), np.float32))
 
@@ -115,24 +115,24 @@ def test_other_errors_are_not_taken_for_it(tiny):
 def test_tiles_are_as_large_as_memory_allows(tiny, monkeypatch):
     image = np.zeros((400, 600, 3), np.float32)
     images = 2 * 600 * 400 * 12  # the result and a picture beside it
-    monkeypatch.setattr("mprnet.inference.budget._FILES", 0)
+    monkeypatch.setattr("mprnet.inference.tile_size._FILES", 0)
     for free in (10**9, 100 * 10**6, 30 * 10**6):
         restorer = Restorer(tiny, "cpu")
         allocator = Allocator(restorer, 10**9)
-        monkeypatch.setattr("mprnet.inference.memory.available", lambda device, limit, free=free: free)
+        monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit, free=free: free)
         restorer(image)
         side = max(allocator.sizes)
-        need = restorer._budget.need.bytes(1, side, side if side < 600 else 400)
+        need = restorer._tile_sizes.estimate.peak(1, side, side if side < 600 else 400)
         assert need <= 0.85 * free - images
         if side < 600:
-            assert restorer._budget.need.bytes(1, side + 16, side + 16) > 0.85 * free - images
+            assert restorer._tile_sizes.estimate.peak(1, side + 16, side + 16) > 0.85 * free - images
         # A little less is free the next time: the tiles stay as they are.
-        monkeypatch.setattr("mprnet.inference.memory.available", lambda device, limit, free=free: 0.97 * free)
+        monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit, free=free: 0.97 * free)
         allocator.sizes.clear()
         restorer(image)
         assert max(allocator.sizes) == side
     assert side < 300
-    monkeypatch.setattr("mprnet.inference.memory.available", lambda device, limit: 2**20)
+    monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: 2**20)
     with pytest.raises(UserError, match=r"1 MiB are free on cpu, and 600x400 pixels need \d+ MiB more, even"):
         restorer(image)
 
@@ -179,8 +179,8 @@ def test_no_seam_shows_in_a_flat_picture(patch):
     noisy = gaussian_noise(np.random.default_rng(2), flat, 25).astype(np.float32) / 255
     restored = Restorer(model, "cpu", tile=200, local_pooling=patch)(noisy)
     seam = np.zeros(320, bool)
-    for span in tiling.spans(320, 200):
-        seam[span.begin : span.end] |= ((span.share > 0) & (span.share < 1)).numpy()
+    for span in tiling.make_spans(320, 200):
+        seam[span.start : span.stop] |= ((span.weight > 0) & (span.weight < 1)).numpy()
     assert 10 < seam.sum() < 160
     gradient = np.abs(np.diff(restored, axis=1)).mean(axis=(0, 2))
     seam = seam[1:] & seam[:-1]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mprnet import MPRNet
-from mprnet.inference.precision import prepared
+from mprnet.inference.precision import prepare_network
 from mprnet.inference.winograd import WinogradConv2d
 
 CPU = torch.device("cpu")
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def test_it_is_the_convolution_up_to_rounding(shape, bias):
     torch.manual_seed(0)
     layer = nn.Conv2d(shape[1], 84, 3, padding=1, bias=bias)
-    assert WinogradConv2d.serves(layer)
+    assert WinogradConv2d.supports(layer)
     x = torch.randn(shape)
     for given in (x, x.contiguous(memory_format=torch.channels_last)):
         difference = WinogradConv2d(layer)(given) - copy.deepcopy(layer).double()(x.double())
@@ -39,7 +39,7 @@ def test_it_is_the_convolution_up_to_rounding(shape, bias):
     ids=str,
 )
 def test_it_stands_for_wide_plain_convolutions_alone(layer):
-    assert not WinogradConv2d.serves(layer)
+    assert not WinogradConv2d.supports(layer)
 
 
 @torch.inference_mode()
@@ -47,7 +47,7 @@ def test_a_network_made_ready_gives_the_same_and_the_original_stays_as_it_is():
     torch.manual_seed(0)
     model = MPRNet(72, 8, 4, num_cab=1).eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    ready = prepared(model, CPU, torch.float32)
+    ready = prepare_network(model, CPU, torch.float32)
     assert any(isinstance(module, WinogradConv2d) for module in ready.modules())
     image = torch.rand(1, 3, 24, 40)
     for a, b in zip(ready(image), model(image), strict=True):

@@ -3,9 +3,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mprnet import MPRNet
-from mprnet.model.layers import ChannelAttention, sliding_mean
+from mprnet import MPRNet, Restorer, UserError
+from mprnet.model.layers import ChannelAttention
 from mprnet.model.local_pooling import largest_window, set_local_pooling, training_patch
+from mprnet.model.window_means import window_means
 
 
 def naive_mean(features: Tensor, rows: int, columns: int) -> Tensor:
@@ -44,9 +45,9 @@ def lay_naive(model: MPRNet) -> None:
 
 
 @pytest.mark.parametrize("window", [(3, 3), (4, 6), (1, 1), (7, 40), (40, 5), (90, 90)])
-def test_sliding_means_are_those_of_loops(window):
+def test_window_meanss_are_those_of_loops(window):
     features = torch.rand(2, 3, 37, 30)
-    means = sliding_mean(features, window)
+    means = window_means(features, window)
     assert means.shape[2:] == tuple(max(1, side - size + 1) for side, size in zip((37, 30), window, strict=True))
     centre = naive_mean(features, *window)
     top, left = (0 if s >= n else (s - 1) // 2 for s, n in zip(window, (37, 30), strict=True))
@@ -57,7 +58,7 @@ def test_sliding_means_are_those_of_loops(window):
 def test_means_of_long_rows_stay_exact():
     """A running sum over 4000 pixels in fp32 would be off by some 1e-5 of a mean over 12."""
     features = 100 + torch.rand(1, 1, 1, 4000)
-    means = sliding_mean(features, (1, 12))[0, 0, 0]
+    means = window_means(features, (1, 12))[0, 0, 0]
     expected = np.convolve(features[0, 0, 0].double(), np.full(12, 1 / 12), "valid")
     np.testing.assert_allclose(means, expected, rtol=3e-7)
 
@@ -106,7 +107,10 @@ def test_windows_are_those_of_the_method():
 
 
 def test_the_training_patch_is_what_the_weights_say(tiny):
-    assert training_patch(tiny) == 256
+    with pytest.raises(UserError, match="do not state it: say --training_patch N"):
+        training_patch(tiny)
+    with pytest.raises(UserError, match="do not state it"):
+        Restorer(tiny, "cpu", local_pooling=True)
     tiny.metadata["training_patch"] = "80"
     assert training_patch(tiny) == 80
     with pytest.raises(ValueError, match="8 to 16384 pixels, not 7"):

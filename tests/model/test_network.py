@@ -4,7 +4,7 @@ import torch
 from conftest import TASKS, read_fact, recipe_weights, task_module
 from torch import nn
 
-from mprnet import MPRNet
+from mprnet import AblationMPRNet, MPRNet
 
 GOLDEN = read_fact("golden_forward.json")["cases"]
 
@@ -162,12 +162,12 @@ FORMS = [
 
 def form(subnetworks: list[str], sam: bool, csff: bool) -> MPRNet:
     torch.manual_seed(1)
-    return MPRNet(4, 2, 3, num_cab=2, reduction=2, subnetworks=subnetworks, sam=sam, csff=csff).eval()
+    return AblationMPRNet(4, 2, 3, num_cab=2, reduction=2, subnetworks=subnetworks, sam=sam, csff=csff).eval()
 
 
 def subnetwork(net: MPRNet, n: int, x: torch.Tensor) -> torch.Tensor:
     """The features of a stage by itself, without CSFF."""
-    if net.subnetworks[n - 1] == "orsnet":
+    if net.config["subnetworks"][n - 1] == "orsnet":
         return getattr(net, f"stage{n}_orsnet")(x)
     return getattr(net, f"stage{n}_decoder")(getattr(net, f"stage{n}_encoder")(x))[0]
 

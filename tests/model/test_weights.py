@@ -6,7 +6,8 @@ import safetensors.torch
 import torch
 from conftest import TASKS, task_module
 
-from mprnet import MPRNet, UserError, load_model, save_weights
+from mprnet import AblationMPRNet, MPRNet, UserError, load_model, save_weights
+from mprnet.model.ablations import build_network
 
 
 def same(a: MPRNet, b: MPRNet) -> bool:
@@ -29,16 +30,18 @@ def test_what_is_saved_comes_back(tiny, tmp_path, suffix):
 @pytest.mark.parametrize("csff", [True, False])
 @pytest.mark.parametrize("subnetworks", [["unet", "unet", "orsnet"], ["unet", "orsnet"], ["unet", "unet"], ["unet"]])
 def test_the_forms_of_the_ablation_come_back(tmp_path, subnetworks, sam, csff):
-    model = MPRNet(8, 4, 3, 2, subnetworks=subnetworks, sam=sam, csff=csff)
+    model = build_network(
+        dict(n_feat=8, scale_unetfeats=4, scale_orsnetfeats=3, num_cab=2, subnetworks=subnetworks, sam=sam, csff=csff)
+    )
     save_weights(model, tmp_path / "w.safetensors")
     loaded, image = load_model(tmp_path / "w.safetensors"), torch.rand(1, 3, 16, 16)
-    assert loaded.subnetworks == tuple(subnetworks)
+    assert loaded.config == model.config
     assert all(torch.equal(a, b) for a, b in zip(loaded(image), model.eval()(image), strict=True))
 
 
 def test_orsnets_alone_come_back(tmp_path):
     for subnetworks in (["orsnet"], ["orsnet", "orsnet"]):
-        model = MPRNet(8, 4, 3, 2, subnetworks=subnetworks, sam=False, csff=False)
+        model = AblationMPRNet(8, 4, 3, 2, subnetworks=subnetworks, sam=False, csff=False)
         save_weights(model, tmp_path / "w.safetensors")
         loaded, image = load_model(tmp_path / "w.safetensors"), torch.rand(1, 3, 16, 16)
         assert all(torch.equal(a, b) for a, b in zip(loaded(image), model.eval()(image), strict=True))
@@ -192,7 +195,7 @@ def damaged(kind: str, tiny: MPRNet, folder) -> str:
         ("huge", "not finite"),
         ("float8", "of type torch.float8"),
         ("scalar", "no convolutions"),
-        ("one channel", "no MPRNet that could be built"),
+        ("one channel", "an MPRNet that cannot be built"),
         ("far block", "weights of another network"),
         ("flipped bit", "damaged"),
         ("two prelus", "different PReLU"),

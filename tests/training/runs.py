@@ -15,7 +15,7 @@ from programs import CONTEXT, start_as_usual
 from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
-from mprnet import MPRNet
+from mprnet import AblationMPRNet, MPRNet
 from mprnet.inference.distributed import World
 from mprnet.training.datasets import RunData
 from mprnet.training.keys import defaults
@@ -73,7 +73,7 @@ def tiny_settings(*overrides: object) -> CfgNode:
 def tiny_network(**form: Any) -> MPRNet:
     """One ORSNet alone: a step takes milliseconds."""
     torch.manual_seed(0)
-    return MPRNet(4, 2, 3, num_cab=1, reduction=2, **{"subnetworks": ["orsnet"], **form})
+    return AblationMPRNet(4, 2, 3, num_cab=1, reduction=2, **{"subnetworks": ["orsnet"], **form})
 
 
 def make_trainer(

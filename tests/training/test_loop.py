@@ -327,7 +327,7 @@ def test_save_minutes_are_minutes(tmp_path, monkeypatch, minutes, saves):
 class Second(World):
     """The second of two processes, seen alone: its sums are its own."""
 
-    def sum(self, *values: float) -> list[float]:
+    def all_reduce(self, *values: float) -> list[float]:
         return list(values)
 
 

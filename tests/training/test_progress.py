@@ -216,7 +216,7 @@ def test_only_the_main_process_puts_the_best_model_apart(tmp_path, monkeypatch):
     progress = make_progress(tmp_path, world=SECOND)
     advance(progress, 2)
     progress.best = 31.5
-    monkeypatch.setattr(World, "sum", lambda self, *values: [1.0 for _ in values])  # the main process says so
+    monkeypatch.setattr(World, "all_reduce", lambda self, *values: [1.0 for _ in values])  # the main process says so
     progress.keep_best_apart()
     assert progress.best == float("-inf")
     assert [path.name for path in tmp_path.iterdir()] == ["model_best.pth"]

@@ -280,7 +280,7 @@ def test_without_a_compiler_it_goes_on_without(monkeypatch, capsys):
 class Loud(World):
     """One process whose sums are those of a run in which another process's loss is beyond all measure."""
 
-    def sum(self, *values: float) -> list[float]:
+    def all_reduce(self, *values: float) -> list[float]:
         return [1e9 for _ in values]
 
 
@@ -291,7 +291,7 @@ def test_whether_to_make_the_step_is_decided_by_all_processes_together():
 
 def test_compile_takes_the_budget_asked_for(monkeypatch):
     compiled = []
-    monkeypatch.setattr(step, "compiler_is_there", lambda device: True)
+    monkeypatch.setattr(step, "has_compiler", lambda device: True)
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
     monkeypatch.setattr(step.functorch_config, "activation_memory_budget", 1.0)
     stepper = make_stepper("TRAINING.COMPILE", True, "TRAINING.COMPILE_BUDGET", 0.3)

@@ -11,7 +11,7 @@ class Pair:
 
     size, is_main = 2, True
 
-    def sum(self, *values: float) -> list[float]:
+    def all_reduce(self, *values: float) -> list[float]:
         return [value + other for value, other in zip(values, (10.0, 4.0), strict=False)]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mprnet import MPRNet, UserError
+from mprnet import AblationMPRNet, MPRNet, UserError
 from mprnet.inference import memory
 from mprnet.training import validation
 from mprnet.training.validation import is_validated, validate, validations_within
@@ -16,9 +16,9 @@ from training.runs import ALONE, tiny_settings
 
 def network(gain: float) -> MPRNet:
     """A network whose image is ``gain`` for every pixel, whatever comes in."""
-    model = MPRNet(4, 2, 3, num_cab=1, reduction=2, subnetworks=["orsnet"])
+    model = AblationMPRNet(4, 2, 3, num_cab=1, reduction=2, sam=False, csff=False, subnetworks=["orsnet"])
 
-    def forward(image, stages=None, cuts=(True, True)):
+    def forward(image, stages=None, grid=None):
         return [torch.full_like(image, gain)]
 
     model.forward = forward
@@ -78,7 +78,7 @@ def test_processes_share_the_images(tmp_path):
     class Second:
         rank, size, is_main, device = 1, 2, False, torch.device("cpu")
 
-        def sum(self, *values):
+        def all_reduce(self, *values):
             return [value + other for value, other in zip(values, (20.0, 30.0, 1.0), strict=True)]
 
     pairs = [pair(0.0, 1.0), pair(0.2, 0.3)]
@@ -118,7 +118,7 @@ def test_pictures_that_do_not_fit_in_the_memory_are_restored_in_tiles(tmp_path, 
     whole = validate(tiny, pairs, ALONE, tmp_path, False)
     sizes = []
     tiny.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(inputs[0].shape[2:])))
-    monkeypatch.setattr(memory, "available", lambda device, limit=None: 2**27 + 2**26)
+    monkeypatch.setattr(memory, "free_memory", lambda device, limit=None: 2**27 + 2**26)
     monkeypatch.setattr(memory, "trim", lambda: None)
     tiles = validate(tiny, pairs, ALONE, tmp_path, False)
     assert tiles == pytest.approx(whole, abs=1e-3)

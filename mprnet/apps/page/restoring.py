@@ -15,10 +15,10 @@ from mprnet.apps.options import load, make_restorer
 from mprnet.data.photo_writing import write_photo
 from mprnet.data.photos import Photo, read_photo
 from mprnet.errors import UserError
+from mprnet.inference.block_hooks import call_in_blocks, count_blocks
 from mprnet.inference.distributed import World
 from mprnet.inference.jobs import Job
 from mprnet.inference.restorer import Restorer
-from mprnet.inference.watching import count_blocks, watched
 
 # Networks kept ready, the ones that were used last.
 _KEPT = 2
@@ -109,7 +109,7 @@ class Restorers:
         restorer.on_tile = on_tile
         try:
             # A compiled network would be compiled anew for being watched.
-            with contextlib.nullcontext() if self._a.compile else watched(on_block):
+            with contextlib.nullcontext() if self._a.compile else call_in_blocks(on_block):
                 result = photo.with_image(restorer(photo.as_float()))
         finally:
             restorer.on_tile = None

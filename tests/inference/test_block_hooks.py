@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from mprnet import Restorer
-from mprnet.inference.watching import count_blocks, watched
+from mprnet.inference.block_hooks import call_in_blocks, count_blocks
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3, None])
 def test_every_block_is_seen_once(tiny, stage):
     restore = Restorer(tiny, "cpu", stage=stage)
     seen = []
-    with watched(lambda: seen.append(1)):
+    with call_in_blocks(lambda: seen.append(1)):
         restore(torch.rand(1, 3, 40, 40))
     assert len(seen) == count_blocks(tiny, stage)
     restore(torch.rand(1, 3, 40, 40))
@@ -29,7 +29,7 @@ def test_what_is_raised_ends_the_pass(tiny):
         if len(seen) == 3:
             raise InterruptedError
 
-    with pytest.raises(InterruptedError), watched(at_the_third):
+    with pytest.raises(InterruptedError), call_in_blocks(at_the_third):
         restore(image)
     assert len(seen) == 3
     assert torch.equal(restore(image), before)
@@ -38,7 +38,7 @@ def test_what_is_raised_ends_the_pass(tiny):
 def test_other_threads_are_left_alone(tiny):
     restore = Restorer(tiny, "cpu")
     seen = []
-    with watched(lambda: seen.append(1)):
+    with call_in_blocks(lambda: seen.append(1)):
         thread = threading.Thread(target=restore, args=(torch.rand(1, 3, 24, 24),))
         thread.start()
         thread.join()
