@@ -31,7 +31,7 @@ mutants: .venv/installed-mutants
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(foreach name,$(MUTANTS),'$(name)')
 	@$(BIN)/mutmut results | grep survived || echo "no survivors"
 
-.venv/installed: requirements.txt pyproject.toml $(wildcard pytorch-gradual-warmup-lr/pyproject.toml pytorch-gradual-warmup-lr/*/*.py)
+.venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -r requirements.txt
 	touch $@

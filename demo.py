@@ -5,4 +5,5 @@ from pathlib import Path
 from mprnet.apps.restore import main
 
 if __name__ == "__main__":
-    main(Path(__file__).resolve().parent)
+    project = Path(__file__).resolve().parent
+    main(project, project / "samples")

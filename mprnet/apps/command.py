@@ -14,6 +14,11 @@ from torch import distributed
 from mprnet.errors import UserError
 
 
+def program(name: str) -> str:
+    """Return the program's name for its help: ``name``, or "mprnet ..." if it runs as a subcommand of mprnet."""
+    return sys.argv[0] if sys.argv[0].startswith("mprnet ") else name
+
+
 def run(program: Callable[[], int]) -> None:
     """Run ``program`` and exit with its status.
 

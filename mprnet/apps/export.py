@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mprnet.apps import command
-from mprnet.apps.options import add_local_pooling, add_weights, choose_weights, load
+from mprnet.apps.options import add_local_pooling, add_weights, load_network
 from mprnet.errors import UserError
 from mprnet.files import make_folder
 from mprnet.inference.exporting import (
@@ -18,29 +18,28 @@ from mprnet.inference.exporting import (
     write_torch,
 )
 from mprnet.model.local_pooling import largest_window, set_local_pooling, training_patch
-from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
+from mprnet.tasks import TASKS_FOLDER, find_tasks
 
 # The largest difference from PyTorch with which an export passes.
 TOLERANCE = 1e-4
 # Where the tasks' folders are, in a clone.
-PROJECT = Path(__file__).resolve().parents[2]
 
 
-def main(project: Path = PROJECT) -> None:
+def main(folder: Path = TASKS_FOLDER) -> None:
     """Read the command line and export."""
-    command.run(lambda: _export(project))
+    command.run(lambda: _export(folder))
 
 
-def _export(project: Path) -> int:
-    a = _parse(project)
+def _export(folder: Path) -> int:
+    a = _parse(folder)
     if a.format == "onnx":
         check_onnx()
     if a.output:
         if a.output.suffix != SUFFIXES[a.format]:
             raise UserError(f"{a.output}: {a.format} files are called *{SUFFIXES[a.format]}.")
         make_folder(a.output.parent)  # before the work
-    model, weights = _load(project, a)
+    model, weights = load_network(folder / a.task, a.weights, a.grade) if a.task else (load_model(a.weights), a.weights)
     patch = a.training_patch or (training_patch(model) if a.local_pooling else None)
     set_local_pooling(model, patch)
     last = model.num_stages
@@ -64,25 +63,20 @@ def _export(project: Path) -> int:
     return 0
 
 
-def _load(project: Path, a: argparse.Namespace) -> tuple[MPRNet, Path]:
-    if a.task is None:
-        return load_model(a.weights), a.weights
-    weights = choose_weights(project / a.task, a.weights, a.grade)
-    return load(weights, project / a.task), weights
-
-
 def _sizes(window: int) -> list[tuple[int, int, int]]:
     """Of the pictures to compare by, (batch, height, width): the smallest, a small batch, and one that is larger than
     any window, which earlier stages see in quarters."""
     return [(1, SMALLEST, 2 * SMALLEST), (3, 37, 61), (1, window + 95, window + 130)]
 
 
-def _parse(project: Path) -> argparse.Namespace:
+def _parse(folder: Path) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m mprnet.apps.export", description="Write a network as a file that runs without this library."
+        prog=command.program("python -m mprnet.apps.export"),
+        description="Write a network as a file that runs without this library.",
     )
-    tasks = sorted(path.parent.name for path in project.glob("*/MPRNet.py"))
-    parser.add_argument("--task", choices=tasks, help="whose weights; with --weights: whose training patch")
+    parser.add_argument(
+        "--task", choices=find_tasks(folder), help="whose weights; with --weights: whose training patch"
+    )
     add_weights(parser)
     parser.add_argument(
         "--format", choices=SUFFIXES, default="onnx", help="onnx (default), or torch: a program of torch.export"

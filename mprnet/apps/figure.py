@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mprnet.apps import command
-from mprnet.apps.options import add_running, load, make_restorer
+from mprnet.apps.options import add_running, load_network, make_restorer
 from mprnet.data.pairs import match_pairs
 from mprnet.data.png import write_png
 from mprnet.errors import UserError
@@ -37,7 +37,9 @@ def _figure() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m mprnet.apps.figure", description="Figures for papers.")
+    parser = argparse.ArgumentParser(
+        prog=command.program("python -m mprnet.apps.figure"), description="Figures for papers."
+    )
     kinds = parser.add_subparsers(dest="kind", required=True)
     compare = kinds.add_parser("compare", help="several methods' results beside one another, with enlarged crops")
     compare.add_argument("methods", nargs="+", type=_method, metavar="NAME=DIR", help="results, matched by file names")
@@ -88,7 +90,7 @@ def _compare(a: argparse.Namespace) -> None:
 def _stages(a: argparse.Namespace) -> None:
     source = PairSource(*a.pairs)
     with distributed_world([-1]) as world:
-        restorer = make_restorer(load(a.weights, a.weights.absolute().parent.parent), a, world, stage=None)
+        restorer = make_restorer(load_network(a.weights.absolute().parent.parent, a.weights)[0], a, world, stage=None)
     rows = []
     for name, number in _chosen({name: n for n, name in enumerate(source.names)}, a.images).items():
         sample = source.read(number)

@@ -7,8 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mprnet import tasks
 from mprnet.errors import UserError
 from mprnet.inference.distributed import World
 from mprnet.inference.precision import PRECISIONS
@@ -16,12 +15,9 @@ from mprnet.inference.restorer import Restorer
 from mprnet.inference.tiling import SMALLEST
 from mprnet.model.local_pooling import PATCHES
 from mprnet.model.network import MPRNet
-from mprnet.model.weights import load_model
 
-# Of the bundled weights; the first is the default.
-GRADES = ("lite", "plus")
 # Processes that share a folder meet at its end, and one may have far less to do than another.
-PATIENCE = timedelta(days=7)
+TIMEOUT = timedelta(days=7)
 
 
 def add_running(parser: argparse.ArgumentParser, precision: str) -> None:
@@ -89,23 +85,20 @@ def _positive(text: str) -> float:
     return number
 
 
-def load(weights: Path, task: Path) -> MPRNet:
-    """Return the network of a file of weights, and print a note if it was trained for another task.
+def load_network(folder: Path, weights: Path | None, grade: str | None = None) -> tuple[MPRNet, Path]:
+    """Choose the weights of the task in ``folder``, print which, and load them.
 
-    Published files do not state the training patch. For the one in the task's folder, published.yml beside it does.
+    So nobody takes the results of the bundled weights for the paper's.
+
+    Raises:
+        UserError: as tasks.choose_weights and tasks.load_weights.
     """
-    model = load_model(weights)
-    trained_for = model.metadata.get("task", task.name)
-    if trained_for != task.name and (task / "MPRNet.py").exists():
-        _print(f"note: {weights} states that it was trained for {trained_for}")
-    published = available_weights(task).get("published")
-    path = task / "pretrained_models" / "published.yml"
-    if "training_patch" not in model.metadata and published and published.samefile(weights) and path.exists():
-        try:
-            model.metadata["training_patch"] = str(int(yaml.safe_load(path.read_text())["training_patch"]))
-        except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path} does not say training_patch: NUMBER.") from error
-    return model
+    path, line = tasks.choose_weights(folder, weights, grade)
+    _print(line)
+    model, note = tasks.load_weights(path, folder)
+    if note:
+        _print(note)
+    return model, path
 
 
 def make_restorer(model: MPRNet, a: argparse.Namespace, world: World, stage: int | None) -> Restorer:
@@ -151,47 +144,12 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights", type=Path, metavar="FILE", help="default: the published ones if they are there, else --grade lite"
     )
-    group.add_argument("--grade", choices=GRADES, help="of the bundled weights: lite is quicker, plus is better")
+    group.add_argument("--grade", choices=tasks.GRADES, help="of the bundled weights: lite is quicker, plus is better")
 
 
 def identity(weights: Path) -> dict[str, str]:
     """Which file it is, and its SHA-256."""
     return {"weights": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
-
-
-def available_weights(task: Path) -> dict[str, Path]:
-    """The weights that are there for the task in the folder ``task``, by kind: ``published``, then the grades."""
-    name = f"model_{task.name.lower()}"
-    files = {"published": f"{name}.pth"} | {grade: f"{name}_{grade}.safetensors" for grade in GRADES}
-    paths = {kind: task / "pretrained_models" / file for kind, file in files.items()}
-    return {kind: path for kind, path in paths.items() if path.exists()}
-
-
-def choose_weights(task: Path, named: Path | None, grade: str | None = None) -> Path:
-    """The weights to use for the task in the folder ``task``.
-
-    Those named, or the bundled ones of that grade; if nothing is said, the published ones, else the bundled lite ones.
-    Prints which, so that nobody takes the bundled weights' results for the paper's.
-
-    Raises:
-        UserError: they are not there.
-    """
-    if named is not None:
-        _print(f"{task.name} with {named}")
-        return named
-    there = available_weights(task)
-    if "published" in there and grade is None:
-        _print(f"{task.name} with the published weights, {there['published']}")
-        return there["published"]
-    grade = grade or GRADES[0]
-    if grade in there:
-        _print(f"{task.name} with the bundled {grade} weights, {there[grade]} (a small network, not the paper's)")
-        return there[grade]
-    name = f"model_{task.name.lower()}"
-    raise UserError(
-        f"there is no {name}_{grade}.safetensors in {task / 'pretrained_models'}: take another --grade, name a file "
-        f"with --weights, or put the published {name}.pth there."
-    )
 
 
 def _print(line: str) -> None:

@@ -2,18 +2,18 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from mprnet.apps import command
 from mprnet.apps.options import (
-    PATIENCE,
+    TIMEOUT,
     add_running,
     add_weights,
-    choose_weights,
     described,
     identity,
-    load,
+    load_network,
     make_restorer,
 )
 from mprnet.apps.page.server import add_page, serve
@@ -26,51 +26,63 @@ from mprnet.files import make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.inference.folder import restore_all
 from mprnet.inference.jobs import Job, find_photos, left_to_do, plan
+from mprnet.tasks import TASKS_FOLDER, find_tasks
 
 
-def main(project: Path) -> None:
+def main(tasks_folder: Path = TASKS_FOLDER, samples: Path | None = None) -> None:
     """Read the command line and restore.
 
     Args:
-        project: the folder that holds the tasks' folders and samples/.
+        tasks_folder: the folder that holds the tasks' folders.
+        samples: the folder with the sample pictures, which are restored if no picture is named; their results go there,
+            too. None: a picture must be named, and results go to the folder restored.
     """
-    command.run(partial(_restore, project))
+    command.run(partial(_restore, tasks_folder, samples))
 
 
-def _restore(project: Path) -> int:
-    a, tasks = _parse(project)
+def _restore(tasks_folder: Path, samples: Path | None) -> int:
+    tasks = find_tasks(tasks_folder)
+    a = _parse(tasks, samples)
     if a.web:
-        return serve(project, tasks, a)
-    with distributed_world([-1], PATIENCE) as world:
+        return serve(tasks_folder, list(tasks), a)
+    with distributed_world([-1], TIMEOUT) as world:
         if a.task:
-            return int(_restore_task(project, a, world)[1] > 0)
-        jobs: dict[str, list[Job]] = {}
-        failed = 0
-        for task in tasks:
-            folder = a.result_dir and a.result_dir / task
-            try:
-                jobs[task], failures = _restore_task(
-                    project, argparse.Namespace(**{**vars(a), "task": task, "result_dir": folder}), world
-                )
-            except UserError as error:  # such as a task without weights
-                failures = 1
-                print(f"error: {error}", file=sys.stderr)
-            failed += failures
-        if world.is_main:
-            sheet = (a.result_dir or project / OUTPUT) / "sheet.png"
-            write_png(sheet, draw_sheet(jobs, project / TARGETS))
-            print(f"all of them beside their inputs: {sheet}")
+            return int(_restore_task(tasks[a.task], a, world)[1] > 0)
+        assert samples is not None  # else the command line names a task
+        return _restore_samples(tasks, samples, a, world)
+
+
+def _restore_samples(tasks: Mapping[str, Path], samples: Path, a: argparse.Namespace, world: World) -> int:
+    """Restore the samples of all tasks and draw them on one sheet."""
+    jobs: dict[str, list[Job]] = {}
+    failed = 0
+    for name, folder in tasks.items():
+        places = {"input_dir": samples / INPUTS / name, "result_dir": a.result_dir / name}
+        try:
+            jobs[name], failures = _restore_task(folder, argparse.Namespace(**{**vars(a), **places}), world)
+        except UserError as error:  # for example, a task without weights
+            failures = 1
+            print(f"error: {error}", file=sys.stderr)
+        failed += failures
+    if world.is_main:
+        sheet = a.result_dir / "sheet.png"
+        write_png(sheet, draw_sheet(jobs, samples / TARGETS))
+        print(f"all of them beside their inputs: {sheet}")
     return int(failed > 0)
 
 
-def _restore_task(project: Path, a: argparse.Namespace, world: World) -> tuple[list[Job], int]:
-    """Restore a task's pictures and say what came of it; the jobs, and how many failed in all processes."""
-    weights = choose_weights(project / a.task, a.weights, a.grade)
-    source: Path = a.input_dir or project / INPUTS / a.task
-    result_dir: Path = a.result_dir or project / OUTPUT / a.task
+def _restore_task(folder: Path, a: argparse.Namespace, world: World) -> tuple[list[Job], int]:
+    """Restore pictures with the task in ``folder``.
+
+    Returns:
+        The jobs, and how many failed in all processes.
+    """
+    source: Path = a.input_dir
+    result_dir: Path = a.result_dir
+    model, weights = load_network(folder, a.weights, a.grade)
     photos, closed = find_photos(source, a.recursive, skip=result_dir)
     jobs = plan(photos, source, result_dir, FORMATS[a.format], a.compare)
-    restorer = make_restorer(load(weights, project / a.task), a, world, a.stage)
+    restorer = make_restorer(model, a, world, a.stage)
     make_folder(result_dir)
     if world.is_main:
         print(f"{len(jobs)} pictures in {restorer.precision} on {restorer.device}" + _shared_by(world.size))
@@ -99,15 +111,17 @@ def _shared_by(processes: int) -> str:
     return f", shared by {processes} processes" if processes > 1 else ""
 
 
-def _parse(project: Path) -> tuple[argparse.Namespace, list[str]]:
-    """The command line, and the tasks there are."""
-    parser = argparse.ArgumentParser(description="Restore your pictures; with no options the samples of all tasks.")
-    tasks = sorted(path.parent.name for path in project.glob("*/MPRNet.py"))
-    parser.add_argument("--task", choices=tasks, help="what to do to them; default: each task to its own samples")
-    parser.add_argument(
-        "--input_dir", type=Path, metavar="PATH", help="a folder or one picture; default: samples/input/TASK"
-    )
-    parser.add_argument("--result_dir", type=Path, metavar="FOLDER", help="default: samples/output/TASK")
+def _parse(tasks: Mapping[str, Path], samples: Path | None) -> argparse.Namespace:
+    """Read the command line; ``input_dir`` and ``result_dir`` are complete afterwards."""
+    with_samples = "; with no options the samples of all tasks" if samples else ""
+    parser = argparse.ArgumentParser(description=f"Restore your pictures{with_samples}.")
+    parser.add_argument("picture", nargs="?", type=Path, help="a picture or a folder; the same as --input_dir")
+    default = "; default: each task to its own samples" if samples else ""
+    parser.add_argument("--task", choices=tasks, help=f"what to do to the pictures{default}")
+    default = "; default: samples/input/TASK" if samples else ""
+    parser.add_argument("--input_dir", type=Path, metavar="PATH", help=f"a folder or one picture{default}")
+    default = "samples/output/TASK" if samples else "restored"
+    parser.add_argument("--result_dir", type=Path, metavar="FOLDER", help=f"default: {default}")
     parser.add_argument("--recursive", action="store_true", help="folders within the folder too; their tree is kept")
     add_weights(parser)
     parser.add_argument("--stage", type=int, choices=(1, 2, 3), help="stop after this stage; default: the last")
@@ -122,6 +136,9 @@ def _parse(project: Path) -> tuple[argparse.Namespace, list[str]]:
     add_running(parser, precision="auto")
     add_page(parser)
     a = parser.parse_args()
+    if a.picture and a.input_dir:
+        parser.error("name the pictures once: as PICTURE or with --input_dir")
+    a.input_dir = a.picture or a.input_dir
     for option in ("input_dir", "result_dir", "recursive", "compare", "skip_existing", "report"):
         if a.web and getattr(a, option):
             parser.error(f"--{option} does not go with --web, where pictures come and go by the page")
@@ -131,4 +148,11 @@ def _parse(project: Path) -> tuple[argparse.Namespace, list[str]]:
     for option in ("input_dir", "weights"):
         if getattr(a, option) and not a.task:
             parser.error(f"--{option} goes with --task {{{','.join(tasks)}}}: say what is to be done")
-    return a, tasks
+    if samples is None and not a.web and not (a.task and a.input_dir):
+        parser.error(f"say what to restore: mprnet restore --task {{{','.join(tasks)}}} PICTURE")
+    results = samples / OUTPUT if samples else Path("restored")
+    if samples and a.task:
+        a.input_dir = a.input_dir or samples / INPUTS / a.task
+        results = results / a.task
+    a.result_dir = a.result_dir or results
+    return a

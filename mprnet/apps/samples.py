@@ -12,7 +12,7 @@ from mprnet.evaluation.report import Cell, page
 from mprnet.inference.jobs import Job
 from mprnet.metrics import psnr
 
-INPUTS, TARGETS, OUTPUT = (Path("samples") / name for name in ("input", "target", "output"))
+INPUTS, TARGETS, OUTPUT = (Path(name) for name in ("input", "target", "output"))
 
 
 def draw_sheet(jobs: Mapping[str, Sequence[Job]], targets: Path) -> np.ndarray:

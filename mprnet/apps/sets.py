@@ -7,6 +7,7 @@ from mprnet.apps.options import add_running, add_weights
 from mprnet.errors import UserError
 from mprnet.evaluation.protocols import Benchmark, Protocols
 from mprnet.evaluation.scoring import MEASURES
+from mprnet.tasks import working_folder
 
 OWN = "pairs"  # the name that --pairs go by
 _EXCLUSIVE = (
@@ -20,12 +21,13 @@ _EXCLUSIVE = (
 def parse(folder: Path, protocols: Protocols) -> argparse.Namespace:
     """Read the command line."""
     names = list(protocols.benchmarks)
+    working = working_folder(folder)
     parser = argparse.ArgumentParser(description="Restore and score benchmarks, beside the paper's figures.")
     parser.add_argument(
         "--dataset", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}; default: all"
     )
-    parser.add_argument("--input_dir", type=Path, default=folder / "Datasets", help="where the data sets are")
-    parser.add_argument("--result_dir", type=Path, default=folder / "results", help="where scores and pictures go")
+    parser.add_argument("--input_dir", type=Path, default=working / "Datasets", help="where the data sets are")
+    parser.add_argument("--result_dir", type=Path, default=working / "results", help="where scores and pictures go")
     add_weights(parser)
     parser.add_argument("--stage", type=int, choices=(1, 2, 3), help="score this stage's images; default: the last's")
     parser.add_argument("--stagewise", action="store_true", help="score all stages in one pass, as in Table 7")

@@ -14,7 +14,7 @@ import numpy as np
 
 from mprnet.apps import command
 from mprnet.apps.check import check_benchmarks
-from mprnet.apps.options import PATIENCE, choose_weights, described, identity, load, make_restorer
+from mprnet.apps.options import TIMEOUT, described, identity, load_network, make_restorer
 from mprnet.apps.reports import report_set
 from mprnet.apps.scores import print_notes, print_scores, print_tables, versions, write_page
 from mprnet.apps.sets import OWN, choose, parse
@@ -69,7 +69,7 @@ def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> 
     if not chosen:
         print_tables(protocols, {})
         return 0
-    with distributed_world([-1], PATIENCE) as world:
+    with distributed_world([-1], TIMEOUT) as world:
         restorer, weights = _restorer(network, folder, a, world)
         # A process of torchrun has its share of the cores.
         workers = a.workers if a.workers >= 0 else max(1, (os.cpu_count() or 1) // world.size)
@@ -207,8 +207,7 @@ def _restorer(
     """The network to run (None: only score), and what to say of it."""
     if a.score_only:
         return None, {"described": f"results in {a.score_only}"}
-    path = choose_weights(folder, a.weights, a.grade)
-    model = load(path, folder)
+    model, path = load_network(folder, a.weights, a.grade)
     parameters = sum(p.numel() for p in model.parameters())
     restorer = make_restorer(model, a, world, None if a.stagewise else a.stage)
     words = [path.name, restorer.precision]

@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 
 from mprnet.data.pairs import pairing_of
 from mprnet.errors import UserError
+from mprnet.tasks import working_folder
 from mprnet.training.keys import PATHS, RANGES, defaults
 
 # In a YAML file: another one whose settings come first.
@@ -33,12 +34,12 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
     settings = defaults()
     known = flatten(settings)
     for key in PATHS:
-        _put(settings, known, key, _absolute(known[key], path.parent), path.name)
+        _put(settings, known, key, _absolute(known[key], working_folder(path.parent)), path.name)
     for file, content in _chain(path, ()):
         for key, value in content.items():
             if value is None and any(name.startswith(f"{key}.") for name in known):
                 continue  # a section without a line
-            value = _absolute(value, file.parent) if key in PATHS else value
+            value = _absolute(value, working_folder(file.parent)) if key in PATHS else value
             _put(settings, known, key, value, file.name)
     if len(overrides) % 2:
         raise UserError(

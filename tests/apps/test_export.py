@@ -9,8 +9,8 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from mprnet import AblationMPRNet, Restorer, load_model, save_weights
-from mprnet.apps import export, options
+from mprnet import AblationMPRNet, Restorer, load_model, save_weights, tasks
+from mprnet.apps import export
 from mprnet.inference import exporting
 from mprnet.inference.exporting import AnySize, largest_difference, write_onnx, write_torch
 from mprnet.model.local_pooling import largest_window, set_local_pooling
@@ -151,7 +151,7 @@ def test_wrong_options_get_a_sentence(monkeypatch, capsys, options, sentence):
 
 
 def test_a_grade_that_is_not_bundled_gets_a_sentence(monkeypatch, capsys):
-    monkeypatch.setattr(options, "GRADES", (*options.GRADES, "other"))
+    monkeypatch.setattr(tasks, "GRADES", (*tasks.GRADES, "other"))
     status, said = run(monkeypatch, capsys, "--format", "torch", "--task", "Deraining", "--grade", "other")
     assert status == 1
     assert "model_deraining_other.safetensors" in said.splitlines()[-1]

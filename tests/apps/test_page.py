@@ -21,12 +21,12 @@ from conftest import ROOT
 
 from apps import odd_files
 from mprnet import UserError
-from mprnet.apps.options import available_weights
 from mprnet.apps.page import server, sessions
 from mprnet.apps.page.restoring import Choice, Restorers, Run
 from mprnet.apps.page.sessions import Sessions
 from mprnet.inference.folder import restore_all
 from mprnet.inference.jobs import plan
+from mprnet.tasks import available_weights
 
 OPTIONS = argparse.Namespace(
     device="cpu", precision="fp32", tile="auto", memory=None, training_patch=None, compile=False
@@ -174,7 +174,7 @@ def test_only_what_was_uploaded_is_taken_or_removed(page, choice, tmp_path):
 
 def test_without_gradio_there_is_a_sentence(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r'the page needs Gradio: pip install -e "\.\[web\]"'):
+    with pytest.raises(UserError, match=r'the page needs Gradio: pip install "mprnet\[web\]"'):
         server.serve(ROOT, ["Denoising"], OPTIONS)
 
 

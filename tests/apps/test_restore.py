@@ -1,7 +1,6 @@
 import io
 import operator
 import os
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -16,11 +15,9 @@ from PIL import Image
 
 from apps import odd_files
 from mprnet import Restorer, UserError, save_weights
-from mprnet.apps.options import choose_weights, load
 from mprnet.data import photos
 from mprnet.inference.folder import restore_all
 from mprnet.inference.jobs import plan
-from mprnet.model.local_pooling import training_patch
 
 DEMO = (ROOT / "demo.py", "--task", "Denoising", "--device", "cpu")
 
@@ -220,34 +217,6 @@ def test_a_result_that_is_its_original_by_another_name_is_refused(tmp_path):
         plan([tmp_path / "IMG.PNG"], tmp_path, tmp_path, ".png", compare=False)
 
 
-def test_the_published_weights_are_taken_if_they_are_there(identity, tmp_path, capsys):
-    task = tmp_path / "Denoising"
-    (task / "pretrained_models").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"put the published model_denoising\.pth there"):
-        choose_weights(task, None)
-    bundled = task / "pretrained_models" / "model_denoising_lite.safetensors"
-    bundled.write_bytes(b"")
-    assert choose_weights(task, None) == bundled
-    assert "not the paper's" in capsys.readouterr().out
-    published = task / "pretrained_models" / "model_denoising.pth"
-    published.write_bytes(b"")
-    assert choose_weights(task, None) == published
-    assert choose_weights(task, identity) == identity
-    assert choose_weights(task, None, "lite") == bundled
-    with pytest.raises(ValueError, match=r"no model_denoising_plus\.safetensors in .*: take another --grade"):
-        choose_weights(task, None, "plus")
-
-
-def test_another_tasks_weights_are_remarked_upon(tiny, tmp_path, capsys):
-    tiny.metadata = {"task": "Deraining", "training_patch": "64"}
-    save_weights(tiny, tmp_path / "w.pth")
-    load(tmp_path / "w.pth", ROOT / "Deraining")
-    load(tmp_path / "w.pth", tmp_path / "models")
-    assert capsys.readouterr().out == ""
-    load(tmp_path / "w.pth", ROOT / "Denoising")
-    assert "w.pth states that it was trained for Deraining" in capsys.readouterr().out
-
-
 def test_an_interrupted_folder_goes_on(identity, tmp_path):
     for number in range(9):
         write_png(tmp_path / "in" / f"{number}.png", number, 50)
@@ -279,16 +248,6 @@ def test_a_result_that_is_older_than_its_picture_is_another_ones(identity, tmp_p
     run = demo(*command, "--skip_existing")
     assert "0 of 2" not in run.stdout
     assert (cv2.imread(str(tmp_path / "out" / "a.png")) == 77).all()
-
-
-@pytest.mark.parametrize("content", ["", "- 1", "a: [b", "training_patch: some"])
-def test_a_broken_statement_on_published_weights_is_a_sentence(tiny, tmp_path, content):
-    folder = tmp_path / "Deraining" / "pretrained_models"
-    folder.mkdir(parents=True)
-    save_weights(tiny, folder / "model_deraining.pth")
-    (folder / "published.yml").write_text(content)
-    with pytest.raises(UserError, match=r"published\.yml does not say training_patch: NUMBER"):
-        load(folder / "model_deraining.pth", tmp_path / "Deraining")
 
 
 def test_a_missing_comparison_is_made_up_for(identity, tmp_path):
@@ -371,21 +330,6 @@ def test_a_picture_that_memory_is_too_small_for_is_no_broken_one(tiny, tmp_path,
     assert report.done == 2
     (failure,) = report.failures
     assert str(failure).startswith(f"{tmp_path / 'in' / '1.png'}: there is not enough memory")
-
-
-def test_the_training_patch_of_published_weights_is_the_tasks(tiny, tmp_path):
-    save_weights(tiny, tmp_path / "silent.pth")
-    save_weights(tiny, tmp_path / "telling.pth", {"training_patch": "64"})
-    for task, patch in (("Deblurring", 256), ("Deraining", 256), ("Denoising", 128)):
-        folder = tmp_path / task / "pretrained_models"
-        folder.mkdir(parents=True)
-        published = folder / f"model_{task.lower()}.pth"
-        shutil.copy(tmp_path / "silent.pth", published)
-        shutil.copy(ROOT / task / "pretrained_models" / "published.yml", folder)
-        assert training_patch(load(published, tmp_path / task)) == patch
-        assert training_patch(load(tmp_path / "telling.pth", tmp_path / task)) == 64
-        # Nobody states it for weights from elsewhere.
-        assert "training_patch" not in load(tmp_path / "silent.pth", tmp_path / task).metadata
 
 
 @pytest.mark.parametrize(

@@ -135,9 +135,7 @@ def test_torch_hub_gives_an_untrained_network():
     with torch.device("meta"):
         model = from_hub("mprnet", task="Deraining", pretrained=False)
     assert model.config["n_feat"] == 40
-    with pytest.raises(
-        UserError, match="task is one of Deblurring, Denoising, Deraining, or weights a file; task is 'Dehazing'"
-    ):
+    with pytest.raises(UserError, match="task is one of Deblurring, Denoising, Deraining, not 'Dehazing'"):
         from_hub("mprnet", task="Dehazing")
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 
-from mprnet.apps.options import available_weights
 from mprnet.apps.page import look
 from mprnet.apps.page.restoring import Choice, Run
 from mprnet.apps.page.sessions import Sessions
 from mprnet.errors import UserError
+from mprnet.tasks import available_weights
 
 # Of one picture; how many may come at a time; and how many visitors may wait for their turn.
 _LARGEST_UPLOAD = "512mb"
@@ -26,14 +26,14 @@ class Page:
     """The page's components, and what happens on them.
 
     Args:
-        project: the folder that holds the tasks' folders.
+        folder: the folder that holds the tasks' folders.
         tasks: their names.
         a: the command line, which says what is chosen at first.
         sessions: where the pictures go.
     """
 
-    def __init__(self, project: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions) -> None:
-        self._project = project
+    def __init__(self, folder: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions) -> None:
+        self._folder = folder
         self._tasks = tasks
         self._a = a
         self._sessions = sessions
@@ -98,7 +98,7 @@ class Page:
     def _weights(self, task: str) -> dict[str, Path]:
         """What can be chosen for a task, by the name it is shown under."""
         named = {self._a.weights.name: self._a.weights} if self._a.weights and task == self._a.task else {}
-        return named | available_weights(self._project / task)
+        return named | available_weights(self._folder / task)
 
     def _ready(self) -> list[str]:
         return [task for task in self._tasks if self._weights(task)]
@@ -178,11 +178,11 @@ def _visitor(request: gr.Request) -> str:
     return str(request.session_hash)
 
 
-def build(project: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions) -> FastAPI:
+def build(folder: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions) -> FastAPI:
     """The page as a web application; as for Page."""
     return gr.mount_gradio_app(
         FastAPI(openapi_url=None),
-        Page(project, tasks, a, sessions).blocks,
+        Page(folder, tasks, a, sessions).blocks,
         path="/",
         footer_links=[],
         show_error=False,

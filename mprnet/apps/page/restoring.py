@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from mprnet.apps.options import load, make_restorer
+from mprnet.apps.options import load_network, make_restorer
 from mprnet.data.photo_writing import write_photo
 from mprnet.data.photos import Photo, read_photo
 from mprnet.errors import UserError
@@ -74,12 +74,12 @@ class Restorers:
     """Networks made ready for choices; the last few are kept. For one thread.
 
     Args:
-        project: the folder that holds the tasks' folders.
+        folder: the folder that holds the tasks' folders.
         a: the command line.
     """
 
-    def __init__(self, project: Path, a: argparse.Namespace) -> None:
-        self._project = project
+    def __init__(self, folder: Path, a: argparse.Namespace) -> None:
+        self._folder = folder
         self._a = a
         self._kept: OrderedDict[tuple[Choice, int], tuple[Restorer, int]] = OrderedDict()
 
@@ -136,7 +136,7 @@ class Restorers:
             "training_patch": self._a.training_patch if choice.local_pooling else None,
             "ensemble": choice.ensemble,
         }
-        model = load(choice.weights, self._project / choice.task)
+        model = load_network(self._folder / choice.task, choice.weights)[0]
         world = World(0, 1, torch.device("cpu"))
         restorer = make_restorer(model, argparse.Namespace(**options), world, choice.stage)
         return restorer, count_blocks(model, choice.stage) * (8 if choice.ensemble else 1)

@@ -35,17 +35,17 @@ def add_page(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--port", type=int, metavar="N", help=f"default: {_PORT}; 0: any that is free")
 
 
-def serve(project: Path, tasks: list[str], a: argparse.Namespace) -> int:
+def serve(folder: Path, tasks: list[str], a: argparse.Namespace) -> int:
     """Serve the page until somebody stops it.
 
     Raises:
         UserError: Gradio is not installed, the address is taken, or there are no weights.
     """
     if importlib.util.find_spec("gradio") is None:
-        raise UserError('the page needs Gradio: pip install -e ".[web]"')
+        raise UserError('the page needs Gradio: pip install "mprnet[web]", or pip install -e ".[web]" in a clone.')
     host, port = a.host or _LOCAL, _PORT if a.port is None else a.port
-    with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="mprnet-page-") as folder:
-        root = Path(folder).resolve()
+    with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="mprnet-page-") as temporary:
+        root = Path(temporary).resolve()
         # Before Gradio is imported. Nothing is told to anybody, and all files are where they will be removed.
         os.environ.update(
             GRADIO_TEMP_DIR=str(root),
@@ -59,9 +59,9 @@ def serve(project: Path, tasks: list[str], a: argparse.Namespace) -> int:
 
         from mprnet.apps.page.layout import build
 
-        sessions = Sessions(Restorers(project, a), root, a.format)
+        sessions = Sessions(Restorers(folder, a), root, a.format)
         try:
-            app = _guarded(build(project, tasks, a, sessions))
+            app = _guarded(build(folder, tasks, a, sessions))
             config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_PATIENCE)
             host, port = listener.getsockname()[:2]
             address = f"[{host}]" if ":" in host else host

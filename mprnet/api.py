@@ -1,0 +1,94 @@
+"""The functions of ``import mprnet`` that know the tasks by name."""
+
+from pathlib import Path
+from typing import Any
+
+from mprnet import tasks
+from mprnet.data import photo_writing, photos
+from mprnet.data.photos import Photo
+from mprnet.errors import UserError
+from mprnet.inference.restorer import Restorer
+from mprnet.model import hub
+from mprnet.model.network import MPRNet
+
+
+def load_model(path: str | Path | None = None, *, task: str | None = None, grade: str | None = None) -> MPRNet:
+    """Load a network and its weights: from a file, or for a task.
+
+    Args:
+        path: a file of weights: a published checkpoint, a plain state dict, or safetensors. Code in it does not run.
+        task: ``Deblurring``, ``Denoising`` or ``Deraining``. Without ``path``: its published weights if they are in the
+            task's folder, else the bundled weights. With ``path``: the task of these weights.
+        grade: of the bundled weights, ``lite`` or ``plus``.
+
+    Returns:
+        The network in evaluation mode, on the CPU, in float32: (N, 3, H, W) in [0, 1], H and W multiples of 8, to the
+        images of its stages, the last stage first. ``model.metadata`` holds the file's metadata.
+
+    Raises:
+        UserError: neither ``path`` nor ``task``, an unknown task or grade, no such file, not a file of weights, code in
+            it, or tensors that are not an MPRNet's.
+    """
+    if path is not None and task is None:
+        return hub.load_model(path)
+    if task is None:
+        raise UserError("say which weights to load: a file, or task=NAME.")
+    folder = tasks.find_task(task)
+    weights, _ = tasks.choose_weights(folder, None if path is None else Path(path), grade)
+    model, _ = tasks.load_weights(weights, folder, hub.load_model)
+    return model
+
+
+def read_photo(path: str | Path) -> Photo:
+    """Read a picture: 8 or 16 bits, grey or colour, with or without alpha, in the formats that Pillow and OpenCV read.
+
+    Returns:
+        The picture upright, with its EXIF data and colour profile. ``photo.as_float()`` is (H, W, 3) float32 in [0, 1].
+
+    Raises:
+        UserError: not a picture, damaged, of several pages or frames, too large, or of a kind that is not supported.
+    """
+    return photos.read_photo(Path(path))
+
+
+def write_photo(path: str | Path, photo: Photo) -> None:
+    """Write a picture with its depth, alpha, EXIF data and colour profile; the file is complete or not there.
+
+    Args:
+        path: its suffix is the format: .png, .jpg, .tif or .webp.
+
+    Raises:
+        UserError: another suffix, the format cannot hold the picture, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in photo_writing.FORMATS.values():
+        suffixes = ", ".join(photo_writing.FORMATS.values())
+        raise UserError(f"{path}: pictures are written as {suffixes}.")
+    photo_writing.write_photo(path, photo)
+
+
+def restore(
+    source: str | Path,
+    result: str | Path,
+    task: str | None = None,
+    *,
+    grade: str | None = None,
+    weights: str | Path | None = None,
+    **options: Any,
+) -> None:
+    """Restore one picture and write the result.
+
+    For several pictures make one Restorer, or use the command ``mprnet restore``.
+
+    Args:
+        source: the picture.
+        result: the file to write; its suffix is the format: .png, .jpg, .tif or .webp.
+        task, grade, weights: as ``task``, ``grade`` and ``path`` of load_model.
+        options: as for Restorer (``device``, ``precision``, ``tile``, ...).
+
+    Raises:
+        UserError: as load_model, read_photo, Restorer and write_photo.
+    """
+    restorer = Restorer(load_model(weights, task=task, grade=grade), **options)
+    photo = read_photo(source)
+    write_photo(result, photo.with_image(restorer(photo.as_float())))

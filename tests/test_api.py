@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import mprnet
+
+SAMPLE = ROOT / "samples" / "input" / "Denoising" / "coffee.png"
+
+
+def test_all_public_names_are_there():
+    assert all(hasattr(mprnet, name) for name in mprnet.__all__)
+    assert sorted(mprnet.__all__) == mprnet.__all__
+
+
+def test_a_picture_is_restored_to_a_file(tiny, tmp_path):
+    mprnet.save_weights(tiny, tmp_path / "w.pth")
+    pixels = np.random.default_rng(0).integers(0, 65536, (12, 9), dtype=np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    mprnet.restore(tmp_path / "in.png", str(tmp_path / "out.tif"), weights=tmp_path / "w.pth", device="cpu")
+    result = mprnet.read_photo(tmp_path / "out.tif")
+    assert result.grey
+    assert np.array_equal(result.pixels[:, :, 0], mprnet.Restorer(tiny, "cpu")(pixels))
+
+
+def test_bundled_weights_restore_a_sample(tmp_path):
+    photo = mprnet.read_photo(str(SAMPLE))
+    mprnet.write_photo(tmp_path / "small.png", mprnet.Photo(photo.pixels[:40, :56]))
+    mprnet.restore(tmp_path / "small.png", tmp_path / "out.png", task="Denoising", grade="lite", device="cpu")
+    noisy, restored = (mprnet.read_photo(tmp_path / name) for name in ("small.png", "out.png"))
+    target = mprnet.read_photo(ROOT / "samples" / "target" / "Denoising" / "coffee.png").pixels[:40, :56]
+    assert mprnet.metrics.psnr(restored.pixels, target) > mprnet.metrics.psnr(noisy.pixels, target) + 3
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda p: mprnet.write_photo(p / "a.xyz", mprnet.read_photo(SAMPLE)), r"pictures are written as \.png, \.jpg"),
+        (lambda p: mprnet.restore(p / "a.png", p / "b.png", task="Denoising"), "cannot be read"),
+        (lambda p: mprnet.restore(SAMPLE, p / "b.png"), "say which weights to load"),
+    ],
+)
+def test_mistakes_get_a_sentence(tmp_path, call, sentence):
+    with pytest.raises(mprnet.UserError, match=sentence):
+        call(tmp_path)
