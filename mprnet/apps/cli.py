@@ -24,7 +24,8 @@ def main() -> None:
     """Run the subcommand that the command line names."""
     name, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     if name in _COMMANDS:
-        sys.argv = [f"mprnet {name}", *words]
+        command.subcommand = f"mprnet {name}"
+        sys.argv = [sys.argv[0], *words]
         _COMMANDS[name]()
     elif name in ("", "-h", "--help"):
         print(_USAGE)
@@ -69,7 +70,10 @@ def _run_script(script: str) -> None:
         value, rest = [], words
     if not value:
         names = ",".join(find_tasks())
-        print(f"usage: {sys.argv[0]} --task {{{names}}} ...\n\nerror: say which task: --task NAME.", file=sys.stderr)
+        print(
+            f"usage: {command.subcommand} --task {{{names}}} ...\n\nerror: say which task: --task NAME.",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
     def run() -> int:

@@ -13,10 +13,8 @@ from torch import distributed
 
 from mprnet.errors import UserError
 
-
-def program(name: str) -> str:
-    """Return the program's name for its help: ``name``, or "mprnet ..." if it runs as a subcommand of mprnet."""
-    return sys.argv[0] if sys.argv[0].startswith("mprnet ") else name
+# The name for the help text, such as "mprnet test", if a subcommand of mprnet runs.
+subcommand: str | None = None
 
 
 def run(program: Callable[[], int]) -> None:

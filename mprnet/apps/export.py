@@ -71,7 +71,7 @@ def _sizes(window: int) -> list[tuple[int, int, int]]:
 
 def _parse(folder: Path) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog=command.program("python -m mprnet.apps.export"),
+        prog=command.subcommand or "python -m mprnet.apps.export",
         description="Write a network as a file that runs without this library.",
     )
     parser.add_argument(

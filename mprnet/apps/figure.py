@@ -38,7 +38,7 @@ def _figure() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog=command.program("python -m mprnet.apps.figure"), description="Figures for papers."
+        prog=command.subcommand or "python -m mprnet.apps.figure", description="Figures for papers."
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
     compare = kinds.add_parser("compare", help="several methods' results beside one another, with enlarged crops")

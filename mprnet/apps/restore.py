@@ -114,7 +114,7 @@ def _shared_by(processes: int) -> str:
 def _parse(tasks: Mapping[str, Path], samples: Path | None) -> argparse.Namespace:
     """Read the command line; ``input_dir`` and ``result_dir`` are complete afterwards."""
     with_samples = "; with no options the samples of all tasks" if samples else ""
-    parser = argparse.ArgumentParser(description=f"Restore your pictures{with_samples}.")
+    parser = argparse.ArgumentParser(prog=command.subcommand, description=f"Restore your pictures{with_samples}.")
     parser.add_argument("picture", nargs="?", type=Path, help="a picture or a folder; the same as --input_dir")
     default = "; default: each task to its own samples" if samples else ""
     parser.add_argument("--task", choices=tasks, help=f"what to do to the pictures{default}")

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from mprnet.apps import command
 from mprnet.apps.options import add_running, add_weights
 from mprnet.errors import UserError
 from mprnet.evaluation.protocols import Benchmark, Protocols
@@ -22,7 +23,9 @@ def parse(folder: Path, protocols: Protocols) -> argparse.Namespace:
     """Read the command line."""
     names = list(protocols.benchmarks)
     working = working_folder(folder)
-    parser = argparse.ArgumentParser(description="Restore and score benchmarks, beside the paper's figures.")
+    parser = argparse.ArgumentParser(
+        prog=command.subcommand, description="Restore and score benchmarks, beside the paper's figures."
+    )
     parser.add_argument(
         "--dataset", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}; default: all"
     )

@@ -40,7 +40,9 @@ def main(
 def _train(
     network: Callable[..., MPRNet], get_training_data: GetData, get_validation_data: GetData, folder: Path
 ) -> int:
-    parser = argparse.ArgumentParser(description="Train MPRNet with the settings of a YAML file.")
+    parser = argparse.ArgumentParser(
+        prog=command.subcommand, description="Train MPRNet with the settings of a YAML file."
+    )
     parser.add_argument("--config", type=Path, default=folder / "training.yml", help="default: %(default)s")
     parser.add_argument("--check", action="store_true", help="read all pairs, say what is wrong with them, and stop")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings, such as OPTIM.BATCH_SIZE 8")

@@ -1,0 +1,60 @@
+import sys
+
+import programs
+import pytest
+from conftest import ROOT
+
+CLI = ("-m", "mprnet.apps.cli")
+SAMPLE = ROOT / "samples" / "input" / "Denoising" / "coffee.png"
+
+
+@pytest.mark.processes
+def test_restore_writes_what_demo_writes(tmp_path):
+    where = ["--task", "Denoising", "--device", "cpu", "--grade", "lite"]
+    done = programs.run(*CLI, "restore", *where, SAMPLE, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    programs.run(ROOT / "demo.py", *where, "--input_dir", SAMPLE, "--result_dir", tmp_path / "demo")
+    assert (tmp_path / "restored" / "coffee.png").read_bytes() == (tmp_path / "demo" / "coffee.png").read_bytes()
+
+
+def run(monkeypatch, capsys, *words: str) -> tuple[int, str]:
+    from mprnet.apps import cli
+
+    monkeypatch.setattr(sys, "argv", ["mprnet", *words])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out + err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        ([], 2, "usage: mprnet COMMAND"),
+        (["--help"], 0, "usage: mprnet COMMAND"),
+        (["retsore"], 2, "there is no command retsore"),
+        (["restore"], 2, "say what to restore: mprnet restore --task"),
+        (["restore", "--task", "Denoising"], 2, "say what to restore"),
+        (["restore", "a.png", "--input_dir", "b", "--task", "Denoising"], 2, "name the pictures once"),
+        (["restore", "a.png"], 2, "--input_dir goes with --task"),
+        (["restore", "--help"], 0, "usage: mprnet restore"),
+        (["export", "--help"], 0, "usage: mprnet export"),
+        (["figure", "--help"], 0, "usage: mprnet figure"),
+        (["page", "--help"], 0, "usage: mprnet page"),
+        (["train"], 2, "say which task: --task NAME"),
+        (["train", "--task", "Dehazing"], 1, "task is one of Deblurring, Denoising, Deraining, not 'Dehazing'"),
+    ],
+)
+def test_the_command_line(monkeypatch, capsys, words, status, sentence):
+    code, said = run(monkeypatch, capsys, *words)
+    assert (code, sentence in said) == (status, True), said
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("name", "sentence"), [("train", "--config FILE"), ("test", "--dataset")])
+@pytest.mark.parametrize("words", [["--task", "Deraining"], ["--task=Deraining"]])
+def test_train_and_test_run_the_tasks_scripts(name, sentence, words):
+    done = programs.run(*CLI, name, *words, "--help")
+    assert done.returncode == 0
+    assert f"usage: mprnet {name}" in done.stdout
+    assert "Deraining" in done.stdout

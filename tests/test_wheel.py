@@ -1,0 +1,90 @@
+"""What pip installs works without the clone."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TASKS
+
+pytestmark = pytest.mark.processes
+SAMPLE = ROOT / "samples" / "input" / "Denoising" / "coffee.png"
+
+
+def run(*command: object, cwd: Path) -> str:
+    """Run a program with nothing of this environment but its PATH; return what it printed."""
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built as a release is: a source distribution from the clone, and a wheel from that."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def program(wheel, tmp_path_factory) -> Path:
+    """The command mprnet in a new environment, which has the packages that the project needs, but not the clone."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=folder)
+    # A line of a .pth file adds a folder, but does not read the .pth files in it: an editable install is not seen.
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    where = run(python, "-c", "import mprnet, warmup_scheduler as w; print(mprnet.__file__, w.__file__)", cwd=folder)
+    assert where.count(str(packages)) == 2
+    return folder / "bin" / "mprnet"
+
+
+def test_the_wheel_holds_the_tasks_and_nothing_of_a_users(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for task in TASKS:
+        folder = f"mprnet/_tasks/{task}"
+        for name in ("MPRNet.py", "data_RGB.py", "train.py", "test.py", "training.yml", "benchmarks.yml"):
+            assert f"{folder}/{name}" in names
+        for grade in ("lite", "plus"):
+            assert f"{folder}/pretrained_models/model_{task.lower()}_{grade}.safetensors" in names
+    assert not [name for name in names if name.endswith((".pth", ".png", ".csv"))]
+    packages = {path.parent.relative_to(ROOT) for path in (ROOT / "mprnet").rglob("*.py")}
+    assert {str(Path(name).parent) for name in names if name.endswith(".py")} >= {str(package) for package in packages}
+    assert "mprnet/evaluation/report.html" in names
+
+
+def test_an_installed_program_restores_what_demo_restores(program, tmp_path):
+    where = ["--task", "Denoising", "--device", "cpu"]
+    assert "1 of 1 pictures restored" in run(program, "restore", *where, SAMPLE, cwd=tmp_path)
+    run(
+        sys.executable, ROOT / "demo.py", *where, "--input_dir", SAMPLE, "--result_dir", tmp_path / "demo", cwd=tmp_path
+    )
+    assert (tmp_path / "restored" / "coffee.png").read_bytes() == (tmp_path / "demo" / "coffee.png").read_bytes()
+
+
+def test_an_installed_program_trains_and_scores_in_the_current_folder(program, tmp_path):
+    tiny = ["MODEL.SUBNETWORKS", "[orsnet]", "MODEL.N_FEAT", 4, "MODEL.NUM_CAB", 1, "MODEL.SCALE_ORSNETFEATS", 0]
+    tiny += [
+        "SYNTHETIC.PICTURES",
+        2,
+        "SYNTHETIC.VAL_PICTURES",
+        1,
+        "SYNTHETIC.PICTURE_SIZE",
+        32,
+        "TRAINING.TRAIN_PS",
+        32,
+    ]
+    tiny += ["SYNTHETIC.SAMPLES_PER_EPOCH", 2, "OPTIM.BATCH_SIZE", 2, "OPTIM.NUM_EPOCHS", 1, "TRAINING.WORKERS", 0]
+    command = ["train", "--task", "Denoising", "--config", "training_lite.yml", *tiny]
+    assert "done: " in run(program, *command, cwd=tmp_path)
+    assert list((tmp_path / "Denoising" / "checkpoints").rglob("model_best.pth"))
+    assert "PSNR" in run(program, "test", "--task", "Deraining", "--table", cwd=tmp_path)
