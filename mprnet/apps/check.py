@@ -135,9 +135,7 @@ def _print_problems(problems: list[str]) -> int:
     return int(bool(problems))
 
 
-def _check_set(
-    data: Any, kind: str, expected: int, all_findings: list[Findings], training: CfgNode
-) -> list[str]:
+def _check_set(data: Any, kind: str, expected: int, all_findings: list[Findings], training: CfgNode) -> list[str]:
     """Print the numbers and sizes of a task's data set, and return the problems. Findings go to ``all_findings``."""
     if (pairs := file_pairs(data)) is not None:
         orphans = len(getattr(data, "orphans", ()))

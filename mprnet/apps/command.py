@@ -35,11 +35,12 @@ def run(program: Callable[[], int]) -> None:
         print(f"error: {error}", file=sys.stderr)
         status = 1
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
+        path = f"{error.filename}: " if error.filename else ""
+        print(f"error: {path}{error.strerror or error}.", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left to save: a second Ctrl-C ends the process at once
+        # Nothing is left to save: a second Ctrl-C ends the process at once.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         _silence_unraisable_errors()
         print("\nstopped.", file=sys.stderr)
         status = 130
@@ -49,7 +50,8 @@ def run(program: Callable[[], int]) -> None:
         if not isinstance(error, SystemExit):
             traceback.print_exc()
         status = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
-    if distributed.is_initialized():  # after a failure, while other processes still work: they end when this one has ended
+    # After a failure, other processes still work. They end when this process has ended.
+    if distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -65,5 +67,5 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _silence_unraisable_errors() -> None:
-    """Print no errors of half-made objects, such as a progress bar that a signal interrupted: they cannot end properly."""
+    """Print no errors of half-made objects, such as a progress bar that a signal has interrupted."""
     sys.unraisablehook = lambda unraisable: None

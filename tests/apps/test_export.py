@@ -140,7 +140,7 @@ def test_without_the_packages_one_sentence_says_how_to_get_them(small, monkeypat
     ("options", "sentence"),
     [
         (["--weights", "nowhere.pth"], "there is no file of weights"),
-        (["--weights", "nowhere.pth", "--output", "w.onnx"], "torch files are called"),
+        (["--weights", "nowhere.pth", "--output", "w.onnx"], "the names of torch files end in .pt2"),
         (["--weights", "nowhere.pth", "--output", "/dev/null/w.pt2"], "/dev/null: nothing can be written there"),
     ],
 )

@@ -101,7 +101,7 @@ def test_a_picture_that_is_gone_and_weights_that_are_gone_are_sentences(page, ch
     here, gone = uploaded(tmp_path / "root", {"a.png": png(), "b.png": png()})
     gone.unlink()
     run = last(page.restore("visitor", [gone, here], choice))
-    assert run.failures == ["b.png: cannot be taken in (No such file or directory); choose it again."]
+    assert run.failures == ["b.png: cannot be used (No such file or directory); choose it again."]
     assert list(run.results) == ["a.png"]
     lost = Choice("Denoising", tmp_path / "lost.pth", None, False, False)
     run = last(page.restore("visitor", [here], lost))

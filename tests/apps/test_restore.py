@@ -230,7 +230,7 @@ def test_an_interrupted_folder_goes_on(identity, tmp_path):
     assert all(cv2.imread(str(path)).shape == (50, 50, 3) for path in made)
     again = demo(*command, "--skip_existing")
     assert again.returncode == 0, again.stderr
-    assert "6 of 9 pictures restored, 3 were there" in again.stdout
+    assert "6 of 9 pictures restored, 3 skipped" in again.stdout
     assert len(list((tmp_path / "out").iterdir())) == 9
     assert all(path.stat().st_mtime_ns == time for path, time in made.items())
 
@@ -255,7 +255,7 @@ def test_a_missing_comparison_is_made_up_for(identity, tmp_path):
     command = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
     demo(*command)
     assert "1 of 1" in demo(*command, "--compare", "--skip_existing").stdout
-    assert "0 of 1 pictures restored, 1 were there" in demo(*command, "--compare", "--skip_existing").stdout
+    assert "0 of 1 pictures restored, 1 skipped" in demo(*command, "--compare", "--skip_existing").stdout
 
 
 def test_two_processes_share_a_folder(identity, tmp_path):
@@ -335,11 +335,11 @@ def test_a_picture_that_memory_is_too_small_for_is_no_broken_one(tiny, tmp_path,
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        (["--tile", "9"], "takes auto, none or a number from 64 on, not 9"),
+        (["--tile", "9"], "takes auto, none or a number, 64 or more, not 9"),
         (["--tile", "some"], "not some"),
         (["--memory", "nan"], "takes a number above 0, not nan"),
         (["--memory", "1e305"], "takes a number above 0, not 1e305"),
-        (["--memory", "2", "--tile", "64"], "--memory is what --tile auto has to do with"),
+        (["--memory", "2", "--tile", "64"], "--memory sets the limit for --tile auto"),
         (["--training_patch", "0"], "takes a number from 8 to 16384, not 0"),
         (["--training_patch", "1000000000000"], "takes a number from 8 to 16384, not 1000000000000"),
         (["--precision", "fp8"], "invalid choice"),

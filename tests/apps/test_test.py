@@ -326,7 +326,7 @@ def test_bad_images_cost_a_sentence_each_and_no_other_its_score(house, tmp_path)
         ("Deblurring", ["--pairs", "nowhere", "nowhere"], "no folder nowhere"),
         ("Deblurring", ["--score_only", "nowhere", "--dataset", "GoPro"], "no folder nowhere"),
         ("Deblurring", ["--weights", "nowhere.pth"], "no file of weights"),
-        ("Denoising", ["--score_only", "x", "--dataset", "DND"], "server alone"),
+        ("Denoising", ["--score_only", "x", "--dataset", "DND"], "only DND's server has the targets"),
         ("Denoising", ["--dataset", "SIDD", "--result_dir", "/dev/null/x"], "nothing can be written"),
     ],
 )

@@ -107,7 +107,7 @@ def test_the_released_recipe_and_every_option_run(house, tmp_path):
     options += ["MODEL.MODE", "Mine"]
     output = train("Denoising", *SHORT, *options, config=house / "Denoising" / "training_released.yml")
     assert "ChannelAttentionBlock" in output
-    assert "this trains Denoising's network, under MODEL.MODE's name, Mine" in output
+    assert "this trains Denoising's network under another name, Mine (MODEL.MODE)" in output
     run = tmp_path / "Mine" / "models" / "MPRNet_released"
     assert len(list((run / "validation").iterdir())) == 3
 
@@ -329,7 +329,7 @@ def test_the_check_tells_good_data_from_bad(house, tmp_path):
     output = train("Deblurring", *words, config=config, status=1)
     assert "10 pairs; 2,103 are published" in output
     assert "sizes: 48x48 (10)" in output
-    assert "in the training and in the validation pairs alike, to be left out of one: GOPR1_1_2" in output
+    assert "in both the training and the validation pairs; remove them from one of the two: GOPR1_1_2" in output
     output = train("Deblurring", *words, "TRAINING.HOLD_OUT", 0.1, "TRAINING.PAIRS", 10, config=config)
     assert "10 pairs, as published" in output
     assert "nothing wrong was found" in output
@@ -361,7 +361,7 @@ def test_a_checkpoint_of_another_width_gets_a_sentence(house, uninterrupted, tmp
         (
             None,
             ["TRAINING.INIT_WEIGHTS", "{}/nowhere.pth"],
-            "nowhere.pth, which TRAINING.INIT_WEIGHTS starts from: train it first",
+            "nowhere.pth, which TRAINING.INIT_WEIGHTS names: train it first",
         ),
         (None, ["TRAINING.SAVE_DIR", "/dev/null/x"], "nothing can be written there"),
     ],
