@@ -53,7 +53,7 @@ def _export(folder: Path) -> int:
     run = (write_onnx if a.format == "onnx" else write_torch)(network, path)
     window = largest_window(model)
     print(f"{path}: {', '.join(network.names)}, {path.stat().st_size / 2**20:.1f} MiB, float32")
-    print(f"takes batches of any size, and heights and widths from {SMALLEST} to {LARGEST}; pads and crops by itself")
+    print(f"takes all batches, and heights and widths from {SMALLEST} to {LARGEST}, that fit in memory; pads by itself")
     if patch:
         print(
             f"local pooling over windows of up to {window} pixels (a training patch of {patch}); images can be smaller"
