@@ -26,7 +26,7 @@ from mprnet.evaluation.sources import Source
 
 
 def print_scores(
-    rows: list[Row], ours: Mapping[str, Summary], protocols: Protocols, a: argparse.Namespace, network: str
+    rows: list[Row], our_averages: Mapping[str, Summary], protocols: Protocols, a: argparse.Namespace, network: str
 ) -> None:
     """Print our scores beside the paper's, and with --table the paper's tables.
 
@@ -34,19 +34,21 @@ def print_scores(
 
     Args:
         rows: the lines to print.
-        ours: the last stage's averages, by benchmark, of complete benchmarks.
+        our_averages: the last stage's averages, by benchmark, of complete benchmarks.
         protocols: the task's benchmarks and tables.
         a: the command line.
         network: a description of the network that was scored.
     """
     # The paper's tables are about the last stage.
     is_last_stage = a.stage in (None, 3)
-    scores = {name: (s.psnr, s.ssim) for name, s in ours.items() if s.psnr is not None and s.ssim is not None}
+    scores = {name: (s.psnr, s.ssim) for name, s in our_averages.items() if s.psnr is not None and s.ssim is not None}
     if rows:
         for table in protocols.tables:
             if table.average and all(column in scores for column in table.columns):
                 psnr, ssim = average_scores([scores[column] for column in table.columns]) or (None, None)
-                images, identical = (sum(getattr(ours[c], n) for c in table.columns) for n in ("images", "identical"))
+                images, identical = (
+                    sum(getattr(our_averages[c], n) for c in table.columns) for n in ("images", "identical")
+                )
                 paper = table.rows["MPRNet"][-1] if is_last_stage and "MPRNet" in table.rows else None
                 rows.append(("average", Summary(psnr, ssim, images, images, identical), paper))
         print(format_comparison(rows))
@@ -55,9 +57,9 @@ def print_scores(
         print_tables(protocols, scores if is_last_stage else {})
 
 
-def print_tables(protocols: Protocols, ours: Mapping[str, tuple[float, float]]) -> None:
+def print_tables(protocols: Protocols, our_scores: Mapping[str, tuple[float, float]]) -> None:
     """Print the paper's tables with our scores (PSNR and SSIM by benchmark) as the last row."""
-    print("\n\n".join(format_paper_table(table, ours) for table in protocols.tables))
+    print("\n\n".join(format_paper_table(table, our_scores) for table in protocols.tables))
 
 
 def print_notes(records: Sequence[Record]) -> None:

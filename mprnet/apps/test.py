@@ -81,7 +81,7 @@ def _score_all(setup: _Setup, chosen: Sequence[Benchmark], protocols: Protocols)
     """Score benchmarks, and print scores and problems. Return the exit status."""
     rows: list[Row] = []
     problems: list[str] = []
-    ours: dict[str, Summary] = {}
+    our_averages: dict[str, Summary] = {}
     for benchmark in chosen:
         try:
             if benchmark.kind == "dnd":
@@ -98,11 +98,11 @@ def _score_all(setup: _Setup, chosen: Sequence[Benchmark], protocols: Protocols)
         problems += set_problems
         last = summaries[max(summaries)]
         if last.images == last.of:
-            ours[benchmark.name] = last
+            our_averages[benchmark.name] = last
     if setup.world.is_main:
         for problem in problems:
             print(f"error: {problem}", file=sys.stderr)
-        print_scores(rows, ours, protocols, setup.arguments, setup.weights["described"])
+        print_scores(rows, our_averages, protocols, setup.arguments, setup.weights["described"])
     return int(bool(problems))
 
 

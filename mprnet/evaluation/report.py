@@ -72,10 +72,13 @@ def make_comparison(rows: Sequence[Row]) -> tuple[list[list[str]], list[str]]:
         if summary.identical:
             remarks.append(f"{name}: {summary.identical} images are identical to their targets: their PSNR is infinite")
         line = [name, f"{summary.images:,}{'' if is_complete else f' of {summary.of:,} *'}"]
-        ours = (summary.psnr, summary.ssim)
-        for value, theirs, digits in zip(ours, paper or (None, None), (2, 3), strict=True):
-            difference = value - theirs if is_complete and value is not None and theirs is not None else None
-            line += ["-" if value is None else f"{value:.{digits}f}", "-" if theirs is None else f"{theirs:.{digits}f}"]
+        values = (summary.psnr, summary.ssim)
+        for value, paper_value, digits in zip(values, paper or (None, None), (2, 3), strict=True):
+            difference = value - paper_value if is_complete and value is not None and paper_value is not None else None
+            line += [
+                "-" if value is None else f"{value:.{digits}f}",
+                "-" if paper_value is None else f"{paper_value:.{digits}f}",
+            ]
             line.append("-" if difference is None else f"{difference:+.{digits}f}")
         lines.append(line)
     if remarks:
@@ -99,16 +102,16 @@ def error_reductions(scores: Scores, best: Scores) -> Scores:
     return 100 * rmse, 100 * dssim
 
 
-def format_paper_table(table: Table, ours: Mapping[str, Scores]) -> str:
+def format_paper_table(table: Table, our_scores: Mapping[str, Scores]) -> str:
     """Return the paper's table as text, with error reductions in brackets.
 
     Args:
         table: the paper's table.
-        ours: our PSNR and SSIM by benchmark. They are the last row; without scores of this table, there is no such row.
+        our_scores: our PSNR and SSIM by benchmark: the last row. Without scores for this table, there is no such row.
     """
     columns = [*table.columns, "average"] if table.average else list(table.columns)
     rows: dict[str, Sequence[Scores | None]] = dict(table.rows)
-    own = [ours.get(column) for column in table.columns]
+    own = [our_scores.get(column) for column in table.columns]
     if any(own):
         rows["ours"] = [*own, average_scores(own)] if table.average else own
     bracketed = {len(columns) - 1} if table.average else set(range(len(columns)))

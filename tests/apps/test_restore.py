@@ -189,12 +189,12 @@ def test_wrong_arguments_are_refused(identity, tmp_path, arguments, sentence):
     (tmp_path / "one.png").write_bytes(b"another picture")
     for name in ("one", "two"):
         write_png(tmp_path / "nested" / name / "a.png")
-    given = [part.format(tmp_path) for part in arguments]
-    if "--weights" not in given:
-        given += ["--weights", str(identity)]
-    if "--result_dir" not in given:
-        given += ["--result_dir", str(tmp_path / "out")]
-    run = demo(*given)
+    words = [part.format(tmp_path) for part in arguments]
+    if "--weights" not in words:
+        words += ["--weights", str(identity)]
+    if "--result_dir" not in words:
+        words += ["--result_dir", str(tmp_path / "out")]
+    run = demo(*words)
     assert run.returncode != 0
     assert "Traceback" not in run.stderr
     assert sentence in run.stderr
