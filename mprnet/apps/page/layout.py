@@ -161,12 +161,12 @@ class Page:
         }
         if is_first:
             update[self._picture] = gr.update(choices=names, value=names[0])
-            update[self._slider] = _previews(run, names[0])
+            update[self._slider] = _get_previews(run, names[0])
         return update
 
     def _show(self, name: str, request: gr.Request) -> Any:
         run = self._sessions.latest(_visitor_id(request))
-        return _previews(run, name) if run is not None and name in run.previews else None
+        return _get_previews(run, name) if run is not None and name in run.previews else None
 
     def _cancel(self, request: gr.Request) -> str:
         self._sessions.cancel(_visitor_id(request))
@@ -177,7 +177,7 @@ class Page:
         self._sessions.leave(_visitor_id(request))
 
 
-def _previews(run: Run, name: str) -> tuple[str, str]:
+def _get_previews(run: Run, name: str) -> tuple[str, str]:
     before, after = run.previews[name]
     return str(before), str(after)
 
