@@ -27,7 +27,7 @@ from mprnet.data.synthetic import motion_blur
 from mprnet.data.synthetic.camera import jpeg, noisy_photograph
 from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.data.synthetic.rain import add_streaks, streaks
-from mprnet.evaluation.figures import Compared, draw_comparison
+from mprnet.evaluation.figures import ComparisonRow, draw_comparison
 from mprnet.metrics import luma, psnr, ssim_wang2003
 
 ROOT = Path(__file__).parents[1]
@@ -205,7 +205,7 @@ def sheet(comparison: Comparison, title: str, path: Path) -> None:
     """For each photograph the whole, and a part of it enlarged: degraded, of each method, and as it should be."""
     finals = {method: images for method, images in comparison.results.items() if ", stage" not in method}
     rows = [
-        Compared(name, {method: images[name] for method, images in finals.items()}, target)
+        ComparisonRow(name, {method: images[name] for method, images in finals.items()}, target)
         for name, (_, target, _) in comparison.given.items()
     ]
     draw_comparison(path, rows, title)

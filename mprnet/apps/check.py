@@ -1,4 +1,4 @@
-"""Read data sets and say what is wrong with them: train.py --check and test.py --check."""
+"""Reads data sets and prints what is wrong with them: train.py --check and test.py --check."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,14 +19,17 @@ from mprnet.evaluation.sources import BlockSource
 from mprnet.training.datasets import GetData, pairs_of, training_set, validation_set
 from mprnet.training.samples import TrainingSamples, ValidationPairs, file_pairs
 
-_SHOWN = 20
+_MOST_SHOWN = 20
 
 
 def check_training(settings: CfgNode, get_training_data: GetData, get_validation_data: GetData) -> int:
-    """Print what there is to say of the data that ``settings`` name; the exit status: 1 if there are problems.
+    """Print what is wrong with the data that ``settings`` name. Return the exit status: 1 if there are problems.
 
     Args:
-        get_training_data, get_validation_data: the task's, from its data_RGB.py.
+        get_training_data, get_validation_data: the task's functions, from its data_RGB.py.
+
+    Raises:
+        UserError: TRAINING.TRAIN_DIR is empty.
     """
     t = settings.TRAINING
     if settings.SYNTHETIC.DEGRADATION:
@@ -34,108 +37,110 @@ def check_training(settings: CfgNode, get_training_data: GetData, get_validation
         return 0
     if not t.TRAIN_DIR:
         raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR.")
-    named = [("training", t.TRAIN_DIR, t.PAIRS, partial(training_set, settings, get_training_data))]
+    sets = [("training", t.TRAIN_DIR, t.PAIRS, partial(training_set, settings, get_training_data))]
     if not t.HOLD_OUT:
-        named.append(("validation", t.VAL_DIR, t.VAL_PAIRS, partial(validation_set, settings, get_validation_data)))
-    done: list[Findings] = []
+        sets.append(("validation", t.VAL_DIR, t.VAL_PAIRS, partial(validation_set, settings, get_validation_data)))
+    findings: list[Findings] = []
     status = 0
-    for kind, folder, expected, make in named:
+    for kind, folder, expected, make in sets:
         print(f"{kind} pairs: {folder or 'none named'}")
         try:
             data = make()
         except UserError as error:
-            problems = [str(error), *(_tree(located(folder, t.ELSE_IN), expected) if folder else [])]
+            problems = [str(error), *(_expected_tree(located(folder, t.ELSE_IN), expected) if folder else [])]
         else:
-            problems = _check_set(data, kind, expected, done, t)
+            problems = _check_set(data, kind, expected, findings, t)
         status = max(status, _print_problems(problems))
-    if t.HOLD_OUT and done:
+    if t.HOLD_OUT and findings:
         try:
-            kept, held = split_by_scene(done[0].pairs, t.HOLD_OUT, t.SCENE, t.SEED)
-            print(f"held out to validate on: {len(held):,} pairs; {len(kept):,} are left to train on")
+            training, held_out = split_by_scene(findings[0].pairs, t.HOLD_OUT, t.SCENE, t.SEED)
+            print(f"held out to validate on: {len(held_out):,} pairs; {len(training):,} are left to train on")
         except UserError as error:
             status = max(status, _print_problems([str(error)]))
-    both = set.intersection(*(set(findings.digests) for findings in done)) if len(done) == 2 else set()
-    if both:
-        names = sorted(done[0].digests[digest] for digest in both)
+    common = set.intersection(*(set(each.digests) for each in findings)) if len(findings) == 2 else set()
+    if common:
+        names = sorted(findings[0].digests[digest] for digest in common)
         some = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
-        print(f"in the training and in the validation pairs alike, to be left out of one: {some}")
+        print(f"in both the training and the validation pairs; remove them from one of the two: {some}")
         status = 1
-    print("nothing wrong was found." if status == 0 else "see above for what to mend.")
+    print("nothing wrong was found." if status == 0 else "see above for what to fix.")
     return status
 
 
-def check_benchmarks(places: Mapping[Benchmark, Path | None], datasets: Path) -> int:
-    """Print what there is to say of benchmarks; the exit status: 1 if there are problems.
+def check_benchmarks(folders: Mapping[Benchmark, Path | None], datasets: Path) -> int:
+    """Print what is wrong with benchmarks. Return the exit status: 1 if there are problems.
 
     Args:
-        places: each benchmark's folder, None if it is not there.
-        datasets: where they are looked for.
+        folders: each benchmark's folder; None if it is not there.
+        datasets: the folder that should contain them.
     """
     status = 0
-    for benchmark, place in places.items():
-        print(f"{benchmark.name}: {place or 'not there'}")
-        if place is None:
-            print(f"  expected: {benchmark.expected(datasets)}")
+    for benchmark, folder in folders.items():
+        print(f"{benchmark.name}: {folder or 'not there'}")
+        if folder is None:
+            print(f"  expected: {benchmark.describe_files(datasets)}")
             continue
         try:
-            problems = _benchmark_problems(benchmark, place)
+            problems = _check_benchmark(benchmark, folder)
         except UserError as error:
             problems = [str(error)]
         status = max(status, _print_problems(problems))
-    present = [place for place in places.values() if place is not None]
-    if not present:
+    if all(folder is None for folder in folders.values()):
         print("none of the data sets is there.")
         return 1
-    print("nothing wrong was found in what is there." if status == 0 else "see above for what to mend.")
+    print("nothing wrong was found in the data sets that are there." if status == 0 else "see above for what to fix.")
     return status
 
 
-def _benchmark_problems(benchmark: Benchmark, place: Path) -> list[str]:
+def _check_benchmark(benchmark: Benchmark, folder: Path) -> list[str]:
+    """Print the numbers of images, and return the problems."""
     if benchmark.kind == "pairs":
-        matching = match_pairs(*side_folders(place))
+        matching = match_pairs(*side_folders(folder))
         problems = [orphans_sentence(matching)] if matching.orphans else []
         return problems + _check_pairs(
             matching.pairs, benchmark.name, benchmark.count, [], aligned=benchmark.measure != "aligned"
         )
     if benchmark.kind == "sidd":
-        count = len(BlockSource(place).names)
-        print(f"  {count:,} blocks{_beside(count, benchmark.count)}")
+        count = len(BlockSource(folder).names)
+        print(f"  {count:,} blocks{_compare_count(count, benchmark.count)}")
         return []
-    boxes = dnd.read_boxes(place)
+    boxes = dnd.read_boxes(folder)
     count = boxes.shape[0] * boxes.shape[1]
-    print(f"  {count:,} boxes{_beside(count, benchmark.count)}")
+    print(f"  {count:,} boxes{_compare_count(count, benchmark.count)}")
     problems = []
-    for number, own in enumerate(tqdm(boxes, "DND", unit="image", leave=False)):
+    for number, image_boxes in enumerate(tqdm(boxes, "DND", unit="image", leave=False)):
         try:
-            height, width = dnd.read_image(place, number).shape[:2]
+            height, width = dnd.read_image(folder, number).shape[:2]
         except UserError as error:
             problems.append(str(error))
             continue
-        if own[:, 2].max() > height or own[:, 3].max() > width:
+        if image_boxes[:, 2].max() > height or image_boxes[:, 3].max() > width:
             problems.append(f"photograph {number + 1} is {width}x{height}, too small for its boxes.")
     return problems
 
 
-def _beside(count: int, published: int) -> str:
+def _compare_count(count: int, published: int) -> str:
+    """Return a text to print after ``count``; empty if the published number is not known (0)."""
     if not published:
         return ""
     return ", as published" if count == published else f"; {published:,} are published"
 
 
 def _print_problems(problems: list[str]) -> int:
-    for problem in problems[:_SHOWN]:
+    """Print the first problems. Return 1 if there are any, else 0."""
+    for problem in problems[:_MOST_SHOWN]:
         print(f"  {problem}")
-    if len(problems) > _SHOWN:
-        print(f"  and {len(problems) - _SHOWN} more")
+    if len(problems) > _MOST_SHOWN:
+        print(f"  and {len(problems) - _MOST_SHOWN} more")
     return int(bool(problems))
 
 
-def _check_set(data: Any, kind: str, expected: int, done: list[Findings], training: CfgNode) -> list[str]:
-    """Print what is neither good nor bad of a task's data set, and return the problems."""
+def _check_set(data: Any, kind: str, expected: int, all_findings: list[Findings], training: CfgNode) -> list[str]:
+    """Print the numbers and sizes of a task's data set, and return the problems. Findings go to ``all_findings``."""
     if (pairs := file_pairs(data)) is not None:
         orphans = len(getattr(data, "orphans", ()))
         problems = [f"{orphans:,} pictures have no partner: see the note."] if orphans else []
-        return problems + _check_pairs(pairs, kind, expected, done, training.TRAIN_PS)
+        return problems + _check_pairs(pairs, kind, expected, all_findings, training.TRAIN_PS)
     problems = []
     items: Any
     try:
@@ -151,33 +156,39 @@ def _check_set(data: Any, kind: str, expected: int, done: list[Findings], traini
             sizes.add(f"{target.shape[2]}x{target.shape[1]}")
         except UserError as error:
             problems.append(str(error))
-        except Exception as error:  # the data set is the task's own: it may raise anything
+        except Exception as error:  # the data set is the user's code: it can raise anything
             problems.append(f"item {index}: {type(error).__name__}: {error}")
     if kind == "training" and len(sizes) > 1:
-        problems.append(f"items are of several sizes, {', '.join(sorted(sizes)[:5])}: crop them alike.")
+        problems.append(f"items have different sizes, {', '.join(sorted(sizes)[:5])}: crop them to one size.")
     print(f"  {len(items):,} items, each read once (files are compared if the data set has an attribute pairs)")
     return problems
 
 
 def _check_pairs(
-    pairs: Sequence[Pair], name: str, expected: int, done: list[Findings], patch: int = 0, aligned: bool = True
+    pairs: Sequence[Pair],
+    name: str,
+    expected: int,
+    all_findings: list[Findings],
+    patch: int = 0,
+    aligned: bool = True,
 ) -> list[str]:
-    """Print what is neither good nor bad, and return the problems."""
+    """Print the numbers and sizes of pairs, and return the problems. The findings go to ``all_findings``."""
     findings = check_pairs(pairs, name, aligned)
-    done.append(findings)
-    print(f"  {len(findings.pairs):,} pairs{_beside(len(findings.pairs), expected)}")
-    common = ", ".join(f"{width}x{height} ({count:,})" for (width, height), count in findings.sizes.most_common(5))
-    print(f"  sizes: {common}{', ...' if len(findings.sizes) > 5 else ''}")
+    all_findings.append(findings)
+    print(f"  {len(findings.pairs):,} pairs{_compare_count(len(findings.pairs), expected)}")
+    most_common = ", ".join(f"{width}x{height} ({count:,})" for (width, height), count in findings.sizes.most_common(5))
+    print(f"  sizes: {most_common}{', ...' if len(findings.sizes) > 5 else ''}")
     small = sum(count for size, count in findings.sizes.items() if min(size) < patch)
     if small:
         print(f"  {small:,} are smaller than the patch, {patch}, and will be padded by reflection")
     return findings.problems
 
 
-def _tree(folder: Path, expected: int) -> list[str]:
+def _expected_tree(folder: Path, expected: int) -> list[str]:
+    """Return lines that show the folders and files to provide."""
     count = f"{expected:,} pictures" if expected else "pictures"
     return [
         f"{folder}/",
         f"    input/     {count}, degraded: NAME.png (or .jpg, .tif, ...)",
-        f"    target/    {count}, what they should become: the same names",
+        f"    target/    {count}, the targets: the same names",
     ]

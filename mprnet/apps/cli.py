@@ -1,4 +1,4 @@
-"""The command mprnet: one program with subcommands."""
+"""The command ``mprnet``: one program with subcommands."""
 
 import runpy
 import sys
@@ -15,7 +15,7 @@ test      score a task's network on its benchmarks: mprnet test --task Denoising
 train     train a task's network: mprnet train --task Denoising --config FILE
 export    write a network as ONNX or as a program of torch.export
 figure    figures for papers: comparisons, stages, curves
-page      a page in the browser to drop pictures on
+page      serve a page for the browser: drop pictures on it to restore them
 
 mprnet COMMAND --help shows the options of a command."""
 
@@ -59,15 +59,15 @@ def _figure() -> None:
 
 
 def _run_script(script: str) -> None:
-    """Run a script of the task that --task names, as ``python TASK/script`` does."""
+    """Run a script of the task that --task names, in the same way as ``python TASK/script`` does."""
     words = sys.argv[1:]
-    for place, word in enumerate(words):
+    for position, word in enumerate(words):
         if word == "--task" or word.startswith("--task="):
-            value = words[place + 1 : place + 2] if word == "--task" else [word.removeprefix("--task=")]
-            rest = words[:place] + words[place + (2 if word == "--task" else 1) :]
+            value = words[position + 1 : position + 2] if word == "--task" else [word.removeprefix("--task=")]
+            other_words = words[:position] + words[position + (2 if word == "--task" else 1) :]
             break
     else:
-        value, rest = [], words
+        value, other_words = [], words
     if not value:
         names = ",".join(find_tasks())
         print(
@@ -78,7 +78,7 @@ def _run_script(script: str) -> None:
 
     def run() -> int:
         folder: Path = find_task(value[0])
-        sys.argv[1:] = rest
+        sys.argv[1:] = other_words
         sys.path.insert(0, str(folder))  # where the script finds the task's MPRNet.py and data_RGB.py
         runpy.run_path(str(folder / script), run_name="__main__")
         return 0

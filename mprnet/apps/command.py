@@ -1,4 +1,4 @@
-"""What all programs share: how they end."""
+"""How all programs start and end: signals, error messages and the exit status."""
 
 import gc
 import io
@@ -20,25 +20,26 @@ subcommand: str | None = None
 def run(program: Callable[[], int]) -> None:
     """Run ``program`` and exit with its status.
 
-    What a person did wrong, and what the system refuses (permissions, names, space), is printed as one sentence, with
-    status 1; a wish to stop ends it with the status that shells expect.
+    If the user made a mistake (UserError) or the system refuses something (permissions, names, space), one sentence is
+    printed and the status is 1. After Ctrl-C or SIGTERM, the status is the one that shells expect.
     """
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+            stream.reconfigure(errors="backslashreplace")  # names of files can hold bytes that are not valid text
     try:
         status = program()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 1
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}.", file=sys.stderr)
+        path = f"{error.filename}: " if error.filename else ""
+        print(f"error: {path}{error.strerror or error}.", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing more to save: once more ends it at once
-        _let_the_unfinished_go()
+        # Nothing is left to save: a second Ctrl-C ends the process at once.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _silence_unraisable_errors()
         print("\nstopped.", file=sys.stderr)
         status = 130
     except BaseException as error:
@@ -47,21 +48,22 @@ def run(program: Callable[[], int]) -> None:
         if not isinstance(error, SystemExit):
             traceback.print_exc()
         status = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
-    if distributed.is_initialized():  # a failure with other processes still at work: they end when this one has
+    # After a failure, other processes still work. They end when this process has ended.
+    if distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-    # What still holds a connection to other processes goes now: while the interpreter ends, its threads may abort it.
+    # Free objects that hold a connection to other processes: their threads can abort the interpreter while it ends.
     gc.collect()
     sys.exit(status)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """End as if by an exception, so that unfinished files are cleared away."""
-    _let_the_unfinished_go()
+    """End with an exception, so that unfinished files are removed."""
+    _silence_unraisable_errors()
     sys.exit(128 + number)
 
 
-def _let_the_unfinished_go() -> None:
-    """Say nothing of objects that a stop met while they were made, such as a progress bar: they cannot end properly."""
+def _silence_unraisable_errors() -> None:
+    """Print no errors of half-made objects, such as a progress bar that a signal has interrupted."""
     sys.unraisablehook = lambda unraisable: None

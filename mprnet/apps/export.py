@@ -1,10 +1,10 @@
-"""Write a network as a file that runs without this library: python -m mprnet.apps.export (docs/export.md)."""
+"""Writes a network as a file that runs without this library: python -m mprnet.apps.export (docs/export.md)."""
 
 import argparse
 from pathlib import Path
 
 from mprnet.apps import command
-from mprnet.apps.options import add_local_pooling, add_weights, load_network
+from mprnet.apps.options import add_local_pooling_options, add_weights_options, load_network
 from mprnet.errors import UserError
 from mprnet.files import make_folder
 from mprnet.inference.exporting import (
@@ -21,13 +21,16 @@ from mprnet.model.local_pooling import largest_window, set_local_pooling, traini
 from mprnet.model.weights import load_model
 from mprnet.tasks import TASKS_FOLDER, find_tasks
 
-# The largest difference from PyTorch with which an export passes.
+# The largest difference from PyTorch that an export may have.
 TOLERANCE = 1e-4
-# Where the tasks' folders are, in a clone.
 
 
 def main(folder: Path = TASKS_FOLDER) -> None:
-    """Read the command line and export."""
+    """Read the command line and export.
+
+    Args:
+        folder: the folder that holds the tasks' folders.
+    """
     command.run(lambda: _export(folder))
 
 
@@ -37,8 +40,8 @@ def _export(folder: Path) -> int:
         check_onnx()
     if a.output:
         if a.output.suffix != SUFFIXES[a.format]:
-            raise UserError(f"{a.output}: {a.format} files are called *{SUFFIXES[a.format]}.")
-        make_folder(a.output.parent)  # before the work
+            raise UserError(f"{a.output}: the names of {a.format} files end in {SUFFIXES[a.format]}.")
+        make_folder(a.output.parent)  # fails before the work if files cannot be written there
     model, weights = load_network(folder / a.task, a.weights, a.grade) if a.task else (load_model(a.weights), a.weights)
     patch = a.training_patch or (training_patch(model) if a.local_pooling else None)
     set_local_pooling(model, patch)
@@ -50,22 +53,26 @@ def _export(folder: Path) -> int:
     run = (write_onnx if a.format == "onnx" else write_torch)(network, path)
     window = largest_window(model)
     print(f"{path}: {', '.join(network.names)}, {path.stat().st_size / 2**20:.1f} MiB, float32")
-    print(f"takes any batch, heights and widths from {SMALLEST} to {LARGEST} that fit into the memory, and pads itself")
+    print(f"takes all batches, and heights and widths from {SMALLEST} to {LARGEST}, that fit in memory; pads by itself")
     if patch:
-        print(f"local pooling over windows of up to {window} pixels (a training patch of {patch}); shorter sides too")
+        print(
+            f"local pooling over windows of up to {window} pixels (a training patch of {patch}); images can be smaller"
+        )
     worst = 0.0
-    for shape in _sizes(window):
+    for shape in _comparison_shapes(window):
         difference = largest_difference(run, network, shape)
         worst = max(worst, difference if difference == difference else float("inf"))
-        print(f"  {shape[0]} of {shape[1]}x{shape[2]}: largest difference from PyTorch {difference:.1e}")
+        print(f"  batch of {shape[0]}, {shape[1]}x{shape[2]} pixels: largest difference from PyTorch {difference:.1e}")
     if worst > TOLERANCE:
         raise UserError(f"{path} differs from PyTorch by {worst:.1e}, more than {TOLERANCE:.0e}: do not use it.")
     return 0
 
 
-def _sizes(window: int) -> list[tuple[int, int, int]]:
-    """Of the pictures to compare by, (batch, height, width): the smallest, a small batch, and one that is larger than
-    any window, which earlier stages see in quarters."""
+def _comparison_shapes(window: int) -> list[tuple[int, int, int]]:
+    """Return the shapes (batch, height, width) to compare an export with PyTorch at.
+
+    They are the smallest size, a small batch, and an image larger than any window, which earlier stages split in four.
+    """
     return [(1, SMALLEST, 2 * SMALLEST), (3, 37, 61), (1, window + 95, window + 130)]
 
 
@@ -75,22 +82,29 @@ def _parse(folder: Path) -> argparse.Namespace:
         description="Write a network as a file that runs without this library.",
     )
     parser.add_argument(
-        "--task", choices=find_tasks(folder), help="whose weights; with --weights: whose training patch"
+        "--task",
+        choices=find_tasks(folder),
+        help="the task whose weights to export; with --weights: the task whose training patch to use",
     )
-    add_weights(parser)
+    add_weights_options(parser)
     parser.add_argument(
         "--format", choices=SUFFIXES, default="onnx", help="onnx (default), or torch: a program of torch.export"
     )
     parser.add_argument(
-        "--stage", choices=("1", "2", "3", "all"), help="whose image to give; default: the last; all: every one's"
+        "--stage",
+        choices=("1", "2", "3", "all"),
+        help="the stage whose image to return; default: the last; all: the images of all stages",
     )
-    add_local_pooling(parser)
+    add_local_pooling_options(parser)
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: called as the weights, in the current folder"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the file to write; default: the name of the weights, in the current folder",
     )
     a = parser.parse_args()
     if not a.task and not a.weights:
-        parser.error("say what to export: --weights FILE, or --task for a task's own")
+        parser.error("say what to export: --weights FILE, or --task for the weights of a task")
     return a
 
 

@@ -1,4 +1,4 @@
-"""What all programs that run a network share: which weights, and the options that say how."""
+"""Options of all programs that run a network: which weights to use, and how the network runs."""
 
 import argparse
 import hashlib
@@ -16,66 +16,70 @@ from mprnet.inference.tiling import SMALLEST
 from mprnet.model.local_pooling import PATCHES
 from mprnet.model.network import MPRNet
 
-# Processes that share a folder meet at its end, and one may have far less to do than another.
+# Processes that share a folder wait for each other at its end, and one process can have much less work than another.
 TIMEOUT = timedelta(days=7)
 
 
-def add_running(parser: argparse.ArgumentParser, precision: str) -> None:
-    """The options that say how the network runs, which all programs share."""
+def add_running_options(parser: argparse.ArgumentParser, precision: str) -> None:
+    """Add the options of how the network runs. ``precision`` is the default of --precision."""
     group = parser.add_argument_group("how the network runs (docs/inference.md)")
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
         default=precision,
-        help=f"auto: bf16 where the machine is faster with it, else fp32; default: {precision}",
+        help=f"auto: bf16 if the machine is faster with it, else fp32; default: {precision}",
     )
     group.add_argument(
         "--tile",
-        type=_tile,
+        type=_parse_tile,
         default="auto",
         metavar="auto|none|N",
-        help="auto (default): in tiles where the memory is too small for the picture; N: in tiles of NxN pixels",
-    )
-    group.add_argument("--memory", type=_positive, metavar="GIB", help="to use at most; default: what is free")
-    add_local_pooling(group)
-    group.add_argument(
-        "--ensemble", action="store_true", help="mean over the eight symmetries; takes eight times as long"
+        help="auto (default): use tiles if the picture does not fit in memory; none: never; N: use tiles of NxN pixels",
     )
     group.add_argument(
-        "--compile", action="store_true", help="by torch.compile: minutes for every size of picture, then faster"
+        "--memory", type=_parse_positive, metavar="GIB", help="the most memory to use; default: all that is free"
+    )
+    add_local_pooling_options(group)
+    group.add_argument(
+        "--ensemble", action="store_true", help="mean over the eight symmetries of the image; takes eight times as long"
+    )
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="use torch.compile: it takes minutes for each size of pictures, and is faster afterwards",
     )
 
 
-def add_local_pooling(parser: argparse._ActionsContainer) -> None:
-    """The options that say what channel attention pools over."""
+def add_local_pooling_options(parser: argparse._ActionsContainer) -> None:
+    """Add the options of local pooling."""
     parser.add_argument(
         "--local_pooling",
         action="store_true",
-        help="channel attention over windows of 1.5 training patches, not the whole picture: for deblurring",
+        help="channel attention over windows of 1.5 training patches, not over the whole picture: for deblurring",
     )
     parser.add_argument(
         "--training_patch",
-        type=_patch,
+        type=_parse_patch,
         metavar="N",
-        help="pixels of the training patches, for --local_pooling, which this implies; default: what the weights say",
+        help="size of the training patches in pixels; turns on --local_pooling; default: what the weights state",
     )
 
 
-def _tile(text: str) -> int | str:
+def _parse_tile(text: str) -> int | str:
     if text in ("auto", "none"):
         return text
     if not text.isdecimal() or int(text) < SMALLEST:
-        raise argparse.ArgumentTypeError(f"takes auto, none or a number from {SMALLEST} on, not {text}")
+        raise argparse.ArgumentTypeError(f"takes auto, none or a number, {SMALLEST} or more, not {text}")
     return int(text)
 
 
-def _patch(text: str) -> int:
+def _parse_patch(text: str) -> int:
     if not text.isdecimal() or int(text) not in PATCHES:
         raise argparse.ArgumentTypeError(f"takes a number from {PATCHES[0]} to {PATCHES[-1]}, not {text}")
     return int(text)
 
 
-def _positive(text: str) -> float:
+def _parse_positive(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
@@ -86,9 +90,12 @@ def _positive(text: str) -> float:
 
 
 def load_network(folder: Path, weights: Path | None, grade: str | None = None) -> tuple[MPRNet, Path]:
-    """Choose the weights of the task in ``folder``, print which, and load them.
+    """Choose the weights of the task in ``folder``, print the choice, and load them.
 
-    So nobody takes the results of the bundled weights for the paper's.
+    The printed line shows whether results are those of the bundled weights or of the published ones.
+
+    Returns:
+        The network, and the path of its weights.
 
     Raises:
         UserError: as tasks.choose_weights and tasks.load_weights.
@@ -102,15 +109,20 @@ def load_network(folder: Path, weights: Path | None, grade: str | None = None) -
 
 
 def make_restorer(model: MPRNet, a: argparse.Namespace, world: World, stage: int | None) -> Restorer:
-    """As the options of ``add_running``, and ``--device``, say; under torchrun on this process's device.
+    """Return a Restorer with the options of ``add_running_options`` and ``--device``.
+
+    Args:
+        a: the command line.
+        world: under torchrun, the Restorer is on the device of this process.
+        stage: as for Restorer.
 
     Raises:
-        UserError: options that do not go together, and as Restorer.
+        UserError: options that do not go together; or as Restorer.
     """
     if world.size > 1 and a.device not in ("auto", world.device.type):
-        raise UserError(f"torchrun gives each process its device, here {world.device}: leave --device {a.device} away.")
+        raise UserError(f"torchrun gives each process its device, here {world.device}: remove --device {a.device}.")
     if a.memory and a.tile != "auto":
-        raise UserError("--memory is what --tile auto has to do with, and does not go with another --tile.")
+        raise UserError("--memory sets the limit for --tile auto: do not use it with another --tile.")
     restorer = Restorer(
         model,
         str(world.device) if world.size > 1 else a.device,
@@ -123,12 +135,12 @@ def make_restorer(model: MPRNet, a: argparse.Namespace, world: World, stage: int
         int(a.memory * 2**30) if a.memory else None,
     )
     if isinstance(a.tile, int) and restorer.tile != a.tile and world.is_main:
-        print(f"tiles are of {restorer.tile} pixels: a multiple of 8, and no less than local pooling needs")
+        print(f"the size of tiles is {restorer.tile} pixels: a multiple of 8, and large enough for local pooling")
     return restorer
 
 
-def described(a: argparse.Namespace, restorer: Restorer) -> dict[str, Any]:
-    """How the network runs, as far as results depend on it."""
+def describe_running(a: argparse.Namespace, restorer: Restorer) -> dict[str, Any]:
+    """Return the settings of the Restorer that results depend on."""
     return {
         "precision": restorer.precision,
         "tile": restorer.tile,
@@ -138,21 +150,26 @@ def described(a: argparse.Namespace, restorer: Restorer) -> dict[str, Any]:
     }
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """The options that say which weights to use."""
+def add_weights_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the weights."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
-        "--weights", type=Path, metavar="FILE", help="default: the published ones if they are there, else --grade lite"
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="the weights to use; default: the published ones if they are there, else --grade lite",
     )
-    group.add_argument("--grade", choices=tasks.GRADES, help="of the bundled weights: lite is quicker, plus is better")
+    group.add_argument(
+        "--grade", choices=tasks.GRADES, help="which of the bundled weights to use: lite is faster, plus is better"
+    )
 
 
-def identity(weights: Path) -> dict[str, str]:
-    """Which file it is, and its SHA-256."""
+def identify_weights(weights: Path) -> dict[str, str]:
+    """Return the file's name and its SHA-256."""
     return {"weights": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
 
 
 def _print(line: str) -> None:
-    """Print a line, once for all processes of torchrun."""
+    """Print a line. Under torchrun, only one process prints it."""
     if os.environ.get("RANK", "0") == "0":
         print(line)

@@ -1,4 +1,4 @@
-"""Cut full photographs into training patches, and validation blocks into pictures: generate_patches_SIDD.py."""
+"""Cuts full photographs into training patches, and validation blocks into pictures: generate_patches_SIDD.py."""
 
 import argparse
 import sys
@@ -14,19 +14,21 @@ def main(folder: Path) -> None:
     """Read the command line and cut.
 
     Args:
-        folder: the task's; defaults are within it.
+        folder: the task's folder; the default paths are in it.
     """
     command.run(partial(_cut, folder))
 
 
 def _cut(folder: Path) -> int:
-    a = _parser(folder / "Datasets").parse_args()
+    a = _make_parser(folder / "Datasets").parse_args()
     if a.ps < 8 or a.num_patches < 1 or a.num_cores < 1 or a.seed < 0:
         raise UserError("--ps takes at least 8 pixels, --num_patches and --num_cores at least 1, --seed at least 0.")
     sources = {"photographs": a.src_dir, "validation blocks": a.mat_dir / f"{sidd.NOISY_BLOCKS}.mat"}
-    missing = [f"no {what} ({path})" for what, path in sources.items() if not path.exists()]
+    missing = [f"no {kind} ({path})" for kind, path in sources.items() if not path.exists()]
     if len(missing) == 2:
-        raise UserError(f"there are {' and '.join(missing)}: see {folder / 'Datasets' / 'README.md'}, or name them.")
+        raise UserError(
+            f"there are {' and '.join(missing)}: see {folder / 'Datasets' / 'README.md'}, or name their folders."
+        )
     for sentence in missing:
         print(f"note: there are {sentence}.")
     problems = _cut_photographs(a) if a.src_dir.exists() else []
@@ -50,21 +52,30 @@ def _cut_photographs(a: argparse.Namespace) -> list[str]:
     return problems + sentences
 
 
-def _parser(datasets: Path) -> argparse.ArgumentParser:
+def _make_parser(datasets: Path) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Cut full photographs into patches to train on, and the validation blocks into pictures. "
-        "Interrupted, it goes on where it was; nothing is deleted."
+        "An interrupted run continues where it stopped. Nothing is deleted."
     )
     parser.add_argument(
-        "--src_dir", type=Path, default=datasets / "SIDD_Medium_Srgb" / "Data", help="SCENE/*NOISY*.PNG"
+        "--src_dir",
+        type=Path,
+        default=datasets / "SIDD_Medium_Srgb" / "Data",
+        help="the photographs, SCENE/*NOISY*.PNG",
     )
-    parser.add_argument("--tar_dir", type=Path, default=datasets / "SIDD" / "train", help="gets input/ and target/")
+    parser.add_argument(
+        "--tar_dir", type=Path, default=datasets / "SIDD" / "train", help="where to write input/ and target/"
+    )
     parser.add_argument("--ps", type=int, default=256, help="height and width of a patch; default: 256")
-    parser.add_argument("--num_patches", type=int, default=300, help="of each photograph; default: 300")
-    parser.add_argument("--num_cores", type=int, default=10, help="threads; default: 10")
-    parser.add_argument("--seed", type=int, default=0, help="of the places; default: 0")
     parser.add_argument(
-        "--mat_dir", type=Path, default=datasets / "SIDD" / "test", help="the two Validation*.mat files"
+        "--num_patches", type=int, default=300, help="number of patches from each photograph; default: 300"
     )
-    parser.add_argument("--val_dir", type=Path, default=datasets / "SIDD" / "val", help="gets input/ and target/")
+    parser.add_argument("--num_cores", type=int, default=10, help="number of threads; default: 10")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the positions of the patches; default: 0")
+    parser.add_argument(
+        "--mat_dir", type=Path, default=datasets / "SIDD" / "test", help="the folder of the two Validation*.mat files"
+    )
+    parser.add_argument(
+        "--val_dir", type=Path, default=datasets / "SIDD" / "val", help="where to write input/ and target/"
+    )
     return parser

@@ -1,4 +1,4 @@
-"""What test.py says and draws of scores."""
+"""Prints and draws the scores of test.py."""
 
 import argparse
 import platform
@@ -9,44 +9,61 @@ import numpy as np
 import torch
 
 from mprnet.data.png import write_png
-from mprnet.evaluation.benchmark import Plan, Record, eight_bit
+from mprnet.data.tensors import to_uint8
+from mprnet.evaluation.benchmark import Plan, Record
 from mprnet.evaluation.protocols import Protocols
-from mprnet.evaluation.report import Row, Summary, average, compared, comparison, page, paper_table, ranked
+from mprnet.evaluation.report import (
+    Row,
+    Summary,
+    average_scores,
+    choose_examples,
+    draw_sheet,
+    format_comparison,
+    format_paper_table,
+    make_cells,
+)
 from mprnet.evaluation.sources import Source
 
 
 def print_scores(
-    rows: list[Row], ours: Mapping[str, Summary], protocols: Protocols, a: argparse.Namespace, network: str
+    rows: list[Row], our_averages: Mapping[str, Summary], protocols: Protocols, a: argparse.Namespace, network: str
 ) -> None:
-    """Print ours beside the paper's, with averages where all of a table's sets are whole; with --table, the tables.
+    """Print our scores beside the paper's, and with --table the paper's tables.
+
+    If all sets of a table are complete, and the paper prints their average, print our average, too.
 
     Args:
-        ours: the last stage's averages, by data set.
-        network: what to say of what was scored.
+        rows: the lines to print.
+        our_averages: the last stage's averages, by benchmark, of complete benchmarks.
+        protocols: the task's benchmarks and tables.
+        a: the command line.
+        network: a description of the network that was scored.
     """
-    # Another stage's images are not what the paper's tables are about.
-    final = a.stage in (None, 3)
-    scores = {name: (s.psnr, s.ssim) for name, s in ours.items() if s.psnr is not None and s.ssim is not None}
+    # The paper's tables are about the last stage.
+    is_last_stage = a.stage in (None, 3)
+    scores = {name: (s.psnr, s.ssim) for name, s in our_averages.items() if s.psnr is not None and s.ssim is not None}
     if rows:
         for table in protocols.tables:
             if table.average and all(column in scores for column in table.columns):
-                psnr, ssim = average([scores[column] for column in table.columns]) or (None, None)
-                images, identical = (sum(getattr(ours[c], n) for c in table.columns) for n in ("images", "identical"))
-                paper = table.rows["MPRNet"][-1] if final and "MPRNet" in table.rows else None
+                psnr, ssim = average_scores([scores[column] for column in table.columns]) or (None, None)
+                images, identical = (
+                    sum(getattr(our_averages[c], n) for c in table.columns) for n in ("images", "identical")
+                )
+                paper = table.rows["MPRNet"][-1] if is_last_stage and "MPRNet" in table.rows else None
                 rows.append(("average", Summary(psnr, ssim, images, images, identical), paper))
-        print(comparison(rows))
+        print(format_comparison(rows))
         print(f"{network}; look into {a.result_dir}")
     if a.table:
-        print_tables(protocols, scores if final else {})
+        print_tables(protocols, scores if is_last_stage else {})
 
 
-def print_tables(protocols: Protocols, ours: Mapping[str, tuple[float, float]]) -> None:
-    """Print the paper's tables, and ours (PSNR and SSIM by data set) in them."""
-    print("\n\n".join(paper_table(table, ours) for table in protocols.tables))
+def print_tables(protocols: Protocols, our_scores: Mapping[str, tuple[float, float]]) -> None:
+    """Print the paper's tables with our scores (PSNR and SSIM by benchmark) as the last row."""
+    print("\n\n".join(format_paper_table(table, our_scores) for table in protocols.tables))
 
 
 def print_notes(records: Sequence[Record]) -> None:
-    """Print what was noted of images, each note once."""
+    """Print the notes about images, each note once, with the names of its images."""
     notes: dict[str, list[str]] = {}
     for record in records:
         for note in record.get("notes", []):
@@ -56,23 +73,23 @@ def print_notes(records: Sequence[Record]) -> None:
 
 
 def write_page(source: Source, numbers: Sequence[int], records: Sequence[Record], plan: Plan, stage: int) -> None:
-    """Write page.png: the worst, median and best image of a stage; restored anew, as results are not kept."""
+    """Write page.png: the worst, the median and the best image of a stage. They are restored again for it."""
     rows = []
-    for which, place in ranked(records, stage):
-        sample = source.read(numbers[place])
-        result = plan.restore(numbers[place], sample)[stage]
-        psnr, ssim = records[place]["scores"][str(stage)]
-        shown = "identical" if psnr is None else f"{psnr:.2f} dB"
-        title = f"{which}: {records[place]['name']}, {shown}, SSIM {ssim:.4f}"
-        rows.append((title, compared(sample.degraded, eight_bit(result), eight_bit(sample.target))))
+    for rank, index in choose_examples(records, stage):
+        sample = source.read(numbers[index])
+        result = plan.restore(numbers[index], sample)[stage]
+        psnr, ssim = records[index]["scores"][str(stage)]
+        psnr_text = "identical" if psnr is None else f"{psnr:.2f} dB"
+        title = f"{rank}: {records[index]['name']}, {psnr_text}, SSIM {ssim:.4f}"
+        rows.append((title, make_cells(sample.degraded, to_uint8(result), to_uint8(sample.target))))
     path = plan.folder / "page.png"
     path.unlink(missing_ok=True)
     if rows:
-        write_png(path, page(rows))
+        write_png(path, draw_sheet(rows))
 
 
-def versions() -> dict[str, str]:
-    """Of what scores depend on."""
+def read_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that scores depend on."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

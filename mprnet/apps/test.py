@@ -1,4 +1,4 @@
-"""Score a task's network on the benchmarks: what test.py, test_SIDD.py and test_DND.py start."""
+"""Scores a task's network on the benchmarks: the program behind test.py, test_SIDD.py and test_DND.py."""
 
 import argparse
 import hashlib
@@ -14,15 +14,15 @@ import numpy as np
 
 from mprnet.apps import command
 from mprnet.apps.check import check_benchmarks
-from mprnet.apps.options import TIMEOUT, described, identity, load_network, make_restorer
-from mprnet.apps.reports import report_set
-from mprnet.apps.scores import print_notes, print_scores, print_tables, versions, write_page
-from mprnet.apps.sets import OWN, choose, parse
-from mprnet.apps.submission import submit
+from mprnet.apps.options import TIMEOUT, describe_running, identify_weights, load_network, make_restorer
+from mprnet.apps.reports import write_set_report
+from mprnet.apps.scores import print_notes, print_scores, print_tables, read_versions, write_page
+from mprnet.apps.sets import OWN_PAIRS, choose_benchmarks, parse_arguments
+from mprnet.apps.submission import write_submission
 from mprnet.errors import UserError
 from mprnet.evaluation.benchmark import Plan, Record, Restore, evaluate, write_results
 from mprnet.evaluation.protocols import Benchmark, Protocols, load_protocols
-from mprnet.evaluation.report import Row, Summary, paper_rows, summarise
+from mprnet.evaluation.report import Row, Summary, make_rows, summarise
 from mprnet.evaluation.scoring import MEASURES, Scorers
 from mprnet.evaluation.sources import BlockSource, PairSource, Sample, Source, read_8bit, results_by_target
 from mprnet.files import locked, make_folder
@@ -32,11 +32,11 @@ from mprnet.model.network import MPRNet
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What all sets of one call share."""
+class _Setup:
+    """What scoring uses for all benchmarks."""
 
     arguments: argparse.Namespace
-    restorer: Restorer | None  # None: results made elsewhere are scored
+    restorer: Restorer | None  # None: results of another program are scored
     weights: dict[str, str]
     world: World
     scorers: Scorers
@@ -46,9 +46,9 @@ def main(network: Callable[..., MPRNet], folder: Path, only: Sequence[str] = ())
     """Read the command line and score.
 
     Args:
-        network: the task's MPRNet: weights of another size are not the paper's, and reports say so.
-        folder: the task's, where its benchmarks.yml and Datasets/ are.
-        only: the benchmarks to choose from; empty: all of the task's.
+        network: the task's MPRNet. If the weights have other widths, reports say that they are not the paper's network.
+        folder: the task's folder, with benchmarks.yml and Datasets/.
+        only: the benchmarks to choose from; empty: all benchmarks of the task.
     """
     command.run(partial(_test, network, folder, only))
 
@@ -58,61 +58,62 @@ def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> 
     if only:
         missing = [name for name in only if name not in protocols.benchmarks]
         if missing:
-            raise UserError(f"{folder / 'benchmarks.yml'} lacks {missing[0]}.")
+            raise UserError(f"{folder / 'benchmarks.yml'} has no benchmark {missing[0]}.")
         protocols = replace(protocols, benchmarks={name: protocols.benchmarks[name] for name in only})
-    a = parse(folder, protocols)
+    a = parse_arguments(folder, protocols)
     if a.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = a.gpus
-    chosen = choose(protocols, a, folder)
+    chosen = choose_benchmarks(protocols, a, folder)
     if a.check:
         return check_benchmarks({b: b.locate(a.input_dir) for b in chosen}, a.input_dir)
     if not chosen:
         print_tables(protocols, {})
         return 0
     with distributed_world([-1], TIMEOUT) as world:
-        restorer, weights = _restorer(network, folder, a, world)
-        # A process of torchrun has its share of the cores.
+        restorer, weights = _load_restorer(network, folder, a, world)
+        # Processes of torchrun share the cores.
         workers = a.workers if a.workers >= 0 else max(1, (os.cpu_count() or 1) // world.size)
         with Scorers(workers) as scorers:
-            return _score_all(_Run(a, restorer, weights, world, scorers), chosen, protocols)
+            return _score_all(_Setup(a, restorer, weights, world, scorers), chosen, protocols)
 
 
-def _score_all(run: _Run, chosen: Sequence[Benchmark], protocols: Protocols) -> int:
+def _score_all(setup: _Setup, chosen: Sequence[Benchmark], protocols: Protocols) -> int:
+    """Score benchmarks, and print scores and problems. Return the exit status."""
     rows: list[Row] = []
     problems: list[str] = []
-    ours: dict[str, Summary] = {}
+    our_averages: dict[str, Summary] = {}
     for benchmark in chosen:
         try:
             if benchmark.kind == "dnd":
-                place = benchmark.locate(run.arguments.input_dir)
-                problems += submit(run.restorer, place, run.arguments, run.weights, run.world)
+                dataset = benchmark.locate(setup.arguments.input_dir)
+                problems += write_submission(setup.restorer, dataset, setup.arguments, setup.weights, setup.world)
                 continue
-            summaries, missing = _score_set(run, benchmark)
+            summaries, set_problems = _score_set(setup, benchmark)
         except UserError as error:
             if len(chosen) == 1:
                 raise
             problems.append(f"{benchmark.name}: {error}")
             continue
-        rows += paper_rows(benchmark, summaries)
-        problems += missing
+        rows += make_rows(benchmark, summaries)
+        problems += set_problems
         last = summaries[max(summaries)]
         if last.images == last.of:
-            ours[benchmark.name] = last
-    if run.world.is_main:
+            our_averages[benchmark.name] = last
+    if setup.world.is_main:
         for problem in problems:
             print(f"error: {problem}", file=sys.stderr)
-        print_scores(rows, ours, protocols, run.arguments, run.weights["described"])
+        print_scores(rows, our_averages, protocols, setup.arguments, setup.weights["described"])
     return int(bool(problems))
 
 
-def _score_set(run: _Run, benchmark: Benchmark) -> tuple[dict[int, Summary], list[str]]:
-    """Averages by stage, and sentences about what is not scored."""
-    a = run.arguments
-    source = _source(benchmark, a)
+def _score_set(setup: _Setup, benchmark: Benchmark) -> tuple[dict[int, Summary], list[str]]:
+    """Score a benchmark. Return the averages by stage, and sentences about images that are not scored."""
+    a = setup.arguments
+    source = _open_source(benchmark, a)
     numbers = list(range(len(source.names)))[: a.limit or None]
-    restore, results_key, lacking = _restore(run, source, benchmark)
-    lacking &= set(numbers)
-    numbers = [n for n in numbers if n not in lacking]
+    restore, results_key, missing = _choose_restore(setup, source, benchmark)
+    missing &= set(numbers)
+    numbers = [n for n in numbers if n not in missing]
     key = {
         "benchmark": benchmark.name,
         "measure": f"{benchmark.measure}: {MEASURES[benchmark.measure][1]}",
@@ -121,65 +122,71 @@ def _score_set(run: _Run, benchmark: Benchmark) -> tuple[dict[int, Summary], lis
     }
     plan = Plan(key, benchmark.measure, a.result_dir / benchmark.name, a.save_images, restore)
     make_folder(plan.folder)
-    with run.world.enter_on_main(locked(plan.folder)):
-        records = evaluate(source, numbers, plan, run.scorers, run.world)
-        return _report(run, benchmark, source, numbers, plan, records, lacking)
+    with setup.world.enter_on_main(locked(plan.folder)):
+        records = evaluate(source, numbers, plan, setup.scorers, setup.world)
+        return _report(setup, benchmark, source, numbers, plan, records, missing)
 
 
 def _report(
-    run: _Run,
+    setup: _Setup,
     benchmark: Benchmark,
     source: Source,
     numbers: Sequence[int],
     plan: Plan,
     records: Sequence[Record],
-    lacking: set[int],
+    missing: set[int],
 ) -> tuple[dict[int, Summary], list[str]]:
+    """Write a benchmark's results on rank 0. Return what ``_score_set`` returns."""
     of = benchmark.count or len(source.names)
     stages = sorted({int(stage) for record in records for stage in record.get("scores", {})}) or [3]
     summaries = {stage: summarise(records, stage, of) for stage in stages}
-    if run.world.is_main:
-        described = {f"stage {stage}": asdict(summary) for stage, summary in summaries.items()}
-        write_results(plan, records, {"versions": versions(), **described})
+    if setup.world.is_main:
+        averages = {f"stage {stage}": asdict(summary) for stage, summary in summaries.items()}
+        write_results(plan, records, {"versions": read_versions(), **averages})
         write_page(source, numbers, records, plan, max(stages))
-        if run.arguments.report:
-            path = report_set(source, numbers, records, plan, paper_rows(benchmark, summaries), max(stages))
+        if setup.arguments.report:
+            path = write_set_report(source, numbers, records, plan, make_rows(benchmark, summaries), max(stages))
             print(f"look into {path}")
     problems = [record["problem"] for record in records if "problem" in record]
     problems += [f"{path}: has no partner." for path in source.orphans]
     problems += [source.advice] if source.advice else []
     problems += [
-        f"{source.names[n]}: there is no result of this name in {run.arguments.score_only}." for n in sorted(lacking)
+        f"{source.names[n]}: there is no result of this name in {setup.arguments.score_only}." for n in sorted(missing)
     ]
-    if run.world.is_main:
+    if setup.world.is_main:
         print_notes(records)
     return summaries, problems
 
 
-def _source(benchmark: Benchmark, a: argparse.Namespace) -> Source:
-    if benchmark.name == OWN:
+def _open_source(benchmark: Benchmark, a: argparse.Namespace) -> Source:
+    if benchmark.name == OWN_PAIRS:
         inputs, targets = a.pairs
         return PairSource(inputs, targets, "many_to_one" if a.many_to_one else "name")
-    place = benchmark.locate(a.input_dir)
-    if place is None:
-        raise UserError(f"{benchmark.name} is not there: expected are {benchmark.expected(a.input_dir)}.")
+    dataset = benchmark.locate(a.input_dir)
+    if dataset is None:
+        raise UserError(f"{benchmark.name} is not there: expected {benchmark.describe_files(a.input_dir)}.")
     if benchmark.kind == "sidd":
-        return BlockSource(place)
-    return PairSource(place / "input", place / "target")
+        return BlockSource(dataset)
+    return PairSource(dataset / "input", dataset / "target")
 
 
-def _restore(run: _Run, source: Source, benchmark: Benchmark) -> tuple[Restore, dict[str, Any], set[int]]:
-    """How images become results, what of that scores depend on, and which images have no result."""
-    a = run.arguments
-    if run.restorer is None:
+def _choose_restore(setup: _Setup, source: Source, benchmark: Benchmark) -> tuple[Restore, dict[str, Any], set[int]]:
+    """Choose where results come from: the network, or pictures of another program.
+
+    Returns:
+        The function that gives the results, the settings that scores depend on, and the numbers of images without
+        a result.
+    """
+    a = setup.arguments
+    if setup.restorer is None:
         if not isinstance(source, PairSource):
-            raise UserError(f"--score_only takes pictures, and the results of {benchmark.name} are none.")
+            raise UserError(f"--score_only takes pictures, but the results of {benchmark.name} are not pictures.")
         results = results_by_target(_results_folder(a.score_only, benchmark), source)
-        lacking = set(range(len(source.names))) - set(results)
-        stamps = hashlib.sha256("\n".join(f"{p} {p.stat().st_mtime_ns}" for p in results.values()).encode()).hexdigest()
-        return partial(_read_result, results), {"results": str(a.score_only), "state": stamps}, lacking
-    key = {"weights": run.weights["sha256"], "stage": "all" if a.stagewise else run.restorer.stage or "last"}
-    return partial(_run_network, run.restorer, a.stagewise), {**key, **described(a, run.restorer)}, set()
+        missing = set(range(len(source.names))) - set(results)
+        state = hashlib.sha256("\n".join(f"{p} {p.stat().st_mtime_ns}" for p in results.values()).encode()).hexdigest()
+        return partial(_read_result, results), {"results": str(a.score_only), "state": state}, missing
+    key = {"weights": setup.weights["sha256"], "stage": "all" if a.stagewise else setup.restorer.stage or "last"}
+    return partial(_run_network, setup.restorer, a.stagewise), {**key, **describe_running(a, setup.restorer)}, set()
 
 
 def _results_folder(folder: Path, benchmark: Benchmark) -> Path:
@@ -190,21 +197,21 @@ def _read_result(results: Mapping[int, Path], number: int, sample: Sample) -> di
     image, _ = read_8bit(results[number], "result")
     if image.shape != sample.target.shape:
         sizes = " and ".join(f"{i.shape[1]}x{i.shape[0]}" for i in (image, sample.target))
-        raise UserError(f"{results[number]} and its target are of different sizes, {sizes}.")
+        raise UserError(f"{results[number]} and its target have different sizes, {sizes}.")
     return {3: image}
 
 
-def _run_network(restorer: Restorer, every: bool, number: int, sample: Sample) -> dict[int, np.ndarray]:
+def _run_network(restorer: Restorer, all_stages: bool, number: int, sample: Sample) -> dict[int, np.ndarray]:
     degraded = sample.degraded.astype(np.float32) / 255
-    if every:
+    if all_stages:
         return dict(enumerate(restorer.every_stage(degraded), start=1))
     return {restorer.stage or restorer.num_stages: restorer(degraded)}
 
 
-def _restorer(
+def _load_restorer(
     network: Callable[..., MPRNet], folder: Path, a: argparse.Namespace, world: World
 ) -> tuple[Restorer | None, dict[str, str]]:
-    """The network to run (None: only score), and what to say of it."""
+    """Return the network to run, None with --score_only; and its description for reports and keys."""
     if a.score_only:
         return None, {"described": f"results in {a.score_only}"}
     model, path = load_network(folder, a.weights, a.grade)
@@ -217,4 +224,4 @@ def _restorer(
     line = ", ".join(words)
     if model.config != network().config:
         line += f": {parameters / 1e6:.2f} M parameters, not an MPRNet of the paper"
-    return restorer, {"described": line, **identity(path)}
+    return restorer, {"described": line, **identify_weights(path)}

@@ -1,4 +1,4 @@
-"""Train a task's network: what a task's train.py starts."""
+"""Trains a task's network: the program behind a task's train.py."""
 
 import argparse
 from collections.abc import Callable
@@ -30,9 +30,9 @@ def main(
     """Read the command line and train.
 
     Args:
-        network: the task's MPRNet; widths that the settings name are passed to it.
-        get_training_data, get_validation_data: the task's, from its data_RGB.py.
-        folder: the task's, where its YAML files are.
+        network: the task's MPRNet. It gets the widths that the settings name.
+        get_training_data, get_validation_data: the task's functions, from its data_RGB.py.
+        folder: the task's folder, with its YAML files.
     """
     command.run(partial(_train, network, get_training_data, get_validation_data, folder))
 
@@ -43,33 +43,33 @@ def _train(
     parser = argparse.ArgumentParser(
         prog=command.subcommand, description="Train MPRNet with the settings of a YAML file."
     )
-    parser.add_argument("--config", type=Path, default=folder / "training.yml", help="default: %(default)s")
+    parser.add_argument("--config", type=Path, default=folder / "training.yml", help="settings; default: %(default)s")
     parser.add_argument("--check", action="store_true", help="read all pairs, say what is wrong with them, and stop")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings, such as OPTIM.BATCH_SIZE 8")
     arguments = parser.parse_args()
     config: Path = arguments.config
     if not config.exists() and (folder / config).exists():
-        config = folder / config  # a name of the task's own, from wherever one is
+        config = folder / config  # a file of the task, named from another folder
     settings = training_settings.load(config, arguments.overrides)
     if arguments.check:
         return check_training(settings, get_training_data, get_validation_data)
     torch.manual_seed(settings.TRAINING.SEED)
     with distributed_world(settings.GPU) as world:
         try:
-            model = _model(network, settings)
+            model = _make_model(network, settings)
             run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
             make_folder(run)
             if any((run / name).exists() for name in (LATEST, BEST)) and not settings.TRAINING.RESUME:
                 raise UserError(
-                    f"{run} holds a run already: go on with it (TRAINING.RESUME True), or give this one another "
-                    "MODEL.SESSION."
+                    f"{run} already holds a run: continue it (TRAINING.RESUME True), or choose another MODEL.SESSION "
+                    "for this one."
                 )
             with world.enter_on_main(locked(run)):
                 checkpoint = load_latest(run) if settings.TRAINING.RESUME else None
                 split = checkpoint.content.get("split") if checkpoint else None
                 data = make_data(settings, get_training_data, get_validation_data, split)
                 if world.is_main:
-                    _introduce(model, data, settings, world, run, folder)
+                    _print_start(model, data, settings, world, run, folder)
                 metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.described}
                 metadata |= {"task": settings.MODEL.MODE, "seed": str(settings.TRAINING.SEED)}
                 workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else free_workers()
@@ -85,7 +85,7 @@ def _train(
     return 0
 
 
-def _model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
+def _make_model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
     names = ("N_FEAT", "SCALE_UNETFEATS", "SCALE_ORSNETFEATS", "NUM_CAB")
     widths = {name.lower(): settings.MODEL[name] for name in names if settings.MODEL[name] >= 0}
     form = {name.lower(): settings.MODEL[name] for name in ("SUBNETWORKS", "SAM", "CSFF")}
@@ -94,30 +94,30 @@ def _model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
             config = network(**widths).config
         model = build_network({**config, **form}, network, AblationMPRNet)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"MODEL describes no network that can be built: {str(error).splitlines()[0]}") from error
+        raise UserError(f"the network that MODEL describes cannot be built: {str(error).splitlines()[0]}") from error
     if settings.TRAINING.INIT_WEIGHTS and not settings.TRAINING.RESUME:
         if not Path(settings.TRAINING.INIT_WEIGHTS).exists():
             raise UserError(
-                f"there is no file of weights {settings.TRAINING.INIT_WEIGHTS}, which TRAINING.INIT_WEIGHTS starts "
-                "from: train it first, name others, or say '' to start from random weights."
+                f"there is no file of weights {settings.TRAINING.INIT_WEIGHTS}, which TRAINING.INIT_WEIGHTS names: "
+                "train it first, name another file, or set '' to start from random weights."
             )
-        given = load_model(settings.TRAINING.INIT_WEIGHTS).state_dict()
+        initial = load_model(settings.TRAINING.INIT_WEIGHTS).state_dict()
         differences = [
-            f"{key} of {list(given[key].shape) if key in given else 'none'} instead of {list(value.shape)}"
+            f"{key} of {list(initial[key].shape) if key in initial else 'none'} instead of {list(value.shape)}"
             for key, value in model.state_dict().items()
-            if key not in given or given[key].shape != value.shape
+            if key not in initial or initial[key].shape != value.shape
         ]
-        if differences or len(given) != len(model.state_dict()):
+        if differences or len(initial) != len(model.state_dict()):
             raise UserError(
                 f"{settings.TRAINING.INIT_WEIGHTS} holds another network than MODEL describes "
-                f"({differences[0] if differences else 'one of more parts'}): set MODEL's keys to that network's, or "
+                f"({differences[0] if differences else 'it has more parts'}): set MODEL's keys as for that network, or "
                 "TRAINING.INIT_WEIGHTS '' to start from random weights."
             )
-        model.load_state_dict(given)
+        model.load_state_dict(initial)
     return model
 
 
-def _introduce(model: MPRNet, data: RunData, settings: CfgNode, world: World, run: Path, folder: Path) -> None:
+def _print_start(model: MPRNet, data: RunData, settings: CfgNode, world: World, run: Path, folder: Path) -> None:
     if settings.VERBOSE:
         print(model)
     parameters = sum(p.numel() for p in model.parameters())
@@ -126,8 +126,8 @@ def _introduce(model: MPRNet, data: RunData, settings: CfgNode, world: World, ru
         f"{len(data.validation):,} to validate on; results go to {run}"
     )
     if world.size == 1 < len(settings.GPU) and world.device.type == "cuda":
-        print(f"note: one process uses the first of GPU's {len(settings.GPU)}; torchrun starts one for each")
+        print(f"note: one process uses only the first GPU of {len(settings.GPU)}; torchrun starts a process for each")
     if folder.name != settings.MODEL.MODE:
-        print(f"note: this trains {folder.name}'s network, under MODEL.MODE's name, {settings.MODEL.MODE}")
+        print(f"note: this trains {folder.name}'s network under another name, {settings.MODEL.MODE} (MODEL.MODE)")
     if not settings.SYNTHETIC.DEGRADATION:
         print("\n".join(which_recipe(settings, folder)))

@@ -14,3 +14,8 @@ def to_tensor(image: np.ndarray) -> Tensor:
 def to_array(image: Tensor) -> np.ndarray:
     """(3, H, W) to (H, W, 3), contiguous."""
     return image.permute(1, 2, 0).cpu().contiguous().numpy()
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Return an image, uint8 or floats in [0, 1], as uint8. Floats are multiplied by 255 and rounded."""
+    return image if image.dtype == np.uint8 else np.rint(255 * image).astype(np.uint8)

@@ -1,21 +1,24 @@
-"""Restoring and scoring a set of images: interrupted at any moment, it goes on where it was."""
+"""Restoring and scoring the images of a benchmark. An interrupted run continues where it stopped."""
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-from tqdm import tqdm
 
 from mprnet.data.png import write_png
+from mprnet.data.tensors import to_uint8
 from mprnet.errors import UserError
+from mprnet.evaluation.resuming import Process, process_remaining
 from mprnet.evaluation.scoring import Scorers, Scores
 from mprnet.evaluation.sources import Sample, Source
-from mprnet.files import make_folder, write_whole
+from mprnet.files import write_whole
 from mprnet.inference.distributed import World
 
 # From an image's number and content to its restored images by stage, (H, W, 3) float32 in [0, 1] or uint8.
@@ -23,17 +26,19 @@ Restore = Callable[[int, Sample], dict[int, np.ndarray]]
 Record = dict[str, Any]
 RESULTS = "results.json"
 _JOURNALS = ".scores.*.jsonl"
-_WAITING = 4  # images per scoring process that may wait for it, so that memory stays bounded
+_MOST_PENDING = 4  # images that wait for each scoring process: a bound on the memory
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done with a set's images.
+    """How to restore and score the images of a benchmark.
 
     Attributes:
-        key: all that scores depend on but the images: scores found in ``folder`` count if they have the same.
+        key: all that scores depend on beside the images. Scores in ``folder`` are used again if their key is equal.
+        measure: a name of ``MEASURES``.
         folder: where scores and pictures go.
-        save_images: keep the results, as ``folder``/images/NAME.png.
+        save_images: True to write the results to ``folder``/images/NAME.png.
+        restore: makes the results.
     """
 
     key: dict[str, Any]
@@ -44,39 +49,38 @@ class Plan:
 
 
 def evaluate(source: Source, numbers: Sequence[int], plan: Plan, scorers: Scorers, world: World) -> list[Record]:
-    """Restore and score images, this process's part of those whose scores are not in ``plan.folder`` yet.
+    """Restore and score images, and return their scores. Scores that are in ``plan.folder`` are used again.
 
-    An image that cannot be read or scored costs a sentence, and is tried again the next time.
+    If an image cannot be read, restored or scored, its record says why, and the next run tries it again.
+
+    Args:
+        numbers: of the images in ``source``. The processes of ``world`` share them.
 
     Returns:
         In each process, a record for each of ``numbers``, in that order: ``name``, ``stamp``, and either ``scores``
         (stage to [PSNR or None for infinity, SSIM]) with ``notes``, or ``problem``.
+
+    Raises:
+        UserError: on every rank, if a file cannot be written on one rank.
     """
-    with world.fail_together():  # nobody changes the files before all have read them
-        make_folder(plan.folder)
-        known = _known(plan)
-        todo = [n for n in numbers if not _is_done(known.get(source.names[n]), source, n, plan)]
-    path = _journal(plan.folder, world.rank)
-    with world.fail_together():
-        if world.is_main:
-            write_whole(path, "".join(map(_line, [{"key": plan.key}, *known.values()])).encode())
-            for other in set(plan.folder.glob(_JOURNALS)) - {path}:
-                other.unlink()
-    with world.fail_together():
-        if not world.is_main:
-            write_whole(path, _line({"key": plan.key}).encode())
-        with open(path, "a", encoding="utf-8") as journal:
-            mine = todo[world.rank :: world.size]
-            _work(source, mine, plan, scorers, journal, show=world.is_main)
-    done = _known(plan)
-    world.barrier()  # the caller may clear the files away
-    return [done[source.names[n]] for n in numbers]
+    known = _read_records(plan)
+
+    def is_done(number: int) -> bool:
+        return _is_done(known.get(source.names[number]), source, number, plan)
+
+    prepare = partial(_merge_journals, plan, known.values(), world)
+    worker = _open_evaluator(source, plan, scorers, world)
+    # The sentences about failures are in the records, too.
+    process_remaining(plan.folder, numbers, is_done, prepare, worker, world, plan.folder.name)
+    records = _read_records(plan)
+    world.barrier()  # the caller may remove the journals
+    return [records[source.names[number]] for number in numbers]
 
 
 def write_results(plan: Plan, records: Sequence[Record], summary: dict[str, Any]) -> None:
-    """Write results.json and results.csv, and clear away what was kept for the case of an interruption."""
+    """Write results.json and results.csv, and remove the journals."""
     content = {"settings": plan.key, "summary": summary, "images": list(records)}
-    known = _known(plan)
+    known = _read_records(plan)
     write_whole(plan.folder / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
     lines = ["name,stage,psnr,ssim"]
     for record in records:
@@ -84,67 +88,93 @@ def write_results(plan: Plan, records: Sequence[Record], summary: dict[str, Any]
             name = '"' + record["name"].replace('"', '""') + '"'
             lines.append(f"{name},{stage},{'inf' if psnr is None else f'{psnr:.6f}'},{ssim:.6f}")
     write_whole(plan.folder / "results.csv", ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
-    # Scores of images that were not asked for this time (--limit) are kept for the next.
+    # With --limit, a run scores only some images. The scores of the others stay in a journal for later runs.
     names = {record["name"] for record in records}
-    rest = [record for record in known.values() if record["name"] not in names]
-    kept = _journal(plan.folder, "rest")
-    if rest:
-        write_whole(kept, "".join(map(_line, [{"key": plan.key}, *rest])).encode())
-    for path in set(plan.folder.glob(_JOURNALS)) - ({kept} if rest else set()):
+    others = [record for record in known.values() if record["name"] not in names]
+    others_path = _journal_path(plan.folder, "rest")
+    if others:
+        write_whole(others_path, _encode_journal(plan, others))
+    for path in set(plan.folder.glob(_JOURNALS)) - ({others_path} if others else set()):
         path.unlink()
 
 
-def eight_bit(image: np.ndarray) -> np.ndarray:
-    """Rounded to uint8, as results are written before they are scored."""
-    return image if image.dtype == np.uint8 else np.rint(255 * image).astype(np.uint8)
-
-
 def image_path(plan: Plan, name: str) -> Path:
-    """Where a saved result is."""
+    """Return the path of a saved result."""
     return plan.folder / "images" / f"{name}.png"
 
 
-def _work(source: Source, numbers: Sequence[int], plan: Plan, scorers: Scorers, journal: TextIO, show: bool) -> None:
-    waiting: deque[tuple[Record, dict[int, Future[Scores]]]] = deque()
+def _merge_journals(plan: Plan, records: Collection[Record], world: World) -> None:
+    """Write all known records to the journal of this process, and remove the other journals."""
+    path = _journal_path(plan.folder, world.rank)
+    write_whole(path, _encode_journal(plan, records))
+    for other in set(plan.folder.glob(_JOURNALS)) - {path}:
+        other.unlink()
 
-    def finish(most: int) -> None:
-        while len(waiting) > most or (waiting and all(future.done() for future in waiting[0][1].values())):
-            record, futures = waiting.popleft()
-            try:
-                record["scores"] = {str(stage): _plain(future.result()) for stage, future in futures.items()}
-            except ValueError as error:
-                record["problem"] = f"{record['name']}: {error}"
-            _write_line(journal, record)
 
-    for number in tqdm(numbers, plan.folder.name, unit="image", leave=False, disable=not show):
-        record: Record = {"name": source.names[number], "stamp": source.stamp(number)}
+@contextmanager
+def _open_evaluator(source: Source, plan: Plan, scorers: Scorers, world: World) -> Iterator[Process]:
+    """Open the journal of this process, and give the function that restores and scores an image."""
+    path = _journal_path(plan.folder, world.rank)
+    if not world.is_main:
+        write_whole(path, _encode_journal(plan, []))
+    with open(path, "a", encoding="utf-8") as journal:
+        evaluator = _Evaluator(source, plan, scorers, journal)
+        yield evaluator.restore_and_score
+        evaluator.write_scores(most_pending=0)
+
+
+class _Evaluator:
+    """Restores images and writes their scores to a journal. Other images are scored while one is restored."""
+
+    def __init__(self, source: Source, plan: Plan, scorers: Scorers, journal: TextIO) -> None:
+        self._source = source
+        self._plan = plan
+        self._scorers = scorers
+        self._journal = journal
+        self._pending: deque[tuple[Record, dict[int, Future[Scores]]]] = deque()
+
+    def restore_and_score(self, number: int) -> str:
+        """Restore an image and start to score it. Return why it cannot be restored, or an empty text."""
+        plan = self._plan
+        record: Record = {"name": self._source.names[number], "stamp": self._source.stamp(number)}
         try:
-            sample = source.read(number)
+            sample = self._source.read(number)
             images = plan.restore(number, sample)
         except UserError as error:
-            _write_line(journal, record | {"problem": str(error)})
-            continue
+            _write_line(self._journal, record | {"problem": str(error)})
+            return str(error)
         if sample.notes:
             record["notes"] = list(sample.notes)
         if sample.target.dtype == np.uint8:
-            images = {stage: eight_bit(image) for stage, image in images.items()}
+            images = {stage: to_uint8(image) for stage, image in images.items()}
         if plan.save_images:
-            write_png(image_path(plan, record["name"]), eight_bit(images[max(images)]))
+            write_png(image_path(plan, record["name"]), to_uint8(images[max(images)]))
             record["saved"] = True
-        futures = {stage: scorers.submit(plan.measure, image, sample.target) for stage, image in images.items()}
-        waiting.append((record, futures))
-        finish(most=_WAITING * max(1, scorers.workers))
-    finish(most=0)
+        futures = {stage: self._scorers.submit(plan.measure, image, sample.target) for stage, image in images.items()}
+        self._pending.append((record, futures))
+        self.write_scores(most_pending=_MOST_PENDING * max(1, self._scorers.workers))
+        return ""
+
+    def write_scores(self, most_pending: int) -> None:
+        """Write the scores that are computed. Wait until at most ``most_pending`` images are not scored."""
+        pending = self._pending
+        while len(pending) > most_pending or (pending and all(future.done() for future in pending[0][1].values())):
+            record, futures = pending.popleft()
+            try:
+                record["scores"] = {str(stage): _to_json(future.result()) for stage, future in futures.items()}
+            except ValueError as error:
+                record["problem"] = f"{record['name']}: {error}"
+            _write_line(self._journal, record)
 
 
-def _plain(scores: Scores) -> list[float | None]:
-    """For JSON, which knows no infinity."""
+def _to_json(scores: Scores) -> list[float | None]:
+    """Replace infinity by None: JSON has no infinity."""
     psnr, ssim = scores
     return [None if np.isinf(psnr) else psnr, ssim]
 
 
-def _known(plan: Plan) -> dict[str, Record]:
-    """What earlier runs of the same key wrote, finished or not, by name."""
+def _read_records(plan: Plan) -> dict[str, Record]:
+    """Return the records of finished and interrupted runs with the same key, by the images' names."""
     found: dict[str, Record] = {}
     for path in [plan.folder / RESULTS, *sorted(plan.folder.glob(_JOURNALS))]:
         try:
@@ -153,35 +183,39 @@ def _known(plan: Plan) -> dict[str, Record]:
                 content = json.loads(text)
                 key, records = content["settings"], content["images"]
             else:
-                head, *records = _lines(text)
+                head, *records = _decode_lines(text)
                 key = head["key"]
             if key == plan.key:
                 found |= {record["name"]: record for record in records}
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # not there, cut off at its very beginning, or somebody else's
+            continue  # no such file, a file that ends in its first line, or a file of another program
     return found
-
-
-def _lines(text: str) -> list[Record]:
-    """All lines but one that was cut off while it was written."""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def _is_done(record: Record | None, source: Source, number: int, plan: Plan) -> bool:
     if record is None or "scores" not in record or record["stamp"] != source.stamp(number):
         return False
-    # A picture of that name may be an earlier run's, of other settings.
+    # A picture of this name can be from an earlier run with other settings: "saved" says that it belongs to the record.
     return not plan.save_images or ("saved" in record and image_path(plan, record["name"]).exists())
 
 
+def _journal_path(folder: Path, rank: int | str) -> Path:
+    return folder / f".scores.{rank}.jsonl"
+
+
+def _encode_journal(plan: Plan, records: Collection[Record]) -> bytes:
+    return "".join(map(_encode_line, [{"key": plan.key}, *records])).encode()
+
+
 def _write_line(journal: TextIO, record: Record) -> None:
-    journal.write(_line(record))
+    journal.write(_encode_line(record))
     journal.flush()
 
 
-def _line(record: Record) -> str:
-    return json.dumps(record) + "\n"  # ASCII: names of files may hold anything
+def _encode_line(record: Record) -> str:
+    return json.dumps(record) + "\n"  # ASCII, because names of files can hold any bytes
 
 
-def _journal(folder: Path, rank: int | str) -> Path:
-    return folder / f".scores.{rank}.jsonl"
+def _decode_lines(text: str) -> list[Record]:
+    """Return the records of all complete lines. The last line is incomplete if a run was killed while it wrote."""
+    return [json.loads(line) for line in text.split("\n")[:-1]]

@@ -1,4 +1,4 @@
-"""The figure that every restoration paper needs: several methods beside one another, with enlarged crops."""
+"""The usual figure of restoration papers: images of several methods side by side, with enlarged crops."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -29,19 +29,20 @@ class Crop:
     width: int
     height: int
 
-    def of(self, image: np.ndarray) -> np.ndarray:
-        """What an image, (H, W, 3), has there."""
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """Return this part of an image, (H, W, 3); a view."""
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 @dataclass(frozen=True)
-class Compared:
-    """An image under several methods.
+class ComparisonRow:
+    """One image as several methods restore it.
 
     Attributes:
-        images: by method, as they are to stand beside one another, (H, W, 3) uint8 each, all of one size.
-        target: what they should be, or None.
-        crops: what is enlarged, at most four; none: the place that ``telling_crop`` finds.
+        name: the image's name.
+        images: each method's result, in the order of the figure, (H, W, 3) uint8, all of one size.
+        target: of the same size, or None.
+        crops: the parts to enlarge, at most four. If it is empty, ``find_crop`` chooses one.
     """
 
     name: str
@@ -50,94 +51,103 @@ class Compared:
     crops: Sequence[Crop] = ()
 
     @property
-    def shown(self) -> np.ndarray:
-        """What is shown as a whole: the target, or the last method's image."""
+    def overview(self) -> np.ndarray:
+        """The image that is drawn uncropped: the target, or the last method's image if there is no target."""
         return self.target if self.target is not None else [*self.images.values()][-1]
 
 
-def telling_crop(images: Sequence[np.ndarray], target: np.ndarray, side: int) -> Crop:
-    """Where ``target`` has details that images render differently; all (H, W, 3) uint8, the crop ``side`` pixels."""
+def find_crop(images: Sequence[np.ndarray], target: np.ndarray, side: int) -> Crop:
+    """Return the crop where ``target`` has details and the images differ most.
+
+    Args:
+        images: (H, W, 3) uint8 each.
+        target: (H, W, 3) uint8.
+        side: height and width of the crop in pixels, less if the images are smaller.
+    """
     height, width = target.shape[:2]
     side = min(side, height, width)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        """Over each place where the crop can be; limited, since a pixel that is far off tells less than a texture."""
+        """Return the mean over the crop at each possible position."""
+        # Values are limited, so that a texture counts for more than one very different pixel.
         limited = np.minimum(values, 40)
         boxes = cv2.blur(limited, (side, side), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
         return np.asarray(boxes[: height - side + 1, : width - side + 1])
 
     grey = np.stack([image.mean(axis=2, dtype=np.float32) for image in (*images, target)])
-    telling = mean(grey.std(axis=0)) * mean(np.abs(cv2.Laplacian(cv2.GaussianBlur(grey[-1], (0, 0), 1), -1)))
-    top, left = np.unravel_index(int(np.argmax(telling)), telling.shape)
+    scores = mean(grey.std(axis=0)) * mean(np.abs(cv2.Laplacian(cv2.GaussianBlur(grey[-1], (0, 0), 1), -1)))
+    top, left = np.unravel_index(int(np.argmax(scores)), scores.shape)
     return Crop(int(left), int(top), side, side)
 
 
-def draw_comparison(path: Path, rows: Sequence[Compared], title: str = "", side: int = 72) -> None:
-    """Draw for each image the whole, with its crops marked, and the crops of each method and of the target.
+def draw_comparison(path: Path, rows: Sequence[ComparisonRow], title: str = "", side: int = 72) -> None:
+    """Draw each image with its crops marked, and beside it the crops of each method and of the target.
 
     Args:
-        path: its suffix, one of ``FORMATS``, says in which format.
-        side: height and width of crops that are not given, pixels.
+        path: the file to write. Its suffix, one of ``FORMATS``, chooses the format.
+        rows: the images.
+        title: the title of the figure.
+        side: height and width in pixels of the crops that ``find_crop`` chooses.
 
     Raises:
-        UserError: images of different sizes, or a crop that is not within.
+        UserError: images have different sizes, a crop is not inside its image, or there are too many crops.
     """
     crops = []
     for row in rows:
-        _check(row)
-        crops.append(row.crops or [telling_crop([*row.images.values()], row.shown, side)])
-    heights = [len(of_row) for of_row in crops]
+        _check_row(row)
+        crops.append(row.crops or [find_crop([*row.images.values()], row.overview, side)])
+    heights = [len(row_crops) for row_crops in crops]
     columns = 1 + max(len(row.images) + (row.target is not None) for row in rows)
     figure = Figure(figsize=(_CELL * (columns + 0.4), (_CELL + 0.45) * sum(heights)), layout="constrained")
     grid = figure.add_gridspec(
         sum(heights), columns, width_ratios=[1.4 if max(heights) > 1 else 1.1] + [1] * (columns - 1)
     )
     top = 0
-    for row, of_row in zip(rows, crops, strict=True):
-        whole = figure.add_subplot(grid[top : top + len(of_row), 0])
-        _draw_whole(whole, row, of_row)
-        for line, crop in enumerate(of_row):
+    for row, row_crops in zip(rows, crops, strict=True):
+        _draw_overview(figure.add_subplot(grid[top : top + len(row_crops), 0]), row, row_crops)
+        for line, crop in enumerate(row_crops):
             cells = [figure.add_subplot(grid[top + line, 1 + n]) for n in range(columns - 1)]
-            _draw_crops(cells, row, crop, _COLOURS[line], captions=line == len(of_row) - 1)
-        top += len(of_row)
+            _draw_crops(cells, row, crop, _COLOURS[line], captions=line == len(row_crops) - 1)
+        top += len(row_crops)
     figure.suptitle(title, fontsize=10, parse_math=False)
     file = io.BytesIO()
     figure.savefig(file, format=path.suffix[1:].lower(), dpi=110)
     write_whole(path, file.getvalue())
 
 
-def _check(row: Compared) -> None:
+def _check_row(row: ComparisonRow) -> None:
     sizes = {name: image.shape for name, image in row.images.items()}
     sizes |= {"the target": row.target.shape} if row.target is not None else {}
     (first, shape), *others = sizes.items()
     for name, other in others:
         if other != shape:
-            raise UserError(f"{row.name}: {first} is of {shape[1]}x{shape[0]} pixels, {name} of {other[1]}x{other[0]}.")
+            sizes_text = f"{first} has {shape[1]}x{shape[0]} pixels, but {name} has {other[1]}x{other[0]}"
+            raise UserError(f"{row.name}: {sizes_text}.")
     if len(row.crops) > len(_COLOURS):
-        raise UserError(f"{row.name}: at most {len(_COLOURS)} crops find room, not {len(row.crops)}.")
+        raise UserError(f"{row.name}: at most {len(_COLOURS)} crops are possible, not {len(row.crops)}.")
     for crop in row.crops:
         if crop.left + crop.width > shape[1] or crop.top + crop.height > shape[0]:
-            where = f"{crop.left},{crop.top},{crop.width},{crop.height}"
-            raise UserError(f"{row.name} is of {shape[1]}x{shape[0]} pixels, and the crop {where} is not within.")
+            position = f"{crop.left},{crop.top},{crop.width},{crop.height}"
+            raise UserError(f"{row.name} has {shape[1]}x{shape[0]} pixels, and the crop {position} is not inside it.")
 
 
-def _draw_whole(axes: Axes, row: Compared, crops: Sequence[Crop]) -> None:
-    axes.imshow(row.shown)
+def _draw_overview(axes: Axes, row: ComparisonRow, crops: Sequence[Crop]) -> None:
+    axes.imshow(row.overview)
     for crop, colour in zip(crops, _COLOURS, strict=False):
         axes.add_patch(Rectangle((crop.left, crop.top), crop.width, crop.height, fill=False, color=colour, lw=1.5))
     axes.set_title(row.name, fontsize=8, parse_math=False)
     axes.axis("off")
 
 
-def _draw_crops(cells: Sequence[Axes], row: Compared, crop: Crop, colour: str, captions: bool) -> None:
-    shown = {**row.images, "target": row.target} if row.target is not None else row.images
-    for axes, (name, image) in zip(cells, shown.items(), strict=False):
-        axes.imshow(crop.of(image), interpolation="nearest")
+def _draw_crops(cells: Sequence[Axes], row: ComparisonRow, crop: Crop, colour: str, captions: bool) -> None:
+    images = {**row.images, "target": row.target} if row.target is not None else row.images
+    for axes, (name, image) in zip(cells, images.items(), strict=False):
+        axes.imshow(crop.cut(image), interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(color=colour, linewidth=1.5)
         if captions:
             score = "" if row.target is None or image is row.target else f"\n{psnr(image, row.target):.2f} dB"
             axes.set_xlabel(name + score, fontsize=8, parse_math=False)
-    for axes in cells[len(shown) :]:
+    for axes in cells[len(images) :]:
         axes.axis("off")

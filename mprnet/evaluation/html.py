@@ -1,4 +1,4 @@
-"""What came out, as one HTML file that needs nothing else: tables, and pictures to slide over one another."""
+"""Reports as one HTML file without other files: tables, and pairs of images with a slider between them."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,13 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mprnet.files import write_whole
 
-_LARGEST = 1280  # pixels, of what is shown
+_LARGEST = 1280  # pixels: the longer side of images in the file
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 @dataclass(frozen=True)
-class Listing:
-    """A table. Where a row's first cell is a figure's title, it becomes a link to it."""
+class HtmlTable:
+    """A table. If the first cell of a row is the title of a figure, it becomes a link to the figure."""
 
     title: str
     head: Sequence[str]
@@ -26,12 +26,14 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """Images of one size, two of which are seen at a time, with a slider between them.
+class HtmlFigure:
+    """Images of one size. Two of them are visible at a time, with a slider between them.
 
     Attributes:
-        layers: by what they show, (H, W, 3) uint8 each.
-        left, right: the two that are seen at first.
+        title: of the figure.
+        caption: a line below the title.
+        layers: the images by name, (H, W, 3) uint8 each.
+        left, right: the names of the two images that are visible at first.
     """
 
     title: str
@@ -44,25 +46,29 @@ class Figure:
 def write_html(
     path: Path,
     title: str,
-    tables: Sequence[Listing],
-    figures: Iterable[Figure],
+    tables: Sequence[HtmlTable],
+    figures: Iterable[HtmlFigure],
     facts: Mapping[str, str],
     note: str = "",
 ) -> None:
-    """Write the file; large images are made smaller, and all are JPEG (quality 95, full colour resolution).
+    """Write the report to ``path``. Its images are JPEG (quality 95, full colour resolution), at most 1280 pixels.
 
     Args:
-        facts: how it was made: settings, weights, versions.
+        path: the HTML file.
+        title: of the report.
+        tables: shown before the figures.
+        figures: read one at a time, so that only one figure's images are in memory.
+        facts: how the results were made: settings, weights, versions.
         note: a sentence below the figures.
     """
-    drawn = [
+    rendered = [
         {
             "title": figure.title,
             "caption": figure.caption,
             "width": min(_LARGEST, figure.layers[figure.left].shape[1]),
             "left": figure.left,
             "right": figure.right,
-            "layers": {name: _as_link(image) for name, image in figure.layers.items()},
+            "layers": {name: _data_url(image) for name, image in figure.layers.items()},
         }
         for figure in figures
     ]
@@ -76,16 +82,16 @@ def write_html(
     text = environment.get_template("report.html").render(
         title=title,
         tables=tables,
-        figures=drawn,
-        shown={figure["title"]: f"figure{number}" for number, figure in enumerate(drawn, 1)},
+        figures=rendered,
+        links={figure["title"]: f"figure{number}" for number, figure in enumerate(rendered, 1)},
         facts=facts,
         note=note,
     )
-    # A file's name may hold bytes that are no text.
+    # Names of files can hold bytes that are not valid text.
     write_whole(path, text.encode(errors="replace"))
 
 
-def _as_link(image: np.ndarray) -> str:
+def _data_url(image: np.ndarray) -> str:
     scale = _LARGEST / max(image.shape[:2])
     if scale < 1:
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))

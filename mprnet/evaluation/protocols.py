@@ -1,4 +1,4 @@
-"""Benchmarks as data: where a set lies, how it is scored, what the paper reports (a task's benchmarks.yml)."""
+"""Reads a task's benchmarks.yml: where each benchmark is, how it is scored, and what the paper reports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ Scores = tuple[float, float]  # PSNR and SSIM
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A set of images that results are reported on.
+    """A test set with its protocol.
 
     Attributes:
-        kind: ``pairs`` of pictures, or the files of ``sidd`` or ``dnd``.
-        places: where it may lie, relative to the folder of data sets; the first that is there is taken.
-        count: images in the published set.
-        measure: a name of ``MEASURES``; empty where a server scores.
-        paper: the paper's PSNR and SSIM, from ``table``.
-        stages: the paper's PSNR by stage, if it reports that (Table 7).
+        kind: ``pairs`` (folders of pictures), or ``sidd`` or ``dnd`` (the files of these data sets).
+        places: folders where it can be, relative to the folder of data sets. The first one that exists is used.
+        count: number of images in the published set.
+        measure: a name of ``MEASURES``; empty if a server scores the results.
+        paper: the paper's PSNR in dB and SSIM, or None.
+        stages: the paper's PSNR of each stage in dB, if the paper reports it (Table 7).
     """
 
     name: str
@@ -33,20 +33,19 @@ class Benchmark:
     count: int
     measure: str
     paper: Scores | None
-    table: str
     stages: tuple[float, ...] = ()
 
     def locate(self, datasets: Path) -> Path | None:
-        """The set's folder, or None if it is not there."""
-        marks = {"pairs": ("input", "target"), "dnd": ("info.mat",), "sidd": ("ValidationNoisyBlocksSrgb.mat",)}
+        """Return the folder of the benchmark, or None if it is not in ``datasets``."""
+        entries = {"pairs": ("input", "target"), "dnd": ("info.mat",), "sidd": ("ValidationNoisyBlocksSrgb.mat",)}
         for place in self.places:
             folder = datasets / place
-            if any((folder / mark).exists() for mark in marks[self.kind]):
+            if any((folder / entry).exists() for entry in entries[self.kind]):
                 return folder
         return None
 
-    def expected(self, datasets: Path) -> str:
-        """What is looked for, for people."""
+    def describe_files(self, datasets: Path) -> str:
+        """Return a text that says which files and folders the benchmark needs in ``datasets``."""
         folder = datasets / self.places[0]
         return {
             "pairs": f"{folder}/{{input,target}}, {self.count:,} pictures each",
@@ -60,10 +59,10 @@ class Table:
     """A table of the paper.
 
     Attributes:
-        columns: benchmarks.
-        rows: from method to its scores, one for each column.
-        average: whether the paper prints the average too (each row's last score), and the error reductions of that
-            alone.
+        columns: names of benchmarks.
+        rows: each method's scores, one for each column.
+        average: True if the paper's table has a column of averages, too. Then each row ends with its average, and the
+            table has error reductions for the averages only.
     """
 
     name: str
@@ -74,10 +73,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Protocols:
-    """A task's benchmarks, and the paper's tables of them.
+    """A task's benchmarks, and the paper's tables about them.
 
     Attributes:
-        measure: how pairs of one's own are scored unless it is said otherwise.
+        measure: the measure for the user's own pairs, unless the user names another one.
     """
 
     measure: str
@@ -89,47 +88,47 @@ def load_protocols(path: Path) -> Protocols:
     """Read a task's benchmarks.yml.
 
     Raises:
-        UserError: it is not there, or not as described in the docstrings of this module.
+        UserError: the file does not exist, or is not as the docstrings of this module say.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        benchmarks = {name: _benchmark(name, entry) for name, entry in content["benchmarks"].items()}
-        tables = tuple(_table(name, entry) for name, entry in content.get("tables", {}).items())
+        benchmarks = {name: _make_benchmark(name, entry) for name, entry in content["benchmarks"].items()}
+        tables = tuple(_make_table(name, entry) for name, entry in content.get("tables", {}).items())
         measure = str(content["measure"])
-        wrong = [c for table in tables for c in table.columns if c not in benchmarks]
-        if measure not in MEASURES or wrong:
-            raise ValueError(f"unknown {wrong[0] if wrong else measure}")
+        unknown = [c for table in tables for c in table.columns if c not in benchmarks]
+        if measure not in MEASURES or unknown:
+            raise ValueError(f"unknown {unknown[0] if unknown else measure}")
     except OSError as error:
         raise UserError(f"cannot read the benchmarks {path}: {error.strerror}.") from error
     except KeyError as error:
-        raise UserError(f"{path} lacks {error}.") from error
+        raise UserError(f"{path} has no key {error}.") from error
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} does not describe benchmarks: {' '.join(str(error).split())}.") from error
     return Protocols(measure, benchmarks, tables)
 
 
-def _benchmark(name: str, entry: Mapping[str, Any]) -> Benchmark:
+def _make_benchmark(name: str, entry: Mapping[str, Any]) -> Benchmark:
     kind, measure = str(entry.get("kind", "pairs")), str(entry.get("measure", ""))
     if kind not in KINDS or (measure not in MEASURES and kind != "dnd"):
-        raise ValueError(f"{name} is of kind {kind}, measured by {measure or 'nothing'}")
-    paper = _scores(entry["paper"]) if "paper" in entry else None
+        raise ValueError(f"{name}: kind {kind} or measure {measure or 'none'} is unknown")
+    paper = _make_scores(entry["paper"]) if "paper" in entry else None
     if not isinstance(entry["places"], list) or not entry["places"]:
         raise ValueError(f"{name} needs places: a list of folders")
     places, stages = tuple(map(str, entry["places"])), tuple(map(float, entry.get("stages", ())))
-    return Benchmark(name, kind, places, int(entry["count"]), measure, paper, str(entry.get("table", "")), stages)
+    return Benchmark(name, kind, places, int(entry["count"]), measure, paper, stages)
 
 
-def _table(name: str, entry: Mapping[str, Any]) -> Table:
+def _make_table(name: str, entry: Mapping[str, Any]) -> Table:
     columns = tuple(map(str, entry["columns"]))
-    rows = {str(method): tuple(map(_scores, scores)) for method, scores in entry["rows"].items()}
+    rows = {str(method): tuple(map(_make_scores, scores)) for method, scores in entry["rows"].items()}
     if not rows:
         raise ValueError(f"{name} has no rows")
     average = bool(entry.get("average", False))
     if any(len(scores) != len(columns) + average for scores in rows.values()):
-        raise ValueError(f"{name} has rows that are not as long as its columns")
+        raise ValueError(f"{name} has rows whose length does not fit its columns")
     return Table(name, columns, rows, average)
 
 
-def _scores(pair: Any) -> Scores:
+def _make_scores(pair: Any) -> Scores:
     psnr, ssim = pair
     return float(psnr), float(ssim)

@@ -1,4 +1,4 @@
-"""Scores of restored images, by the measures that the benchmarks name, on several cores."""
+"""Scores of restored images by the measures of the benchmarks, on several cores."""
 
 import multiprocessing
 import os
@@ -30,7 +30,7 @@ def _aligned(image: np.ndarray, target: np.ndarray) -> Scores:
     return metrics.masked_psnr(aligned), metrics.masked_ssim(aligned)
 
 
-# What a benchmark's ``measure`` may be, with how it is called in reports.
+# The values of a benchmark's ``measure``, and their descriptions in reports.
 MEASURES: dict[str, tuple[Callable[[np.ndarray, np.ndarray], Scores], str]] = {
     "rgb": (_rgb, "RGB PSNR, SSIM of the RGB volume"),
     "luma": (_luma, "PSNR and SSIM of Y"),
@@ -39,27 +39,31 @@ MEASURES: dict[str, tuple[Callable[[np.ndarray, np.ndarray], Scores], str]] = {
 
 
 def score(measure: str, image: np.ndarray, target: np.ndarray) -> Scores:
-    """PSNR and SSIM of (H, W, 3) images, both uint8 or both float32 in [0, 1].
+    """Return PSNR in dB and SSIM of an image.
+
+    Args:
+        measure: a name of ``MEASURES``.
+        image, target: (H, W, 3), both uint8 or both float32 in [0, 1].
 
     Raises:
-        ValueError: they cannot be compared; one sentence.
+        ValueError: the images cannot be compared; the message is one sentence.
     """
     return MEASURES[measure][0](image, target)
 
 
 class Scorers:
-    """Processes that score while the next image is restored; a context manager.
+    """Processes that score images while this process restores the next one. It is a context manager.
 
     Args:
-        workers: how many; 0 scores in this process. -1: one per core.
+        workers: number of processes. 0: score in this process. -1: one process for each core.
     """
 
     def __init__(self, workers: int) -> None:
-        # Windows waits for 61 processes at most.
+        # On Windows, a pool can have at most 61 processes.
         self.workers = min(61, (os.cpu_count() or 1) if workers < 0 else workers)
-        # Not forked: this process may have threads of PyTorch's, which a fork does not survive.
+        # Processes are not forked: PyTorch's threads in this process do not exist after a fork.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(self.workers, context, _one_thread) if self.workers else None
+        self._pool = ProcessPoolExecutor(self.workers, context, _use_one_thread) if self.workers else None
 
     def __enter__(self) -> "Scorers":
         return self
@@ -68,15 +72,15 @@ class Scorers:
         if self._pool is None:
             return
         if kind is not None:
-            # Not left to themselves: one that is still starting would not find this process any more, and say so.
+            # Kill them: a process that is still starting would fail when this one has ended, and print a traceback.
             for process in multiprocessing.active_children():
                 process.kill()
         self._pool.shutdown(cancel_futures=kind is not None)
 
     def submit(self, measure: str, image: np.ndarray, target: np.ndarray) -> "Future[Scores]":
-        """``score``, soon."""
+        """Start to score an image; arguments, result and errors as for ``score``."""
         if self._pool is not None:
-            with _interrupts_blocked():  # what starts a process
+            with _block_interrupts():  # submitting can start a process
                 return self._pool.submit(score, measure, image, target)
         future: Future[Scores] = Future()
         try:
@@ -87,8 +91,8 @@ class Scorers:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes started here never meet Ctrl-C, which a terminal sends to all; this one meets it at the end."""
+def _block_interrupts() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C, which a terminal sends to all processes. This process gets it at the end."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -99,5 +103,5 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _one_thread() -> None:
+def _use_one_thread() -> None:
     cv2.setNumThreads(1)

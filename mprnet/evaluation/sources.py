@@ -1,4 +1,4 @@
-"""The images of a benchmark, one after the other: pairs of pictures, or blocks in SIDD's files."""
+"""The images of a benchmark: pairs of pictures, or blocks in SIDD's files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,13 @@ from mprnet.errors import UserError
 
 @dataclass(frozen=True)
 class Sample:
-    """An image to restore and what it should become.
+    """An image to restore, and its target.
 
     Attributes:
         degraded: (H, W, 3) uint8.
-        target: (H, W, 3); uint8 where results are rounded to 8 bits before scoring, float32 in [0, 1] where not.
-        notes: what one should know about its score, sentences' parts.
+        target: (H, W, 3). If it is uint8, results are rounded to 8 bits before they are scored. If it is float32 in
+            [0, 1], they are not rounded.
+        notes: short remarks that matter for the score.
     """
 
     degraded: np.ndarray
@@ -32,9 +33,9 @@ class Source(Protocol):
     """Images by number.
 
     Attributes:
-        names: of the images, in the order in which they are reported.
+        names: of the images, in the order of reports.
         orphans: files that belong to no image.
-        advice: what would give some of the orphans a partner, one sentence, or empty.
+        advice: a sentence that says how to pair some of the orphans, or an empty text.
     """
 
     names: list[str]
@@ -42,18 +43,18 @@ class Source(Protocol):
     advice: str
 
     def stamp(self, index: int) -> str:
-        """Changes when the image's files change."""
+        """Return a text that changes if the image's files change."""
 
     def read(self, index: int) -> Sample:
-        """The image.
+        """Read an image.
 
         Raises:
-            UserError: it cannot be read or scored.
+            UserError: the image cannot be read or scored.
         """
 
 
 class PairSource:
-    """Pictures of two folders; ``pairing`` says how they are matched, as in ``match_pairs``."""
+    """Pairs of pictures in two folders; ``pairing`` as for ``match_pairs``."""
 
     def __init__(self, inputs: Path, targets: Path, pairing: Pairing = "name") -> None:
         matching = match_pairs(inputs, targets, pairing)
@@ -68,13 +69,16 @@ class PairSource:
 
     def read(self, index: int) -> Sample:
         pair = self.pairs[index]
-        (degraded, its_notes), (target, notes) = read_8bit(pair.input, "input"), read_8bit(pair.target, "target")
+        (degraded, input_notes), (target, target_notes) = (
+            read_8bit(pair.input, "input"),
+            read_8bit(pair.target, "target"),
+        )
         check_sizes(pair.input, pair.target, (degraded, target))
-        return Sample(degraded, target, its_notes + notes)
+        return Sample(degraded, target, input_notes + target_notes)
 
 
 class BlockSource:
-    """SIDD's validation blocks; results are scored as single-precision numbers."""
+    """SIDD's validation blocks. Results are scored in single precision."""
 
     def __init__(self, folder: Path) -> None:
         paths = [folder / f"{key}.mat" for key in (NOISY_BLOCKS, TARGET_BLOCKS)]
@@ -98,12 +102,15 @@ class BlockSource:
 
 
 def results_by_target(folder: Path, source: PairSource) -> Mapping[int, Path]:
-    """Results made elsewhere: which picture of ``folder`` belongs to which image of ``source``, by name.
+    """Match results of another program with the images of ``source``, by name.
 
-    They have the targets' names or, where several images share a target, the inputs'.
+    Results have the names of the targets. If several images share a target, they have the names of the inputs.
+
+    Returns:
+        The paths of the results in ``folder``, by the images' numbers.
 
     Raises:
-        UserError: no such folder, no picture in it, or none that matches.
+        UserError: there is no such folder, no picture in it, or no picture that matches.
     """
     numbers = {pair.target: index for index, pair in enumerate(source.pairs)}
     if len(numbers) < len(source.pairs):
@@ -112,22 +119,28 @@ def results_by_target(folder: Path, source: PairSource) -> Mapping[int, Path]:
     return {numbers[pair.target]: pair.input for pair in matching.pairs if pair.target in numbers}
 
 
-def read_8bit(path: Path, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A picture as the protocols compare it: (H, W, 3) uint8, the way up that EXIF says; and notes on what that took.
+def read_8bit(path: Path, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read a picture as the protocols compare it.
+
+    Args:
+        label: what the notes call the picture.
+
+    Returns:
+        The image, (H, W, 3) uint8, rotated as EXIF says; and notes if the picture is grey or has transparent pixels.
 
     Raises:
-        UserError: as ``read_photo``, or of more than 8 bits.
+        UserError: as ``read_photo``; or the picture has more than 8 bits a channel.
     """
     photo = read_picture(path)
     if photo.pixels.dtype != np.uint8:
-        raise UserError(f"{path} has 16 bits a channel, the protocol compares 8: convert it first.")
-    notes = [f"the {what} is grey"] if photo.grey else []
+        raise UserError(f"{path} has 16 bits a channel, but the protocol compares 8: convert it first.")
+    notes = [f"the {label} is grey"] if photo.grey else []
     if photo.alpha is not None and photo.alpha.min() < 255:
-        notes.append(f"the {what}'s alpha is left out")
+        notes.append(f"the {label}'s alpha is left out")
     return photo.pixels, tuple(notes)
 
 
 def file_stamp(*paths: Path) -> str:
-    """Where they are, their sizes and times of change."""
+    """Return the paths, sizes and modification times of files, as one text. Missing files are left out."""
     states = [(path, path.stat()) for path in paths if path.exists()]
     return " ".join(f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}" for path, state in states)

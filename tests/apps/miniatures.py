@@ -1,4 +1,4 @@
-"""Miniatures of the data sets in their true layouts, for tests of whole programs."""
+"""Small copies of the data sets in their real layouts, for tests of whole programs."""
 
 from pathlib import Path
 
@@ -19,12 +19,13 @@ PAIRS = {
 COUNT, SIZE = 3, 44
 
 
-def image(index: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
+def make_pair(index: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """Return a noisy image and its target, (size, size, 3) uint8 each."""
     clean = dead_leaves(4, index, size)
     return gaussian_noise(np.random.default_rng(index), clean, 20), clean
 
 
-def write(path: Path, rgb: np.ndarray) -> None:
+def write_image(path: Path, rgb: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), rgb[..., ::-1])
 
@@ -32,7 +33,7 @@ def write(path: Path, rgb: np.ndarray) -> None:
 def write_pairs(
     folder: Path, count: int, names: tuple[str, str] = ("{}.png", "{}.png"), sigma: float = 25, first: int = 0
 ) -> None:
-    """``count`` noisy pictures and their targets; the pictures are those of the generator from ``first`` on."""
+    """Write ``count`` noisy pictures and their targets, from picture number ``first`` of the generator on."""
     rng = np.random.default_rng(3)
     for index in range(count):
         clean = dead_leaves(5, first + index, 48)
@@ -45,7 +46,7 @@ def write_pairs(
 
 
 def write_photographs(source: Path, scenes: int = 3) -> None:
-    """As SIDD-Medium has them: two pairs a scene."""
+    """Write photographs in the layout of SIDD-Medium: two pairs for each scene."""
     rng = np.random.default_rng(0)
     for scene in range(1, scenes + 1):
         for number in ("010", "011"):
@@ -57,7 +58,7 @@ def write_photographs(source: Path, scenes: int = 3) -> None:
 
 
 def write_training_sets(task: str, datasets: Path) -> None:
-    """What the task's training.yml looks for, in ``datasets``."""
+    """Write the data sets that the task's training.yml names into the folder ``datasets``."""
     if task == "Deblurring":
         write_pairs(datasets / "GoPro" / "train", 10, ("GOPR1_1_{}.png",) * 2)
         write_pairs(datasets / "GoPro" / "test", 3, first=100)
@@ -71,26 +72,26 @@ def write_training_sets(task: str, datasets: Path) -> None:
 
 
 def write_benchmarks(task: str, datasets: Path) -> None:
-    """All sets of the task's benchmarks.yml, in ``datasets``."""
+    """Write all benchmarks of the task's benchmarks.yml into the folder ``datasets``."""
     for number, folder in enumerate(PAIRS.get(task, {}).values()):
         for index in range(COUNT):
-            for side, rgb in zip(("input", "target"), image(10 * number + index), strict=True):
-                write(datasets / folder / side / f"{index}.png", rgb)
+            for side, rgb in zip(("input", "target"), make_pair(10 * number + index), strict=True):
+                write_image(datasets / folder / side / f"{index}.png", rgb)
     if task == "Denoising":
         write_sidd_blocks(datasets / "SIDD" / "test")
         write_dnd(datasets / "DND" / "test")
 
 
 def write_sidd_blocks(folder: Path) -> None:
-    """Two photographs' two blocks each."""
+    """Write SIDD's validation files, with two photographs of two blocks each."""
     folder.mkdir(parents=True)
-    blocks = np.stack([np.stack([np.stack(image(2 * i + b, 32)) for b in range(2)]) for i in range(2)])
+    blocks = np.stack([np.stack([np.stack(make_pair(2 * i + b, 32)) for b in range(2)]) for i in range(2)])
     for side, key in enumerate(("ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb")):
         scipy.io.savemat(folder / f"{key}.mat", {key: blocks[:, :, side]})
 
 
 def write_dnd(folder: Path) -> None:
-    """As the published files are: HDF5, everything transposed, boxes behind references, from 1 and inclusive."""
+    """Write DND in its published format: HDF5, transposed arrays, boxes by reference that count from 1."""
     (folder / "images_srgb").mkdir(parents=True)
     with h5py.File(folder / "info.mat", "w") as file:
         references = file.create_dataset("info/boundingboxes", (1, 2), h5py.ref_dtype)
@@ -100,11 +101,11 @@ def write_dnd(folder: Path) -> None:
             references[0, number] = stored.ref
     for number in range(2):
         with h5py.File(folder / "images_srgb" / f"{number + 1:04d}.mat", "w") as file:
-            file["InoisySRGB"] = (image(number, 56)[0][:48] / np.float32(255)).T
+            file["InoisySRGB"] = (make_pair(number, 56)[0][:48] / np.float32(255)).T
 
 
 def write_weights(path: Path) -> None:
-    """A tiny network that changes images, but not beyond recognition."""
+    """Write the weights of a tiny network that changes images a little."""
     torch.manual_seed(0)
     model = MPRNet(4, 2, 3, num_cab=1, reduction=2)
     for parameter in model.tail.parameters():

@@ -1,5 +1,7 @@
-"""Pictures as they come: some right in odd ways, some wrong. Made with libraries that the project does not read with,
-where there are two."""
+"""Unusual pictures: some are valid, some are not.
+
+If there are two libraries for a format, they are written with the one that the project does not use for reading.
+"""
 
 import io
 import struct
@@ -15,7 +17,7 @@ from PIL import Image, ImageCms, ImageOps
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 _rng = np.random.default_rng(7)
 HEIGHT, WIDTH = 9, 13
-# Smooth, so that lossy formats stay near it.
+# Smooth, so that lossy formats change it only a little.
 _ramp = (
     np.linspace(30, 220, WIDTH)[None, :, None] * np.array([1.0, 0.8, 0.6]) + np.linspace(0, 30, HEIGHT)[:, None, None]
 )
@@ -27,7 +29,7 @@ ALPHA16 = _rng.integers(0, 65536, (HEIGHT, WIDTH)).astype(np.uint16)
 
 @dataclass(frozen=True)
 class Expected:
-    """What the result must be: channels last, grey as (H, W). ``tolerance`` in grey levels."""
+    """The expected result: channels last, grey as (H, W). ``tolerance`` is in grey levels."""
 
     array: np.ndarray
     tolerance: int = 0
@@ -62,7 +64,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _insert(png: bytes, *chunks: bytes) -> bytes:
-    """With chunks right after IHDR."""
+    """Return the PNG with more chunks after IHDR."""
     return png[:33] + b"".join(chunks) + png[33:]
 
 
@@ -88,7 +90,7 @@ def _exif(orientation: int | None = None) -> bytes:
 
 
 def _two_bit_grey(transparent: int) -> bytes:
-    """The greys 0 to 3 in turn, one of them transparent."""
+    """Return a PNG with the greys 0 to 3 in turn. One of them is transparent."""
     values = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 4).astype(np.uint8)
     padded = np.pad(values, ((0, 0), (0, -WIDTH % 4)))
     packed = padded[:, 0::4] << 6 | padded[:, 1::4] << 4 | padded[:, 2::4] << 2 | padded[:, 3::4]
@@ -104,7 +106,7 @@ def _two_bit_grey(transparent: int) -> bytes:
 
 
 def _exif_with_an_unwritable_tag() -> bytes:
-    """Orientation 3 behind a Make that claims to be a signed fraction."""
+    """Return EXIF data with orientation 3, after a tag Make whose type is wrong (signed fraction)."""
     entries = struct.pack("<HHII", 271, 10, 1, 50) + struct.pack("<HHIHH", 274, 3, 1, 3, 0)
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0) + b"\0" * 40
 
@@ -114,7 +116,7 @@ def _with_exif(jpeg: bytes, exif: bytes) -> bytes:
 
 
 def _oriented(orientation: int) -> tuple[bytes, Expected]:
-    """A JPEG whose stored pixels are such that, turned as EXIF says, they are RGB."""
+    """Return a JPEG whose pixels equal RGB after the rotation that EXIF states."""
     undo = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)
     exif = Image.Exif()
     exif[274] = undo
@@ -140,20 +142,20 @@ def _cmyk() -> tuple[bytes, Expected]:
 
 
 def _flip_a_bit(data: bytes) -> bytes:
-    """In the middle, where the pixels are."""
+    """Return the data with one bit changed in the middle, where the pixels are."""
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 16]) + data[middle + 1 :]
 
 
 def right() -> dict[str, tuple[bytes, Expected]]:
-    """Names, bytes and expected results of the pictures that must come out."""
+    """Return the pictures that must be restored: names, bytes and expected results."""
     index = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 4
     colours = np.array([[0, 0, 0], [255, 0, 0], [10, 200, 30], [7, 8, 9]])
     greys = np.array([[0, 0, 0], [99, 99, 99], [200, 200, 200], [255, 255, 255]])
     grey = RGB[:, :, 0]
     key = np.where(np.all(RGB[2, 3] == RGB, axis=2), 0, 255).astype(np.uint8)
     jpeg = _saved(Image.fromarray(RGB), "JPEG", quality=100, subsampling=0)
-    turned = RGB16[::-1].transpose(1, 0, 2)  # orientation 6 turns clockwise
+    turned = RGB16[::-1].transpose(1, 0, 2)  # orientation 6 rotates clockwise
     files = {
         "rgb8.png": (_png(RGB), Expected(RGB)),
         "rgb16.png": (_cv_png(RGB16), Expected(RGB16)),
@@ -234,7 +236,7 @@ def right() -> dict[str, tuple[bytes, Expected]]:
 
 
 def wrong() -> dict[str, tuple[bytes, str]]:
-    """Names, bytes and a part of the sentence of the files that must fail."""
+    """Return the files that must fail: names, bytes and a part of the error message."""
     frames = [Image.fromarray(np.full((4, 4), v, np.uint8)) for v in (0, 99, 200)]
     cut: Callable[[bytes], bytes] = lambda data: data[: len(data) * 2 // 3]  # noqa: E731
     noise = _rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)

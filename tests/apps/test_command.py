@@ -1,4 +1,4 @@
-"""How programs end when they are told to stop."""
+"""How programs end after a signal."""
 
 import signal
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-WHILE_A_BAR_IS_MADE = """
+SIGNAL_IN_A_NEW_PROGRESS_BAR = """
 import signal
 from tqdm import tqdm
 from mprnet.apps.command import run
@@ -20,7 +20,7 @@ class Bar(tqdm):
 run(lambda: len(Bar(range(3))))
 """
 
-WHILE_IT_ENDS = """
+SIGNAL_WHILE_THE_PROGRAM_ENDS = """
 import gc, signal
 from mprnet.apps.command import run
 
@@ -29,18 +29,18 @@ run(lambda: signal.raise_signal(signal.SIGINT))
 """
 
 
-def started(program):
+def start(program):
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "\nstopped.\n"), (signal.SIGTERM, "")])
-def test_a_stop_while_a_progress_bar_is_made(number, said):
-    ended = started(WHILE_A_BAR_IS_MADE.format(number=int(number)))
+@pytest.mark.parametrize(("number", "stderr"), [(signal.SIGINT, "\nstopped.\n"), (signal.SIGTERM, "")])
+def test_a_signal_while_a_progress_bar_is_made(number, stderr):
+    ended = start(SIGNAL_IN_A_NEW_PROGRESS_BAR.format(number=int(number)))
     assert ended.returncode == 128 + number
-    assert ended.stderr == said
+    assert ended.stderr == stderr
 
 
-def test_a_second_ctrl_c():
-    ended = started(WHILE_IT_ENDS)
+def test_a_second_ctrl_c_ends_the_program():
+    ended = start(SIGNAL_WHILE_THE_PROGRAM_ENDS)
     assert ended.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
     assert ended.stderr == "\nstopped.\n"

@@ -16,14 +16,14 @@ from mprnet.inference.exporting import AnySize, largest_difference, write_onnx, 
 from mprnet.model.local_pooling import largest_window, set_local_pooling
 from mprnet.model.window_means import expand_to_pixels, pixel_means, window_means
 
-# From below every window of a training patch of 32 to beyond all; the last two are padded.
+# For a training patch of 32: from smaller than every window to larger than all. The last two are padded.
 SIZES = [(1, 16, 16), (3, 16, 56), (1, 64, 24), (3, 9, 45), (1, 75, 101)]
 BUNDLED = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safetensors"
 
 
 @pytest.fixture
 def small(tmp_path) -> Path:
-    """Weights of two stages, quick to export."""
+    """Weights of a network with two stages, which is exported quickly."""
     torch.manual_seed(0)
     model = AblationMPRNet(4, 2, 3, num_cab=1, reduction=2, subnetworks=["unet", "orsnet"])
     model.metadata = {"training_patch": "24", "author": "me"}
@@ -32,22 +32,22 @@ def small(tmp_path) -> Path:
 
 
 def run(monkeypatch, capsys, *options: object) -> tuple[int, str]:
-    """The program's exit status and what it prints."""
+    """Run the program. Return its exit status and what it prints."""
     monkeypatch.setattr(sys, "argv", ["export", *map(str, options)])
     with pytest.raises(SystemExit) as caught:
         export.main()
-    said = capsys.readouterr()
-    return caught.value.code, said.out + said.err
+    captured = capsys.readouterr()
+    return caught.value.code, captured.out + captured.err
 
 
 @pytest.mark.parametrize("window", [(3, 3), (4, 6), (1, 1), (7, 40), (40, 5), (90, 90)])
-def test_means_for_free_sizes_are_the_sliding_ones(window):
+def test_pixel_means_equal_window_means_expanded_to_pixels(window):
     features = torch.rand(2, 3, 37, 30)
     expected = expand_to_pixels(window_means(features, window), window, 37, 30).expand(2, 3, 37, 30)
     torch.testing.assert_close(pixel_means(features, window), expected, atol=1e-6, rtol=0)
 
 
-def test_a_program_of_torch_holds_at_every_size(tiny, tmp_path):
+def test_a_torch_export_equals_the_network_at_every_size(tiny, tmp_path):
     set_local_pooling(tiny, 32)
     network = AnySize(tiny, None)
     program = write_torch(network, tmp_path / "w.pt2")
@@ -57,7 +57,7 @@ def test_a_program_of_torch_holds_at_every_size(tiny, tmp_path):
     assert [tuple(image.shape) for image in images] == [(1, 3, 20, 30)] * 3
 
 
-def test_onnx_holds_at_every_size(tiny, tmp_path):
+def test_an_onnx_export_equals_the_network_at_every_size(tiny, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     network = AnySize(tiny, None)
@@ -67,22 +67,22 @@ def test_onnx_holds_at_every_size(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("stages", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_onnx_with_local_pooling_holds_at_every_size(small, tiny, tmp_path, stages):
+def test_an_onnx_export_with_local_pooling_equals_the_network_at_every_size(small, tiny, tmp_path, stages):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     model = tiny if stages == 3 else load_model(small)
     network = AnySize(model, None)
     image = torch.rand(1, 3, 75, 101)
-    everywhere = network.reference(image)[0]
+    without_pooling = network.reference(image)[0]
     set_local_pooling(model, 32)
     assert largest_window(model) == 48
     graph = write_onnx(network, tmp_path / "w.onnx")
     for shape in SIZES:
         assert largest_difference(graph, network, shape) < 1e-5
-    assert (graph(image)[0] - everywhere).abs().max() > 2e-5
+    assert (graph(image)[0] - without_pooling).abs().max() > 2e-5
 
 
-def test_an_export_gives_what_a_restorer_gives(tiny):
+def test_an_export_equals_a_restorer(tiny):
     image = torch.rand(2, 3, 19, 34)
     images = AnySize(tiny, 2)(image)
     assert len(images) == 1
@@ -90,9 +90,9 @@ def test_an_export_gives_what_a_restorer_gives(tiny):
     torch.testing.assert_close(images[0].detach().clamp(0, 1), expected, atol=1e-5, rtol=0)
 
 
-def test_the_command_states_what_it_wrote_and_how_near_it_is(small, tmp_path, monkeypatch, capsys):
+def test_the_program_prints_what_it_wrote_and_the_differences(small, tmp_path, monkeypatch, capsys):
     target = tmp_path / "new" / "w.pt2"
-    status, said = run(
+    status, output = run(
         monkeypatch,
         capsys,
         "--weights",
@@ -106,9 +106,9 @@ def test_the_command_states_what_it_wrote_and_how_near_it_is(small, tmp_path, mo
         target,
     )
     assert status == 0
-    assert f"{target}: stage1, " in said
-    assert "windows of up to 36 pixels (a training patch of 24)" in said
-    differences = [float(number) for number in re.findall(r"largest difference from PyTorch (\S+)", said)]
+    assert f"{target}: stage1, " in output
+    assert "windows of up to 36 pixels (a training patch of 24)" in output
+    differences = [float(number) for number in re.findall(r"largest difference from PyTorch (\S+)", output)]
     assert len(differences) == 3
     assert max(differences) < 1e-5
     extra = {"author": "", "training_patch": ""}
@@ -117,50 +117,50 @@ def test_the_command_states_what_it_wrote_and_how_near_it_is(small, tmp_path, mo
     assert extra == {"author": "me", "training_patch": "24"}
 
 
-def test_an_export_that_differs_fails(small, tmp_path, monkeypatch, capsys):
+def test_an_export_with_a_large_difference_fails(small, tmp_path, monkeypatch, capsys):
     def wrong(network, path):
         path.touch()
         return lambda image: [x + 2e-4 for x in network.reference(image)]
 
     monkeypatch.setattr(export, "write_torch", wrong)
-    status, said = run(monkeypatch, capsys, "--weights", small, "--format", "torch", "--output", tmp_path / "w.pt2")
+    status, output = run(monkeypatch, capsys, "--weights", small, "--format", "torch", "--output", tmp_path / "w.pt2")
     assert status == 1
-    assert "differs from PyTorch by 2.0e-04, more than 1e-04" in said
+    assert "differs from PyTorch by 2.0e-04, more than 1e-04" in output
 
 
-def test_without_the_packages_one_sentence_says_how_to_get_them(small, monkeypatch, capsys):
+def test_missing_packages_are_named(small, monkeypatch, capsys):
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
-    status, said = run(monkeypatch, capsys, "--weights", small)
+    status, output = run(monkeypatch, capsys, "--weights", small)
     assert status == 1
-    assert 'pip install -e ".[export]"' in said
-    assert said.count("\n") == 1
+    assert 'pip install -e ".[export]"' in output
+    assert output.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (["--weights", "nowhere.pth"], "there is no file of weights"),
-        (["--weights", "nowhere.pth", "--output", "w.onnx"], "torch files are called"),
+        (["--weights", "nowhere.pth", "--output", "w.onnx"], "the names of torch files end in .pt2"),
         (["--weights", "nowhere.pth", "--output", "/dev/null/w.pt2"], "/dev/null: nothing can be written there"),
     ],
 )
-def test_wrong_options_get_a_sentence(monkeypatch, capsys, options, sentence):
-    status, said = run(monkeypatch, capsys, "--format", "torch", *options)
+def test_wrong_options_are_refused(monkeypatch, capsys, options, sentence):
+    status, output = run(monkeypatch, capsys, "--format", "torch", *options)
     assert status == 1
-    assert sentence in said.splitlines()[-1]
+    assert sentence in output.splitlines()[-1]
 
 
-def test_a_grade_that_is_not_bundled_gets_a_sentence(monkeypatch, capsys):
+def test_a_grade_without_weights_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(tasks, "GRADES", (*tasks.GRADES, "other"))
-    status, said = run(monkeypatch, capsys, "--format", "torch", "--task", "Deraining", "--grade", "other")
+    status, output = run(monkeypatch, capsys, "--format", "torch", "--task", "Deraining", "--grade", "other")
     assert status == 1
-    assert "model_deraining_other.safetensors" in said.splitlines()[-1]
+    assert "model_deraining_other.safetensors" in output.splitlines()[-1]
 
 
-def test_a_stage_that_is_not_there_gets_a_sentence(small, monkeypatch, capsys):
-    status, said = run(monkeypatch, capsys, "--weights", small, "--format", "torch", "--stage", 3)
+def test_a_missing_stage_is_refused(small, monkeypatch, capsys):
+    status, output = run(monkeypatch, capsys, "--weights", small, "--format", "torch", "--stage", 3)
     assert status == 1
-    assert "stages 1 to 2, but no stage 3" in said
+    assert "stages 1 to 2, but no stage 3" in output
 
 
 def test_the_example_runs_without_torch(small, tmp_path, monkeypatch, capsys):

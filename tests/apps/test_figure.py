@@ -14,7 +14,7 @@ def figure(*arguments: object) -> subprocess.CompletedProcess[str]:
     return programs.run("-m", "mprnet.apps.figure", *arguments, cwd=ROOT)
 
 
-def test_folders_are_compared(tmp_path):
+def test_the_folders_of_two_methods_are_compared(tmp_path):
     inputs, targets = SAMPLES / "input", SAMPLES / "target" / "Denoising"
     methods = [f"noise={inputs / 'Denoising'}", f"rain={inputs / 'Deraining'}"]
     out = tmp_path / "figure.png"
@@ -26,7 +26,7 @@ def test_folders_are_compared(tmp_path):
     assert cv2.imread(str(out)).shape[0] < 400
 
 
-def test_methods_without_a_picture_in_common_get_a_sentence(tmp_path):
+def test_methods_without_a_picture_in_common_are_refused(tmp_path):
     pictures = sorted((SAMPLES / "input" / "Denoising").glob("*.png"))[:2]
     for picture in pictures:
         (tmp_path / picture.stem).mkdir()
@@ -35,11 +35,11 @@ def test_methods_without_a_picture_in_common_get_a_sentence(tmp_path):
     targets = SAMPLES / "target" / "Denoising"
     done = figure("compare", f"one={one}", f"two={two}", "--target", targets, "--out", tmp_path / "x.png")
     assert done.returncode == 1
-    assert "no picture is there of one, two alike" in done.stderr
+    assert "one, two have no picture in common" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_stages_are_shown(tmp_path):
+def test_the_images_of_the_stages_are_drawn(tmp_path):
     weights = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safetensors"
     pairs = [SAMPLES / side / "Denoising" for side in ("input", "target")]
     done = figure("stages", "--weights", weights, "--pairs", *pairs, "--images", "rocket", "--out", tmp_path / "s.png")
@@ -47,7 +47,7 @@ def test_stages_are_shown(tmp_path):
     assert cv2.imread(str(tmp_path / "s.png")).shape[1] == 6 * 324 + 4
 
 
-def test_curves_of_runs(tmp_path):
+def test_the_curves_of_two_runs_are_drawn(tmp_path):
     for run in ("one", "two"):
         (tmp_path / run).mkdir()
         (tmp_path / run / "log.csv").write_text("epoch,step,loss,psnr,input_psnr\n1,10,0.5,,\n2,20,0.4,30,25\n")
@@ -56,8 +56,8 @@ def test_curves_of_runs(tmp_path):
     assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_names_and_titles_are_written_as_they_are(tmp_path):
-    """Between two dollars matplotlib sees mathematics."""
+def test_special_characters_in_names_and_titles_are_drawn_as_text(tmp_path):
+    """Matplotlib would read text between two dollar signs as a formula."""
     (tmp_path / "in").mkdir()
     picture = Image.open(next((SAMPLES / "input" / "Denoising").iterdir()))
     picture.save(tmp_path / "in" / "cost $5_{a and $6.png")
@@ -71,11 +71,11 @@ def test_names_and_titles_are_written_as_they_are(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_log_that_holds_no_numbers_says_where(tmp_path):
+def test_a_log_with_a_wrong_value_is_refused(tmp_path):
     (tmp_path / "log.csv").write_text("epoch,step,loss\n1,10,0.5\n2,20,x\n")
     done = figure("curves", tmp_path, "--out", tmp_path / "curves.png")
     assert done.returncode == 1
-    assert "log.csv: line 3 does not hold numbers alone" in done.stderr
+    assert "log.csv of a run: line 3 holds something that is not a number" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -84,20 +84,20 @@ def test_a_log_that_holds_no_numbers_says_where(tmp_path):
         (["compare", "a=nowhere", "--out", "x.png"], "no folder nowhere"),
         (["compare", "nowhere", "--out", "x.png"], "takes NAME=DIR, not nowhere"),
         (["compare", f"a={SAMPLES / 'input/Denoising'}", "--out", "x.bmp"], "written as .png or .pdf or .svg"),
-        (["compare", f"a={SAMPLES / 'input/Denoising'}", "--images", "you", "--out", "x.png"], "there is no you"),
+        (["compare", f"a={SAMPLES / 'input/Denoising'}", "--images", "you", "--out", "x.png"], "no picture you"),
         (
             ["compare", f"a={SAMPLES / 'input/Denoising'}", "--crop", "1,2", "--out", "x.png"],
             "takes LEFT,TOP,WIDTH,HEIGHT",
         ),
         (
             ["compare", f"a={SAMPLES / 'input/Denoising'}", "--crop", "250,0,20,20", "--out", "x.png"],
-            "256x256 pixels, and the crop 250,0,20,20 is not within",
+            "256x256 pixels, and the crop 250,0,20,20 is not inside it",
         ),
         (["curves", "nowhere", "--out", "x.png"], "a run's folder holds a log.csv"),
         (["stages", "--weights", "no.pth", "--pairs", "a", "b", "--out", "x.png"], "there is no folder a"),
     ],
 )
-def test_what_is_wrong_is_said(arguments, sentence):
+def test_wrong_arguments_are_refused(arguments, sentence):
     done = figure(*arguments)
     assert done.returncode != 0
     assert sentence in done.stderr

@@ -1,4 +1,4 @@
-"""The page: what is behind it without a browser, and then with Chromium."""
+"""The page: its functions without a browser, then the whole page with Chromium."""
 
 import argparse
 import contextlib
@@ -47,8 +47,8 @@ def choice(identity) -> Choice:
     return Choice("Denoising", identity, None, False, False)
 
 
-def uploaded(root: Path, files: dict[str, bytes]) -> list[Path]:
-    """Files as Gradio stores them: each in a folder of its own."""
+def upload(root: Path, files: dict[str, bytes]) -> list[Path]:
+    """Write files as Gradio stores uploads: each in its own folder."""
     paths = [root / f"upload-{uuid.uuid4().hex}" / name for name in files]
     for path, data in zip(paths, files.values(), strict=True):
         path.parent.mkdir(parents=True)
@@ -65,11 +65,11 @@ def last(runs: Iterator[Run]) -> Run:
     return run
 
 
-def test_odd_files_give_demos_results_or_a_sentence(page, choice, tmp_path):
+def test_the_page_restores_unusual_pictures_as_demo_does(page, choice, tmp_path):
     right, wrong = odd_files.right(), odd_files.wrong()
     assert len(right) + len(wrong) >= 30
     files = {name: data for name, (data, _) in (right | wrong).items()}
-    run = last(page.restore("visitor", uploaded(tmp_path / "root", files), choice))
+    run = last(page.restore("visitor", upload(tmp_path / "root", files), choice))
     assert set(run.results) == set(run.previews) == set(right)
     assert len(run.failures) == len(wrong)
     for name, (_, part) in wrong.items():
@@ -89,38 +89,38 @@ def test_odd_files_give_demos_results_or_a_sentence(page, choice, tmp_path):
         assert cv2.imread(str(before)).shape == cv2.imread(str(after)).shape
 
 
-def test_pictures_of_one_name_are_all_restored(page, choice, tmp_path):
-    uploads = uploaded(tmp_path / "root", {"a.png": png(10)}) + uploaded(tmp_path / "root", {"a.png": png(20)})
+def test_pictures_with_the_same_name_are_all_restored(page, choice, tmp_path):
+    uploads = upload(tmp_path / "root", {"a.png": png(10)}) + upload(tmp_path / "root", {"a.png": png(20)})
     run = last(page.restore("visitor", [*uploads, uploads[0]], choice))
     assert list(run.results) == ["a.png", str(Path("2", "a.png"))]
     assert [path.name for path in run.results.values()] == ["a.png", "a.png"]
     assert len({path.read_bytes() for path in run.results.values()}) == 2
 
 
-def test_a_picture_that_is_gone_and_weights_that_are_gone_are_sentences(page, choice, tmp_path):
-    here, gone = uploaded(tmp_path / "root", {"a.png": png(), "b.png": png()})
-    gone.unlink()
-    run = last(page.restore("visitor", [gone, here], choice))
-    assert run.failures == ["b.png: cannot be taken in (No such file or directory); choose it again."]
+def test_missing_pictures_and_missing_weights_are_reported(page, choice, tmp_path):
+    present, missing = upload(tmp_path / "root", {"a.png": png(), "b.png": png()})
+    missing.unlink()
+    run = last(page.restore("visitor", [missing, present], choice))
+    assert run.failures == ["b.png: cannot be used (No such file or directory); choose it again."]
     assert list(run.results) == ["a.png"]
     lost = Choice("Denoising", tmp_path / "lost.pth", None, False, False)
-    run = last(page.restore("visitor", [here], lost))
+    run = last(page.restore("visitor", [present], lost))
     assert run.failures == ["a.png: the weights lost.pth are not there any more; choose others."]
 
 
-def test_cancelled_in_the_middle_of_a_picture(page, choice, tmp_path):
-    uploads = uploaded(tmp_path / "root", {"large.png": png(size=1200), "next.png": png()})
+def test_a_run_can_be_cancelled_in_the_middle_of_a_picture(page, choice, tmp_path):
+    uploads = upload(tmp_path / "root", {"large.png": png(size=1200), "next.png": png()})
     runs = page.restore("visitor", uploads, choice)
     run = next(runs)
     while not 0 < run.fraction < 1:
         time.sleep(0.001)
     page.cancel("visitor")
     run = last(runs)
-    assert (run.total, run.results, run.failures) == (2, {}, [])  # not even the picture that was begun
+    assert (run.total, run.results, run.failures) == (2, {}, [])  # no result of the picture that was cancelled
     assert list(last(page.restore("visitor", uploads[1:], choice)).results) == ["next.png"]
 
 
-def test_networks_are_kept_but_not_too_many(identity):
+def test_the_last_two_networks_are_cached(identity):
     restorers = Restorers(ROOT, OPTIONS)
     choices = [Choice("Denoising", identity, stage, False, False) for stage in (1, 2, 3)]
     first = [restorers._get(choice)[0] for choice in choices]
@@ -129,16 +129,16 @@ def test_networks_are_kept_but_not_too_many(identity):
     assert restorers._get(choices[0])[0] is not first[0]
 
 
-def test_files_go_when_their_visitor_does_or_after_some_time(page, choice, tmp_path, monkeypatch):
+def test_files_are_removed_when_their_visitor_leaves_or_after_some_time(page, choice, tmp_path, monkeypatch):
     root = tmp_path / "root"
-    mine, shared = uploaded(root, {"a.png": png(), "b.png": png()})
-    page.note_uploads("one", [mine, shared])
+    own, shared = upload(root, {"a.png": png(), "b.png": png()})
+    page.note_uploads("one", [own, shared])
     page.note_uploads("two", [shared])
-    run = last(page.restore("one", [mine, shared], choice))
+    run = last(page.restore("one", [own, shared], choice))
     page.leave("one")
     page._worker.submit(bool).result()
     assert not run.folder.exists()
-    assert not mine.exists()
+    assert not own.exists()
     assert shared.exists()
     run = last(page.restore("two", [shared], choice))
     page.remove_old()
@@ -149,36 +149,36 @@ def test_files_go_when_their_visitor_does_or_after_some_time(page, choice, tmp_p
     assert list(root.iterdir()) == []
 
 
-def test_only_what_was_uploaded_is_taken_or_removed(page, choice, tmp_path):
-    """A visitor's program may name any path: the page's own folders, other visitors' results, the machine's files."""
+def test_only_uploads_are_restored_and_removed(page, choice, tmp_path):
+    """A visitor's program can send any path: folders of the page, other visitors' results, any file of the machine."""
     root = tmp_path / "root"
-    (mine,) = uploaded(root, {"a.png": png()})
+    (own,) = upload(root, {"a.png": png()})
     secret = tmp_path / "secret.png"
     secret.write_bytes(png())
     link = root / "link.png"
     link.symlink_to(secret)
-    (linked,) = uploaded(root, {"b.png": b""})
+    (linked,) = upload(root, {"b.png": b""})
     linked.unlink()
     linked.symlink_to(secret)
-    others = last(page.restore("other", [mine], choice))
+    others = last(page.restore("other", [own], choice))
     result = others.results["a.png"]
-    for path in (secret, link, linked, root, mine.parent, others.folder, result, others.folder / "in" / "a.png"):
+    for path in (secret, link, linked, root, own.parent, others.folder, result, others.folder / "in" / "a.png"):
         run = last(page.restore("visitor", [path], choice))
         assert run.failures == [f"{path.name}: has not been uploaded; choose it again."]
         page.note_uploads("visitor", [path])
         page.leave("visitor")
     assert secret.exists()
     assert result.exists()
-    assert mine.exists()
+    assert own.exists()
 
 
-def test_without_gradio_there_is_a_sentence(monkeypatch):
+def test_a_missing_gradio_is_reported(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r'the page needs Gradio: pip install "mprnet\[web\]"'):
         server.serve(ROOT, ["Denoising"], OPTIONS)
 
 
-def test_weights_are_those_on_the_disk(tmp_path):
+def test_the_weights_to_choose_are_those_on_the_disk(tmp_path):
     folder = tmp_path / "Denoising" / "pretrained_models"
     folder.mkdir(parents=True)
     assert available_weights(folder.parent) == {}
@@ -198,7 +198,7 @@ DEMO = (ROOT / "demo.py", "--task", "Denoising", "--device", "cpu")
         (["--port", "99999"], "--port takes a number from 0 to 65535"),
     ],
 )
-def test_wrong_arguments_get_a_sentence(arguments, sentence):
+def test_wrong_arguments_are_refused(arguments, sentence):
     if "--port" in arguments:
         pytest.importorskip("gradio")
     run = programs.run(*DEMO, "--web", *arguments)
@@ -207,7 +207,7 @@ def test_wrong_arguments_get_a_sentence(arguments, sentence):
     assert "Traceback" not in run.stderr
 
 
-def test_options_of_the_page_do_not_go_without_it():
+def test_options_of_the_page_need_web():
     run = programs.run(*DEMO, "--port", 80)
     assert run.returncode == 2
     assert "--port goes with --web" in run.stderr
@@ -215,7 +215,7 @@ def test_options_of_the_page_do_not_go_without_it():
 
 @contextlib.contextmanager
 def serving(identity: Path, temporary: Path) -> Iterator[tuple[str, programs.Program]]:
-    """The address of a page whose network changes nothing, and its program; when it ends, its files are gone."""
+    """Serve a page whose network changes nothing. Yield its address and program; check that it removes its files."""
     temporary.mkdir()
     program = programs.Program(*DEMO, "--web", "--port", 0, "--weights", identity, cwd=temporary, TMPDIR=temporary)
     try:
@@ -225,27 +225,27 @@ def serving(identity: Path, temporary: Path) -> Iterator[tuple[str, programs.Pro
         program.send_signal(signal.SIGTERM)
         ended = program.finished()
     assert ended.returncode == 128 + signal.SIGTERM
-    left = [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]  # PyTorch's own
-    assert left == []
+    remaining = [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]  # made by PyTorch
+    assert remaining == []
 
 
 @pytest.fixture(scope="module")
 def served(identity, tmp_path_factory) -> Iterator[tuple[str, int]]:
-    """A page's address and process."""
+    """A page's address, and the number of its process."""
     pytest.importorskip("gradio")
     with serving(identity, tmp_path_factory.mktemp("page") / "temporary") as (address, program):
         yield address, program.pid
-        said = program.stderr
-    assert "Traceback" not in said, said
+        stderr = program.stderr
+    assert "Traceback" not in stderr, stderr
 
 
-def resident(process: int) -> int:
-    """Bytes of memory."""
+def resident_memory(process: int) -> int:
+    """Return how many bytes of memory a process uses."""
     return 1024 * int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1])
 
 
-def ask(address: str, name: str, data: bytes) -> str:
-    """Upload and restore as the page's script does; the last message of the server, in JSON."""
+def restore_on_page(address: str, name: str, data: bytes) -> str:
+    """Upload and restore a picture as the page's script does. Return the last message of the server, in JSON."""
     import httpx
 
     with httpx.Client(base_url=address, trust_env=False, timeout=120) as client:
@@ -260,11 +260,11 @@ def ask(address: str, name: str, data: bytes) -> str:
             for line in stream.iter_lines():
                 if line.startswith("data:") and json.loads(line[5:])["msg"] == "process_completed":
                     return line
-    raise AssertionError("the server has ended the conversation")
+    raise AssertionError("the server has closed the connection")
 
 
-def test_gradio_takes_no_other_file_of_this_machine(identity, tmp_path):
-    """Not even into its own folder, where it could be fetched from."""
+def test_gradio_accepts_no_other_file_of_this_machine(identity, tmp_path):
+    """Gradio must not copy a file to its own folder, because a visitor could download it from there."""
     pytest.importorskip("gradio")
     import httpx
 
@@ -279,32 +279,32 @@ def test_gradio_takes_no_other_file_of_this_machine(identity, tmp_path):
                 body = {"data": data, "fn_index": call["id"], "session_hash": uuid.uuid4().hex}
                 client.post(f"/gradio_api/{'queue/join' if call['queue'] else 'run/predict'}", json=body)
             assert client.get(f"/gradio_api/file={secret}").status_code in (403, 404)
-        said = program.stderr
+        stderr = program.stderr
         copies = [path for path in (tmp_path / "temporary").rglob("*") if path.name == secret.name]
     assert copies == []
-    assert "was not uploaded by a user" in said
+    assert "was not uploaded by a user" in stderr
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory as Linux does")
-def test_twenty_visitors_at_once_are_all_answered(served):
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc, as on Linux")
+def test_twenty_visitors_at_a_time_get_their_results(served):
     address, process = served
     files = [(f"{n}.png", png(n, 300)) for n in range(19)] + [("bad.png", b"no picture")]
-    memory = []
+    used_memory = []
     with ThreadPoolExecutor(20) as visitors:
-        for _ in range(2):  # what is loaded once is loaded in the first round
-            answers = list(visitors.map(lambda file: ask(address, *file), files))
+        for _ in range(2):  # in the first round, things are loaded once
+            answers = list(visitors.map(lambda file: restore_on_page(address, *file), files))
             assert sum("1 of 1 pictures restored" in answer for answer in answers) == 19
             assert sum("bad.png: not a picture" in answer for answer in answers) == 1
-            memory.append(resident(process))
-    assert memory[1] - memory[0] < 2**27
+            used_memory.append(resident_memory(process))
+    assert used_memory[1] - used_memory[0] < 2**27
 
 
-def test_in_a_browser(served, browser, identity, tmp_path):
+def test_a_picture_is_restored_in_a_browser(served, browser, identity, tmp_path):
     address, _ = served
     page = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True).new_page()
-    page.set_default_timeout(120_000)  # milliseconds; machines are busy
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.set_default_timeout(120_000)  # milliseconds, because the machine can be busy
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(address)
     right, wrong = odd_files.right(), odd_files.wrong()
     files = {"large.png": png(60, 1000), "rgb16.png": right["rgb16.png"][0], "cut.jpg": wrong["cut.jpg"][0]}
@@ -337,5 +337,5 @@ def test_in_a_browser(served, browser, identity, tmp_path):
         assert Path(download.value.path()).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
+    assert {urlsplit(url).hostname for url in requests if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
     page.context.close()

@@ -22,18 +22,18 @@ def run(script: str, *arguments: object) -> str:
     return done.stdout
 
 
-def noisy(clean: np.ndarray, sigma: float) -> np.ndarray:
+def add_noise(clean: np.ndarray, sigma: float) -> np.ndarray:
     rng = np.random.default_rng(0)
     return np.rint(np.clip(clean + sigma * rng.standard_normal(clean.shape), 0, 255)).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory) -> Path:
-    """Three pictures under more and more noise, and their targets."""
+    """Three pictures with an increasing amount of noise, and their targets."""
     folder = tmp_path_factory.mktemp("pairs")
     clean = np.tile(np.linspace(0, 255, 40, dtype=np.uint8)[:, None, None], (1, 56, 3))
     for name, sigma in (("little.png", 5), (ODD, 30), ("much.png", 60)):
-        for side, image in (("input", noisy(clean, sigma)), ("target", clean)):
+        for side, image in (("input", add_noise(clean, sigma)), ("target", clean)):
             (folder / side).mkdir(exist_ok=True)
             write_png(folder / side / name, image)
     return folder
@@ -41,78 +41,78 @@ def pairs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def scored(pairs, tmp_path_factory) -> Path:
-    """test.py's report."""
+    """The report that test.py writes."""
     results = tmp_path_factory.mktemp("results")
     folders = ["--pairs", pairs / "input", pairs / "target", "--result_dir", results]
-    said = run("Denoising/test.py", *folders, "--grade", "lite", "--workers", 0, "--stagewise", "--report")
+    output = run("Denoising/test.py", *folders, "--grade", "lite", "--workers", 0, "--stagewise", "--report")
     path = results / "pairs" / "report.html"
-    assert f"look into {path}" in said
+    assert f"look into {path}" in output
     return path
 
 
-def images(text: str) -> list[np.ndarray]:
-    """All pictures in an HTML file, RGB."""
+def read_images(text: str) -> list[np.ndarray]:
+    """Return all pictures in an HTML file, RGB."""
     data = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
     return [cv2.imdecode(np.frombuffer(base64.b64decode(d), np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1] for d in data]
 
 
-def test_a_set_s_report_needs_nothing_else(scored):
+def test_a_report_needs_no_other_file(scored):
     text = scored.read_text()
     assert not re.findall(r"""(?:src|href|action)\s*=\s*["'](?!data:image/jpeg|#)|@import|url\(""", text)
-    assert len(images(text)) == 3 * 6  # input, stages 1 and 2, result, target, error
+    assert len(read_images(text)) == 3 * 6  # input, stages 1 and 2, result, target, error
 
 
-def test_a_set_s_report_shows_the_worst_first(scored, pairs):
+def test_a_report_shows_the_worst_images_first(scored, pairs):
     text = scored.read_text()
     rows = re.findall(r"<h2 id=.*?>(.*?)</h2>", text)
     assert [rows[0], rows[2]] == ["much", "little"]
-    first = images(text)[:6]
-    assert psnr(first[0], cv2.imread(str(pairs / "input" / "much.png"))[:, :, ::-1]) > 30  # but for JPEG
+    first = read_images(text)[:6]
+    assert psnr(first[0], cv2.imread(str(pairs / "input" / "much.png"))[:, :, ::-1]) > 30  # not equal, because of JPEG
     assert psnr(first[4], cv2.imread(str(pairs / "target" / "much.png"))[:, :, ::-1]) > 40
     assert psnr(first[3], first[4]) > psnr(first[0], first[4]) + 5
 
 
-def test_names_are_text_and_nothing_else(scored):
+def test_html_in_file_names_is_shown_as_text(scored):
     text = scored.read_text()
     assert "<b onclick" not in text
     assert "&lt;b onclick=&#34;x()&#34;&gt;&amp;amp; {{ 7 * 7 }}" in text
 
 
-def test_a_report_says_how_it_was_made(scored):
+def test_a_report_says_how_the_results_were_made(scored):
     text = scored.read_text()
     weights = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safetensors"
     assert subprocess.run(["sha256sum", weights], capture_output=True, check=True).stdout.split()[0].decode() in text
     assert "fp32" in text
 
 
-def test_a_folder_s_report(pairs, tmp_path):
+def test_the_report_of_a_folder(pairs, tmp_path):
     shutil.copytree(pairs / "input", tmp_path / "in")
     (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
     folders = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out"]
     done = programs.run(ROOT / "demo.py", "--task", "Denoising", "--grade", "lite", "--report", *folders)
-    assert done.returncode == 1  # for the broken one
+    assert done.returncode == 1  # because of the broken picture
     text = (tmp_path / "out" / "report.html").read_text()
     assert "3 pictures, restored" in text
-    assert len(images(text)) == 6
+    assert len(read_images(text)) == 6
     assert "model_denoising_lite.safetensors" in text
 
 
 def test_a_report_in_a_browser(scored, browser):
-    """No request, no word in the console; two images are seen, others can be chosen, and the slider moves."""
+    """There are no requests and no messages. Two images are visible, others can be chosen, and the slider moves."""
     page = browser.new_page(viewport={"width": 390, "height": 844})
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages, requests = [], []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(scored.as_uri())
     figure = page.locator(".figure").first
-    seen = figure.locator("img:visible")
-    assert [seen.nth(n).get_attribute("alt") for n in range(2)] == ["much: input", "much: result"]
+    visible = figure.locator("img:visible")
+    assert [visible.nth(n).get_attribute("alt") for n in range(2)] == ["much: input", "much: result"]
     figure.locator("select[data-side=right]").select_option(label="target")
-    assert [seen.nth(n).get_attribute("alt") for n in range(2)] == ["much: input", "much: target"]
+    assert [visible.nth(n).get_attribute("alt") for n in range(2)] == ["much: input", "much: target"]
     figure.locator("input[type=range]").fill("20")
     assert "20%" in figure.locator(".stack").get_attribute("style")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert said == []
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert messages == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     page.close()

@@ -35,8 +35,8 @@ def check(data: bytes, expected: odd_files.Expected) -> None:
     result = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     image = Image.open(io.BytesIO(data))
     if expected.array.ndim == 3 and expected.array.shape[2] == 2:
-        # OpenCV shows grey with alpha as four channels.
-        assert data[25] == 4  # colour type of a PNG (Pillow calls 16 bits of it RGBA)
+        # OpenCV reads grey with alpha as four channels.
+        assert data[25] == 4  # colour type of the PNG (Pillow reads this type with 16 bits as RGBA)
         result = result[:, :, 2:]
     elif expected.array.ndim == 3:
         result = result[:, :, [2, 1, 0, 3][: result.shape[2]]]
@@ -51,7 +51,7 @@ def check(data: bytes, expected: odd_files.Expected) -> None:
         assert image.getexif().get_ifd(0x8769)[36867] == "2020:02:02 02:02:02"
 
 
-def test_a_folder_of_odd_files(identity, tmp_path):
+def test_a_folder_of_unusual_files(identity, tmp_path):
     source, results = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     right, wrong = odd_files.right(), odd_files.wrong()
@@ -59,7 +59,7 @@ def test_a_folder_of_odd_files(identity, tmp_path):
     for name, (data, _) in (right | wrong).items():
         (source / name).write_bytes(data)
     (source / "notes.txt").write_text("not a picture, and no failure")
-    (source / ".hidden.png").write_text("a system's file")
+    (source / ".hidden.png").write_text("a hidden file")
     (source / "dangling.png").symlink_to(tmp_path / "nowhere")
     (source / "circle.png").symlink_to(source / "circle.png")
     (source / "folder.png").mkdir()
@@ -93,7 +93,7 @@ def test_a_folder_of_odd_files(identity, tmp_path):
 
 
 @pytest.mark.parametrize("format_", ["jpg", "tiff", "webp"])
-def test_other_formats(identity, tmp_path, format_):
+def test_results_can_have_other_formats(identity, tmp_path, format_):
     right = odd_files.right()
     names = ["rgb8.png", "rgb16.png", "grey8.png", "profile.jpg", "rgba16.png", "grey_alpha8.png", "grey_alpha16.png"]
     for name in names:
@@ -122,7 +122,7 @@ def test_other_formats(identity, tmp_path, format_):
             assert image.getexif()[271] == expected.camera
 
 
-def test_recursive_keeps_the_tree_and_skips_the_results(identity, tmp_path):
+def test_recursive_keeps_subfolders_and_skips_the_results(identity, tmp_path):
     write_png(tmp_path / "a.png", 10)
     write_png(tmp_path / "deep" / "er" / "a.png", 20)
     for _ in range(2):
@@ -133,7 +133,7 @@ def test_recursive_keeps_the_tree_and_skips_the_results(identity, tmp_path):
     assert made == ["a.png", "deep/er/a.png"]
 
 
-def test_closed_folders_are_said_and_links_followed(identity, tmp_path):
+def test_links_to_folders_are_followed_once(identity, tmp_path):
     write_png(tmp_path / "elsewhere" / "b.png", 10)
     write_png(tmp_path / "in" / "a.png", 10)
     (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
@@ -145,7 +145,7 @@ def test_closed_folders_are_said_and_links_followed(identity, tmp_path):
     assert (tmp_path / "out" / "link" / "b.png").exists()
 
 
-def test_weights_that_give_no_numbers(tiny, tmp_path):
+def test_results_that_are_not_finite_are_refused(tiny, tmp_path):
     with torch.no_grad():
         for parameter in tiny.parameters():
             parameter.mul_(1e12)
@@ -157,7 +157,7 @@ def test_weights_that_give_no_numbers(tiny, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_one_file_and_a_comparison(identity, tmp_path):
+def test_one_picture_is_restored_with_a_comparison(identity, tmp_path):
     write_png(tmp_path / "in" / "a.png", 30)
     run = demo("--input_dir", tmp_path / "in" / "a.png", "--result_dir", tmp_path, "--weights", identity, "--compare")
     assert run.returncode == 0, run.stderr
@@ -182,26 +182,26 @@ def test_one_file_and_a_comparison(identity, tmp_path):
         (["--input_dir", "{}/one.jpg", "--result_dir", "{}"], "would overwrite"),
     ],
 )
-def test_wrong_arguments_get_a_sentence(identity, tmp_path, arguments, sentence):
+def test_wrong_arguments_are_refused(identity, tmp_path, arguments, sentence):
     write_png(tmp_path / "in" / "a.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "one.jpg").write_bytes(b"")
     (tmp_path / "one.png").write_bytes(b"another picture")
     for name in ("one", "two"):
         write_png(tmp_path / "nested" / name / "a.png")
-    given = [part.format(tmp_path) for part in arguments]
-    if "--weights" not in given:
-        given += ["--weights", str(identity)]
-    if "--result_dir" not in given:
-        given += ["--result_dir", str(tmp_path / "out")]
-    run = demo(*given)
+    words = [part.format(tmp_path) for part in arguments]
+    if "--weights" not in words:
+        words += ["--weights", str(identity)]
+    if "--result_dir" not in words:
+        words += ["--result_dir", str(tmp_path / "out")]
+    run = demo(*words)
     assert run.returncode != 0
     assert "Traceback" not in run.stderr
     assert sentence in run.stderr
     assert (tmp_path / "in" / "a.png").stat().st_size > 0
 
 
-def test_result_names_never_meet(tmp_path):
+def test_no_two_results_have_the_same_name(tmp_path):
     names = ["a.jpg", "a.png", "a_jpg.png", "A.PNG", "a.jpeg", "a_compare.png", "b.tif"]
     jobs = plan([tmp_path / name for name in names], tmp_path, tmp_path / "out", ".png", compare=True)
     results = [str(path).lower() for job in jobs for path in (job.result, job.comparison)]
@@ -209,15 +209,15 @@ def test_result_names_never_meet(tmp_path):
     assert {job.source.name: job.result.name for job in jobs}["a.png"] == "a.png"
 
 
-def test_a_result_that_is_its_original_by_another_name_is_refused(tmp_path):
-    """As img.png is IMG.PNG on Macs."""
+def test_a_result_that_would_overwrite_its_picture_is_refused(tmp_path):
+    """On some systems, such as macOS, img.png and IMG.PNG are the same file."""
     write_png(tmp_path / "IMG.PNG")
     (tmp_path / "IMG.png").hardlink_to(tmp_path / "IMG.PNG")
     with pytest.raises(UserError, match="would overwrite"):
         plan([tmp_path / "IMG.PNG"], tmp_path, tmp_path, ".png", compare=False)
 
 
-def test_an_interrupted_folder_goes_on(identity, tmp_path):
+def test_an_interrupted_run_continues(identity, tmp_path):
     for number in range(9):
         write_png(tmp_path / "in" / f"{number}.png", number, 50)
     command = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
@@ -230,32 +230,32 @@ def test_an_interrupted_folder_goes_on(identity, tmp_path):
     assert all(cv2.imread(str(path)).shape == (50, 50, 3) for path in made)
     again = demo(*command, "--skip_existing")
     assert again.returncode == 0, again.stderr
-    assert "6 of 9 pictures restored, 3 were there" in again.stdout
+    assert "6 of 9 pictures restored, 3 skipped" in again.stdout
     assert len(list((tmp_path / "out").iterdir())) == 9
     assert all(path.stat().st_mtime_ns == time for path, time in made.items())
 
 
-@pytest.mark.parametrize("long_made", [False, True])
-def test_a_result_that_is_older_than_its_picture_is_another_ones(identity, tmp_path, long_made):
-    """a.jpg alone makes a.png; once there is an a.png, that name is its result's."""
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_result_that_is_older_than_its_picture_is_made_again(identity, tmp_path, is_old):
+    """The result of a.jpg is a.png. If a picture a.png is added, this name belongs to the result of a.png."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes(odd_files.right()["profile.jpg"][0])
     command = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
     demo(*command)
     write_png(tmp_path / "in" / "a.png", 77, 5)
-    if long_made:  # and has only been moved here now
+    if is_old:  # the picture is old, but was moved here now
         os.utime(tmp_path / "in" / "a.png", (0, 0))
     run = demo(*command, "--skip_existing")
     assert "0 of 2" not in run.stdout
     assert (cv2.imread(str(tmp_path / "out" / "a.png")) == 77).all()
 
 
-def test_a_missing_comparison_is_made_up_for(identity, tmp_path):
+def test_a_missing_comparison_is_written(identity, tmp_path):
     write_png(tmp_path / "in" / "a.png")
     command = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
     demo(*command)
     assert "1 of 1" in demo(*command, "--compare", "--skip_existing").stdout
-    assert "0 of 1 pictures restored, 1 were there" in demo(*command, "--compare", "--skip_existing").stdout
+    assert "0 of 1 pictures restored, 1 skipped" in demo(*command, "--compare", "--skip_existing").stdout
 
 
 def test_two_processes_share_a_folder(identity, tmp_path):
@@ -274,7 +274,7 @@ def test_two_processes_share_a_folder(identity, tmp_path):
         assert (cv2.imread(str(tmp_path / "out" / f"{number}.png")) == 40 * number).all()
 
 
-def test_pictures_of_one_size_are_restored_together_where_the_device_gains(tiny, tmp_path, monkeypatch):
+def test_pictures_of_one_size_are_restored_in_batches(tiny, tmp_path, monkeypatch):
     for number in range(7):
         write_png(tmp_path / "in" / f"{number}.png", 30 * number, 20 if number < 5 else 30)
     jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
@@ -291,41 +291,41 @@ def test_pictures_of_one_size_are_restored_together_where_the_device_gains(tiny,
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == alone
 
 
-def test_one_bad_picture_of_a_batch_fails_alone(tiny, tmp_path, monkeypatch):
+def test_a_bad_picture_in_a_batch_fails_alone(tiny, tmp_path, monkeypatch):
     for number in range(3):
         write_png(tmp_path / "in" / f"{number}.png", 50 * number, 20)
     jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
     restorer = Restorer(tiny, "cpu")
     run = restorer._run
 
-    def dislike_white(batch, grid):
+    def fail_for_white(batch, grid):
         images = run(batch, grid)
         images[0][batch.mean((1, 2, 3)) > 0.3] = torch.nan
         return images
 
-    restorer._run = dislike_white
+    restorer._run = fail_for_white
     monkeypatch.setattr(Restorer, "batch_size", lambda self, height, width: 3)
     report = restore_all(jobs, restorer)
     assert (report.done, len(report.failures)) == (2, 1)
     (failure,) = report.failures
     assert "2.png: the network's result is not finite" in str(failure)
-    assert failure.__traceback__ is failure.__context__ is None  # which would keep the picture in memory
+    assert failure.__traceback__ is failure.__context__ is None  # they would keep the picture in memory
 
 
 @pytest.mark.parametrize("place", ["_decode", "Photo.as_float", "Photo.with_image"])
-def test_a_picture_that_memory_is_too_small_for_is_no_broken_one(tiny, tmp_path, monkeypatch, place):
-    """Beside the network, where tiles do not help; the others go on."""
+def test_a_picture_that_does_not_fit_in_memory_fails_alone(tiny, tmp_path, monkeypatch, place):
+    """The memory runs out outside of the network, where tiles do not help. The other pictures are restored."""
     for number in range(3):
         write_png(tmp_path / "in" / f"{number}.png", 50 * number, 20)
     jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
-    as_it_is = operator.attrgetter(place)(photos)
+    original = operator.attrgetter(place)(photos)
 
-    def short(picture, *arguments):
+    def run_out_of_memory(picture, *arguments):
         if np.asarray(getattr(picture, "pixels", picture)).flat[0] == 50:
             raise MemoryError
-        return as_it_is(picture, *arguments)
+        return original(picture, *arguments)
 
-    monkeypatch.setattr(f"mprnet.data.photos.{place}", short)
+    monkeypatch.setattr(f"mprnet.data.photos.{place}", run_out_of_memory)
     report = restore_all(jobs, Restorer(tiny, "cpu"))
     assert report.done == 2
     (failure,) = report.failures
@@ -335,18 +335,18 @@ def test_a_picture_that_memory_is_too_small_for_is_no_broken_one(tiny, tmp_path,
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        (["--tile", "9"], "takes auto, none or a number from 64 on, not 9"),
+        (["--tile", "9"], "takes auto, none or a number, 64 or more, not 9"),
         (["--tile", "some"], "not some"),
         (["--memory", "nan"], "takes a number above 0, not nan"),
         (["--memory", "1e305"], "takes a number above 0, not 1e305"),
-        (["--memory", "2", "--tile", "64"], "--memory is what --tile auto has to do with"),
+        (["--memory", "2", "--tile", "64"], "--memory sets the limit for --tile auto"),
         (["--training_patch", "0"], "takes a number from 8 to 16384, not 0"),
         (["--training_patch", "1000000000000"], "takes a number from 8 to 16384, not 1000000000000"),
         (["--precision", "fp8"], "invalid choice"),
         (["--memory", "0.001"], "0 MiB are free on cpu of the 1 MiB allowed, and 40x40 pixels need"),
     ],
 )
-def test_wrong_ways_to_run_get_a_sentence(identity, tmp_path, option, sentence):
+def test_wrong_running_options_are_refused(identity, tmp_path, option, sentence):
     write_png(tmp_path / "in" / "a.png", size=40)
     run = demo("--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity, *option)
     assert run.returncode in (1, 2)

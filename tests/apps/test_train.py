@@ -1,4 +1,4 @@
-"""train.py of every task, on miniatures of the data sets."""
+"""train.py of every task, on small copies of the data sets."""
 
 import csv
 import os
@@ -29,7 +29,7 @@ SHORT += ["TRAINING.TRAIN_PS", "32", "TRAINING.VAL_PS", "32", "TRAINING.VAL_AFTE
 
 
 def command(task: str, *arguments: object, config: object = "training.yml") -> list[str]:
-    """What comes after ``python``."""
+    """Return the words after ``python`` of a command that trains."""
     return [str(ROOT / task / "train.py"), "--config", str(config), *map(str, arguments)]
 
 
@@ -43,15 +43,15 @@ def train(task: str, *arguments: object, config: object = "training.yml", status
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory) -> Path:
-    """A copy of the tasks' YAML files, each with a miniature of its data set in the true layout."""
-    house = tmp_path_factory.mktemp("house")
+def project(tmp_path_factory) -> Path:
+    """A copy of the tasks' YAML files, each with a small copy of its data set in the real layout."""
+    project = tmp_path_factory.mktemp("project")
     for task in TASKS:
-        (house / task).mkdir()
+        (project / task).mkdir()
         for yaml in (ROOT / task).glob("*.yml"):
-            shutil.copy(yaml, house / task)
-        write_training_sets(task, house / task / "Datasets")
-    return house
+            shutil.copy(yaml, project / task)
+        write_training_sets(task, project / task / "Datasets")
+    return project
 
 
 def read_log(run: Path) -> list[dict[str, str]]:
@@ -65,10 +65,10 @@ def same_weights(a: Path, b: Path) -> bool:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_trains_from_its_data_sets_layout(house, task):
+def test_every_task_trains_on_its_data_set(project, task):
     rate = ["OPTIM.LR_INITIAL", "5e-3", "OPTIM.NUM_EPOCHS", "14", "TRAINING.VAL_AFTER_EVERY", "7"]
-    output = train(task, *SHORT, *rate, config=house / task / "training.yml")
-    run = house / task / "checkpoints" / task / "models" / "MPRNet"
+    output = train(task, *SHORT, *rate, config=project / task / "training.yml")
+    run = project / task / "checkpoints" / task / "models" / "MPRNet"
     rows = read_log(run)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 15))
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
@@ -84,7 +84,7 @@ def test_every_task_trains_from_its_data_sets_layout(house, task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_generated_pictures_serve_too(house, tmp_path, task):
+def test_every_task_trains_on_generated_pictures(project, tmp_path, task):
     small = ["SYNTHETIC.PICTURES", 4, "SYNTHETIC.PICTURE_SIZE", 48, "SYNTHETIC.SAMPLES_PER_EPOCH", 9]
     small += [
         "TRAINING.INIT_WEIGHTS",
@@ -96,30 +96,30 @@ def test_generated_pictures_serve_too(house, tmp_path, task):
         "TRAINING.SAVE_DIR",
         tmp_path,
     ]
-    train(task, *SHORT, "TRAINING.COMPILE", "False", *small, config=house / task / "training_lite.yml")
+    train(task, *SHORT, "TRAINING.COMPILE", "False", *small, config=project / task / "training_lite.yml")
     assert (tmp_path / task / "models" / "lite" / "model_best.pth").exists()
 
 
-def test_the_released_recipe_and_every_option_run(house, tmp_path):
+def test_the_released_recipe_trains_with_many_options(project, tmp_path):
     options = ["OPTIM.NUM_EPOCHS", 2, "AUGMENT.MIXUP_FROM_EPOCH", 1, "OPTIM.EMA", 0.9, "OPTIM.GRAD_CLIP", 1]
     options += ["OPTIM.ACCUMULATE", 2, "TRAINING.PRECISION", "bf16", "TRAINING.CHECKPOINTING", True, "VERBOSE", True]
     options += ["AUGMENT.SATURATION", "[0.8, 1.2]", "TRAINING.SAVE_IMAGES", True, "TRAINING.SAVE_DIR", tmp_path]
     options += ["MODEL.MODE", "Mine"]
-    output = train("Denoising", *SHORT, *options, config=house / "Denoising" / "training_released.yml")
+    output = train("Denoising", *SHORT, *options, config=project / "Denoising" / "training_released.yml")
     assert "ChannelAttentionBlock" in output
-    assert "this trains Denoising's network, under MODEL.MODE's name, Mine" in output
+    assert "this trains Denoising's network under another name, Mine (MODEL.MODE)" in output
     run = tmp_path / "Mine" / "models" / "MPRNet_released"
     assert len(list((run / "validation").iterdir())) == 3
 
 
-def test_a_tasks_own_settings_are_found_from_anywhere():
+def test_settings_of_a_task_are_found_from_every_folder():
     output = train("Denoising", "OPTIM.NUM_EPOCHS", 0, config="training_lite.yml", status=1)
     assert "OPTIM.NUM_EPOCHS is 0" in output
 
 
-def test_the_originals_settings_file_works(house, tmp_path):
-    """Its keys, as it writes them (2e-4 is text to YAML)."""
-    (house / "Deblurring" / "original.yml").write_text(
+def test_the_settings_file_of_the_original_works(project, tmp_path):
+    """The keys and values are as in the original. YAML reads 2e-4 as text."""
+    (project / "Deblurring" / "original.yml").write_text(
         "GPU: [0,1,2,3]\n\nVERBOSE: False\n\nMODEL:\n  MODE: 'Deblurring'\n  SESSION: 'MPRNet'\n\n"
         "OPTIM:\n  BATCH_SIZE: 16\n  NUM_EPOCHS: 1\n  LR_INITIAL: 2e-4\n  LR_MIN: 1e-6\n  BETA1: 0.9\n\n"
         "TRAINING:\n  VAL_AFTER_EVERY: 20\n  RESUME: False\n  TRAIN_PS: 256\n  VAL_PS: 256\n"
@@ -127,27 +127,27 @@ def test_the_originals_settings_file_works(house, tmp_path):
         "  SAVE_IMAGES: False\n"
     )
     small = ["TRAINING.TRAIN_PS", 32, "TRAINING.SAVE_DIR", tmp_path]
-    output = train("Deblurring", *TINY, *small, config=house / "Deblurring" / "original.yml")
+    output = train("Deblurring", *TINY, *small, config=project / "Deblurring" / "original.yml")
     assert "10 samples an epoch" in output
     assert "recipe: your own\n  differs from training.yml (the paper's): OPTIM.NUM_EPOCHS 1 instead of 3000, " in output
     assert "  differs from training_released.yml (the released code's): OPTIM.NUM_EPOCHS 1 instead of 3000, " in output
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(house, tmp_path_factory) -> Path:
+def uninterrupted(project, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    train("Deblurring", *SHORT, "TRAINING.SAVE_DIR", folder, config=house / "Deblurring" / "training.yml")
+    train("Deblurring", *SHORT, "TRAINING.SAVE_DIR", folder, config=project / "Deblurring" / "training.yml")
     return folder / "Deblurring" / "models" / "MPRNet"
 
 
 @pytest.mark.parametrize(
     ("step", "place"), [(1, "0 epochs and 1 steps"), (8, "2 epochs and 2 steps"), (12, "3 epochs and 3 steps")]
 )
-def test_sigterm_saves_and_the_run_goes_on_to_the_same_weights(house, uninterrupted, tmp_path, step, place):
+def test_a_run_stopped_by_sigterm_resumes_to_the_same_weights(project, uninterrupted, tmp_path, step, place):
     """The signal comes at the start of this step."""
     run = tmp_path / "Deblurring" / "models" / "MPRNet"
     options = [*SHORT, "TRAINING.SAVE_DIR", tmp_path]
-    config = house / "Deblurring" / "training.yml"
+    config = project / "Deblurring" / "training.yml"
     stop = Stop("mprnet.training.step.Stepper.update", step, signal.SIGTERM)
     output = train("Deblurring", *options, config=config, status=143, stop=stop)
     assert f"stopped after {place}; TRAINING.RESUME True goes on" in output
@@ -157,10 +157,10 @@ def test_sigterm_saves_and_the_run_goes_on_to_the_same_weights(house, uninterrup
     assert "nothing is left to do: 4 epochs are done, and the settings ask for 4." in output
 
 
-def test_a_signal_to_the_whole_group_saves_too(house, tmp_path):
-    """As schedulers and torchrun send it: to the loader's workers as well, and twice in an instant."""
+def test_a_run_is_saved_if_all_its_processes_get_a_signal(project, tmp_path):
+    """Schedulers and torchrun send signals to the workers of the loader, too, and sometimes twice."""
     options = [*SHORT, "TRAINING.WORKERS", 2, "TRAINING.SAVE_DIR", tmp_path]
-    started = command("Deblurring", *options, config=house / "Deblurring" / "training.yml")
+    started = command("Deblurring", *options, config=project / "Deblurring" / "training.yml")
     program = f"""
         import os, runpy, signal, sys
         from mprnet.training.step import Stepper
@@ -192,9 +192,9 @@ def test_a_signal_to_the_whole_group_saves_too(house, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_two_processes_reach_one_processs_weights(house, tmp_path):
-    """Ten samples in batches of four: the last one, of two, is uneven among the epoch's. MixUp is on."""
-    config = house / "Deblurring" / "training.yml"
+def test_two_processes_train_the_same_weights_as_one(project, tmp_path):
+    """There are ten samples in batches of four, so the last batch of an epoch has only two. MixUp is on."""
+    config = project / "Deblurring" / "training.yml"
     options = [*SHORT, "OPTIM.NUM_EPOCHS", 3, "AUGMENT.MIXUP_FROM_EPOCH", 1]
     train("Deblurring", *options, "TRAINING.SAVE_DIR", tmp_path / "one", config=config)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -209,19 +209,19 @@ def test_two_processes_reach_one_processs_weights(house, tmp_path):
         torch.testing.assert_close(two[key], value, atol=1e-5, rtol=0)
 
 
-def test_a_run_that_no_longer_learns_stops_and_names_the_batch(house, tmp_path):
-    """The pictures are fine and the rate is absurd."""
-    config = house / "Deblurring" / "training.yml"
-    absurd = ["OPTIM.LR_INITIAL", "1e20", "TRAINING.MAX_BAD_STEPS", 3, "TRAINING.SAVE_DIR", tmp_path]
-    output = train("Deblurring", *SHORT, *absurd, config=config, status=1)
+def test_a_run_with_too_many_bad_steps_stops_and_names_the_batch(project, tmp_path):
+    """The pictures are good, but the learning rate is far too high."""
+    config = project / "Deblurring" / "training.yml"
+    high_rate = ["OPTIM.LR_INITIAL", "1e20", "TRAINING.MAX_BAD_STEPS", 3, "TRAINING.SAVE_DIR", tmp_path]
+    output = train("Deblurring", *SHORT, *high_rate, config=config, status=1)
     assert "not finite, or the loss above 100, in 3 steps in a row" in output
     assert "lower OPTIM.LR_INITIAL (it is 1e+20), or set OPTIM.GRAD_CLIP 1, or " in output
     listed = (tmp_path / "Deblurring" / "models" / "MPRNet" / "skipped_batch.txt").read_text().split()
     assert all(name.startswith("GOPR1_1_") for name in listed)
 
 
-def test_a_data_set_of_ones_own_trains_as_the_documentation_says(tmp_path):
-    """The task's folder holds what docs/own_data.md shows as its data_RGB.py."""
+def test_the_own_data_set_of_the_documentation_trains(tmp_path):
+    """The task's data_RGB.py is the example in docs/own_data.md."""
     page = (ROOT / "docs" / "own_data.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     for name in ("train.py", "MPRNet.py", "training.yml"):
@@ -248,9 +248,9 @@ def test_a_data_set_of_ones_own_trains_as_the_documentation_says(tmp_path):
     )
 
 
-def test_tensorboard_gets_the_figures_where_it_is_installed(house, tmp_path):
+def test_losses_and_psnr_are_written_for_tensorboard(project, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    train("Deblurring", *SHORT, "TRAINING.SAVE_DIR", tmp_path, config=house / "Deblurring" / "training.yml")
+    train("Deblurring", *SHORT, "TRAINING.SAVE_DIR", tmp_path, config=project / "Deblurring" / "training.yml")
     run = tmp_path / "Deblurring" / "models" / "MPRNet"
     events = accumulator.EventAccumulator(str(run / "tensorboard"))
     events.Reload()
@@ -258,10 +258,10 @@ def test_tensorboard_gets_the_figures_where_it_is_installed(house, tmp_path):
     assert events.Scalars("psnr")[-1].value == pytest.approx(float(read_log(run)[-1]["psnr"]), abs=1e-4)
 
 
-def test_a_tensorboard_that_cannot_be_imported_costs_a_note(house, tmp_path):
+def test_training_continues_without_tensorboard(project, tmp_path):
     (tmp_path / "broken" / "tensorboard").mkdir(parents=True)
     (tmp_path / "broken" / "tensorboard" / "__init__.py").write_text("raise AttributeError('np.float_ was removed')")
-    config = house / "Deblurring" / "training.yml"
+    config = project / "Deblurring" / "training.yml"
     started = command("Deblurring", *SHORT, "OPTIM.NUM_EPOCHS", 1, "TRAINING.SAVE_DIR", tmp_path, config=config)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "broken")}
     done = subprocess.run(
@@ -273,7 +273,7 @@ def test_a_tensorboard_that_cannot_be_imported_costs_a_note(house, tmp_path):
 
 
 class AddressSpace(NamedTuple):
-    """How much more memory than it has a program may take, in bytes."""
+    """A limit on the memory of a program: so many bytes more than it has."""
 
     more: int
 
@@ -282,19 +282,19 @@ class AddressSpace(NamedTuple):
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def test_validation_pictures_that_do_not_fit_in_the_memory_are_restored_in_tiles(house, tmp_path):
+def test_large_validation_pictures_are_restored_in_tiles(project, tmp_path):
     for side in ("input", "target"):
         (tmp_path / "val" / side).mkdir(parents=True)
         picture = np.random.default_rng(0).integers(0, 256, (1800, 1800, 3), np.uint8)
         cv2.imwrite(str(tmp_path / "val" / side / "large.png"), picture // 2 + (64 if side == "target" else 0))
     options = [*SHORT, "OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_PS", 0, "TRAINING.VAL_DIR", tmp_path / "val"]
-    config = house / "Deblurring" / "training.yml"
+    config = project / "Deblurring" / "training.yml"
     train("Deblurring", *options, "TRAINING.SAVE_DIR", tmp_path, config=config, stop=AddressSpace(2**30))
     assert float(read_log(tmp_path / "Deblurring" / "models" / "MPRNet")[-1]["psnr"]) > 5
 
 
 class FileSize(NamedTuple):
-    """How large a file may become, in bytes."""
+    """A limit on the size of files, in bytes."""
 
     most: int
 
@@ -302,15 +302,15 @@ class FileSize(NamedTuple):
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.most, self.most))
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(house, uninterrupted, tmp_path):
-    """Files larger than a limit cannot be written, as if there were no more space."""
+def test_a_full_disk_leaves_the_last_good_checkpoint(project, uninterrupted, tmp_path):
+    """A limit on the size of files acts like a full disk."""
     run = tmp_path / "Deblurring" / "models" / "MPRNet"
     shutil.copytree(uninterrupted, run)
     latest = run / "model_latest.pth"
     shutil.copy(run / "model_epoch_2.pth", latest)
     before = latest.read_bytes()
     resume = [*SHORT, "TRAINING.SAVE_DIR", tmp_path, "TRAINING.RESUME", True]
-    config = house / "Deblurring" / "training.yml"
+    config = project / "Deblurring" / "training.yml"
     output = train("Deblurring", *resume, config=config, status=1, stop=FileSize(len(before) - 1000))
     assert "model_latest.pth: cannot be written (File too large)" in output
     assert latest.read_bytes() == before
@@ -319,17 +319,17 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(house, uninterrupted, tmp_p
     assert same_weights(latest, uninterrupted / "model_latest.pth")
 
 
-def test_the_check_tells_good_data_from_bad(house, tmp_path):
-    shutil.copytree(house / "Deblurring" / "Datasets" / "GoPro", tmp_path / "GoPro")
+def test_check_finds_what_is_wrong_with_the_data(project, tmp_path):
+    shutil.copytree(project / "Deblurring" / "Datasets" / "GoPro", tmp_path / "GoPro")
     folders = ["TRAINING.TRAIN_DIR", tmp_path / "GoPro" / "train", "TRAINING.VAL_DIR", tmp_path / "GoPro" / "test"]
     words = ["--check", *folders, "TRAINING.TRAIN_PS", 32]
-    config = house / "Deblurring" / "training.yml"
-    for side in ("input", "target"):  # a test picture that is a training picture too
+    config = project / "Deblurring" / "training.yml"
+    for side in ("input", "target"):  # a picture that is in both the test and the training data
         shutil.copy(tmp_path / "GoPro/train" / side / "GOPR1_1_2.png", tmp_path / "GoPro/test" / side / "2.png")
     output = train("Deblurring", *words, config=config, status=1)
     assert "10 pairs; 2,103 are published" in output
     assert "sizes: 48x48 (10)" in output
-    assert "in the training and in the validation pairs alike, to be left out of one: GOPR1_1_2" in output
+    assert "in both the training and the validation pairs; remove them from one of the two: GOPR1_1_2" in output
     output = train("Deblurring", *words, "TRAINING.HOLD_OUT", 0.1, "TRAINING.PAIRS", 10, config=config)
     assert "10 pairs, as published" in output
     assert "nothing wrong was found" in output
@@ -341,10 +341,10 @@ def test_the_check_tells_good_data_from_bad(house, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_checkpoint_of_another_width_gets_a_sentence(house, uninterrupted, tmp_path):
+def test_a_checkpoint_of_another_width_is_refused(project, uninterrupted, tmp_path):
     shutil.copytree(uninterrupted, tmp_path / "Deblurring" / "models" / "MPRNet")
     wider = ["MODEL.N_FEAT", 12, "TRAINING.SAVE_DIR", tmp_path, "TRAINING.RESUME", True]
-    output = train("Deblurring", *SHORT, *wider, config=house / "Deblurring" / "training.yml", status=1)
+    output = train("Deblurring", *SHORT, *wider, config=project / "Deblurring" / "training.yml", status=1)
     assert "model_latest.pth is of another network or optimizer" in output
 
 
@@ -361,14 +361,14 @@ def test_a_checkpoint_of_another_width_gets_a_sentence(house, uninterrupted, tmp
         (
             None,
             ["TRAINING.INIT_WEIGHTS", "{}/nowhere.pth"],
-            "nowhere.pth, which TRAINING.INIT_WEIGHTS starts from: train it first",
+            "nowhere.pth, which TRAINING.INIT_WEIGHTS names: train it first",
         ),
         (None, ["TRAINING.SAVE_DIR", "/dev/null/x"], "nothing can be written there"),
     ],
 )
-def test_bad_input_gets_a_sentence(house, tiny, tmp_path, change, arguments, sentence):
+def test_bad_data_and_settings_are_refused(project, tiny, tmp_path, change, arguments, sentence):
     data = tmp_path / "GoPro" / "train"
-    shutil.copytree(house / "Deblurring" / "Datasets" / "GoPro", tmp_path / "GoPro")
+    shutil.copytree(project / "Deblurring" / "Datasets" / "GoPro", tmp_path / "GoPro")
     save_weights(tiny, tmp_path / "other.pth")
     if change == "no data":
         shutil.rmtree(data)
@@ -380,15 +380,15 @@ def test_bad_input_gets_a_sentence(house, tiny, tmp_path, change, arguments, sen
     elif change == "sizes":
         cv2.imwrite(str(data / "input" / "GOPR1_1_3.png"), np.zeros((30, 30, 3), np.uint8))
     folders = ["TRAINING.TRAIN_DIR", data, "TRAINING.SAVE_DIR", tmp_path / "out"]
-    given = [argument.format(tmp_path) for argument in arguments]
-    output = train("Deblurring", *SHORT, *folders, *given, config=house / "Deblurring" / "training.yml", status=1)
+    settings = [argument.format(tmp_path) for argument in arguments]
+    output = train("Deblurring", *SHORT, *folders, *settings, config=project / "Deblurring" / "training.yml", status=1)
     assert sentence in output
 
 
-def test_a_broken_picture_can_be_skipped(house, tmp_path):
-    shutil.copytree(house / "Deblurring" / "Datasets" / "GoPro", tmp_path / "GoPro")
+def test_a_broken_picture_can_be_skipped(project, tmp_path):
+    shutil.copytree(project / "Deblurring" / "Datasets" / "GoPro", tmp_path / "GoPro")
     (tmp_path / "GoPro" / "train" / "input" / "GOPR1_1_3.png").write_text("oops")
     folders = ["TRAINING.TRAIN_DIR", tmp_path / "GoPro" / "train", "TRAINING.SAVE_DIR", tmp_path / "out"]
     options = [*folders, "TRAINING.ON_BROKEN", "skip", "OPTIM.NUM_EPOCHS", 1]
-    output = train("Deblurring", *SHORT, *options, config=house / "Deblurring" / "training.yml")
+    output = train("Deblurring", *SHORT, *options, config=project / "Deblurring" / "training.yml")
     assert "GOPR1_1_3.png: not a picture, or of a kind" in output

@@ -27,7 +27,7 @@ PROGRAM = """
 
 @pytest.mark.processes
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
-def test_ctrl_c_in_a_terminal_shows_no_traceback_of_a_scoring_process():
+def test_ctrl_c_prints_no_traceback_of_scoring_processes():
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, start_new_session=True)
     assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "\nstopped.\n")

@@ -23,14 +23,14 @@ GREY = RGB[:, :, 0]
     ],
 )
 @pytest.mark.parametrize("kind", ["png", "tif"])
-def test_what_it_took_to_read_a_picture_is_said(tmp_path, stored, pixels, notes, kind):
+def test_reading_a_picture_gives_its_pixels_and_notes(tmp_path, stored, pixels, notes, kind):
     Image.fromarray(stored).save(tmp_path / f"a.{kind}")
-    image, said = read_8bit(tmp_path / f"a.{kind}", "input")
+    image, read_notes = read_8bit(tmp_path / f"a.{kind}", "input")
     np.testing.assert_array_equal(image, pixels)
-    assert said == notes
+    assert read_notes == notes
 
 
-def test_sixteen_bits_are_refused(tmp_path):
+def test_a_picture_of_16_bits_is_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), RGB.astype(np.uint16) * 257)
     with pytest.raises(UserError, match=r"a\.png has 16 bits a channel"):
         read_8bit(tmp_path / "a.png", "input")

@@ -1,4 +1,4 @@
-"""What the page shows, and what its buttons do."""
+"""The page's components, and what they do (in Gradio)."""
 
 import argparse
 from collections.abc import Iterator
@@ -15,21 +15,23 @@ from mprnet.apps.page.sessions import Sessions
 from mprnet.errors import UserError
 from mprnet.tasks import available_weights
 
-# Of one picture; how many may come at a time; and how many visitors may wait for their turn.
-_LARGEST_UPLOAD = "512mb"
-_MOST_PICTURES = 100
-_LONGEST_QUEUE = 64
+_LARGEST_UPLOAD = "512mb"  # of one picture
+_MOST_PICTURES = 100  # that a visitor can restore at a time
+_LONGEST_QUEUE = 64  # visitors who wait
 _EARLIER, _LAST = (1, 2), "last"
 
 
 class Page:
-    """The page's components, and what happens on them.
+    """The page: its components and their callbacks.
 
     Args:
         folder: the folder that holds the tasks' folders.
         tasks: their names.
-        a: the command line, which says what is chosen at first.
-        sessions: where the pictures go.
+        a: the command line. It sets the first choices.
+        sessions: restores the pictures.
+
+    Raises:
+        UserError: no task has weights.
     """
 
     def __init__(self, folder: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions) -> None:
@@ -37,10 +39,10 @@ class Page:
         self._tasks = tasks
         self._a = a
         self._sessions = sessions
-        if not self._ready():
+        if not self._tasks_with_weights():
             raise UserError("no task has weights in its pretrained_models; README.md says where to get them.")
         with gr.Blocks(title="MPRNet", analytics_enabled=False) as self.blocks:
-            gr.Markdown("# MPRNet\nDrop pictures, choose what to do to them, and compare.")
+            gr.Markdown("# MPRNet\nDrop pictures, choose how to restore them, and compare.")
             with gr.Row():
                 with gr.Column(min_width=300):
                     self._add_choices()
@@ -48,15 +50,17 @@ class Page:
                     self._add_results()
             self._connect()
         self.blocks.queue(max_size=_LONGEST_QUEUE, default_concurrency_limit=1)
-        # Gradio takes any file of this machine for an upload unless this is set, which mounting a page does not do.
+        # Unless this is set, Gradio accepts any file of this machine as an upload. Mounting a page does not set it.
         self.blocks.has_launched = True
 
     def _add_choices(self) -> None:
         self._files = gr.File(label="Pictures", file_count="multiple", height=160)
-        tasks = self._ready()
+        tasks = self._tasks_with_weights()
         task = self._a.task if self._a.task in tasks else tasks[0]
         self._task = gr.Radio(tasks, value=task, label="Task")
-        self._kind = gr.Dropdown(list(self._weights(task)), value=self._first(task), label="Weights", filterable=False)
+        self._kind = gr.Dropdown(
+            list(self._weights(task)), value=self._default_weights(task), label="Weights", filterable=False
+        )
         stage = self._a.stage if self._a.stage in _EARLIER else _LAST
         self._stage = gr.Radio([*_EARLIER, _LAST], value=stage, label="Stage", info="earlier ones are faster")
         pooling = self._a.local_pooling or self._a.training_patch is not None
@@ -68,7 +72,7 @@ class Page:
 
     def _add_results(self) -> None:
         self._status = gr.HTML(elem_id="status", container=False)
-        with gr.Column(visible=False) as self._shown:
+        with gr.Column(visible=False) as self._comparison:
             self._picture = gr.Dropdown([], label="Before and after", filterable=False)
             self._slider = gr.ImageSlider(show_label=False, interactive=False, buttons=["fullscreen"], max_height=600)
             self._results = gr.File(
@@ -77,13 +81,13 @@ class Page:
 
     def _connect(self) -> None:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        self.blocks.load(self._reread, self._task, [self._task, self._kind], **quick)
-        self._task.change(self._reread, self._task, [self._task, self._kind], **quick)
-        self._files.change(self._note_files, self._files, self._go, **quick)
+        self.blocks.load(self._refresh, self._task, [self._task, self._kind], **quick)
+        self._task.change(self._refresh, self._task, [self._task, self._kind], **quick)
+        self._files.change(self._note_uploads, self._files, self._go, **quick)
         self._picture.input(self._show, self._picture, self._slider, **quick)
         choices = [self._files, self._task, self._kind, self._stage, self._pooling, self._ensemble]
-        outputs = [self._status, self._shown, self._picture, self._slider, self._results]
-        # While one runs, Gradio shows the others their place in the queue, over the status.
+        outputs = [self._status, self._comparison, self._picture, self._slider, self._results]
+        # Gradio shows waiting visitors their position in the queue, in the place of the status.
         run = self._go.click(
             self._restore,
             choices,
@@ -96,23 +100,25 @@ class Page:
         self.blocks.unload(self._leave)
 
     def _weights(self, task: str) -> dict[str, Path]:
-        """What can be chosen for a task, by the name it is shown under."""
+        """Return the weights that a visitor can choose for a task, by the name that the page shows."""
         named = {self._a.weights.name: self._a.weights} if self._a.weights and task == self._a.task else {}
         return named | available_weights(self._folder / task)
 
-    def _ready(self) -> list[str]:
+    def _tasks_with_weights(self) -> list[str]:
         return [task for task in self._tasks if self._weights(task)]
 
-    def _first(self, task: str) -> str | None:
-        there = list(self._weights(task))
-        return self._a.grade if self._a.grade in there else next(iter(there), None)
+    def _default_weights(self, task: str) -> str | None:
+        available = list(self._weights(task))
+        return self._a.grade if self._a.grade in available else next(iter(available), None)
 
-    def _reread(self, task: str) -> tuple[Any, Any]:
-        """Tasks and weights as they are on the disk now."""
-        return gr.update(choices=self._ready()), gr.update(choices=list(self._weights(task)), value=self._first(task))
+    def _refresh(self, task: str) -> tuple[Any, Any]:
+        """Return the choices of tasks and weights that are on the disk now."""
+        return gr.update(choices=self._tasks_with_weights()), gr.update(
+            choices=list(self._weights(task)), value=self._default_weights(task)
+        )
 
-    def _note_files(self, files: list[str] | None, request: gr.Request) -> Any:
-        self._sessions.note_uploads(_visitor(request), [Path(file) for file in files or ()])
+    def _note_uploads(self, files: list[str] | None, request: gr.Request) -> Any:
+        self._sessions.note_uploads(_visitor_id(request), [Path(file) for file in files or ()])
         return gr.update(interactive=bool(files))
 
     def _restore(
@@ -128,7 +134,9 @@ class Page:
         uploads = [Path(file) for file in files or ()]
         try:
             if len(uploads) > _MOST_PICTURES:
-                raise UserError(f"these are {len(uploads)} pictures; {_MOST_PICTURES} can come at a time.")
+                raise UserError(
+                    f"these are {len(uploads)} pictures; at most {_MOST_PICTURES} can be restored at a time."
+                )
             if kind not in self._weights(task):
                 raise UserError(f"there are no {kind} weights for {task}; load the page again.")
         except UserError as error:
@@ -136,50 +144,50 @@ class Page:
             return
         weights = self._weights(task)[kind]
         choice = Choice(task, weights, None if stage == _LAST else int(stage), pooling, ensemble)
-        shown = 0
-        for run in self._sessions.restore(_visitor(request), uploads, choice):
-            update: dict[Any, Any] = {self._status: look.status(run)}
-            if len(run.results) != shown:
-                update |= self._grown(run, is_first=shown == 0)
-                shown = len(run.results)
+        results_shown = 0
+        for run in self._sessions.restore(_visitor_id(request), uploads, choice):
+            update: dict[Any, Any] = {self._status: look.format_status(run)}
+            if len(run.results) != results_shown:
+                update |= self._show_new_results(run, is_first=results_shown == 0)
+                results_shown = len(run.results)
             yield update
 
-    def _grown(self, run: Run, is_first: bool) -> dict[Any, Any]:
+    def _show_new_results(self, run: Run, is_first: bool) -> dict[Any, Any]:
         names = list(run.results)
         update = {
-            self._shown: gr.update(visible=True),
+            self._comparison: gr.update(visible=True),
             self._picture: gr.update(choices=names),
             self._results: [str(path) for path in run.results.values()],
         }
         if is_first:
             update[self._picture] = gr.update(choices=names, value=names[0])
-            update[self._slider] = _pair(run, names[0])
+            update[self._slider] = _get_previews(run, names[0])
         return update
 
     def _show(self, name: str, request: gr.Request) -> Any:
-        run = self._sessions.latest(_visitor(request))
-        return _pair(run, name) if run is not None and name in run.previews else None
+        run = self._sessions.latest(_visitor_id(request))
+        return _get_previews(run, name) if run is not None and name in run.previews else None
 
     def _cancel(self, request: gr.Request) -> str:
-        self._sessions.cancel(_visitor(request))
-        run = self._sessions.latest(_visitor(request))
-        return "<p>Cancelled.</p>" if run is None else look.status(run)
+        self._sessions.cancel(_visitor_id(request))
+        run = self._sessions.latest(_visitor_id(request))
+        return "<p>Cancelled.</p>" if run is None else look.format_status(run)
 
     def _leave(self, request: gr.Request) -> None:
-        self._sessions.leave(_visitor(request))
+        self._sessions.leave(_visitor_id(request))
 
 
-def _pair(run: Run, name: str) -> tuple[str, str]:
+def _get_previews(run: Run, name: str) -> tuple[str, str]:
     before, after = run.previews[name]
     return str(before), str(after)
 
 
-def _visitor(request: gr.Request) -> str:
+def _visitor_id(request: gr.Request) -> str:
     return str(request.session_hash)
 
 
-def build(folder: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions) -> FastAPI:
-    """The page as a web application; as for Page."""
+def build_app(folder: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions) -> FastAPI:
+    """Return the page as a web application; arguments and errors as for Page."""
     return gr.mount_gradio_app(
         FastAPI(openapi_url=None),
         Page(folder, tasks, a, sessions).blocks,
@@ -188,6 +196,6 @@ def build(folder: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessi
         show_error=False,
         max_file_size=_LARGEST_UPLOAD,
         ssr_mode=False,
-        theme=look.theme(),
+        theme=look.make_theme(),
         css=look.CSS,
     )

@@ -1,4 +1,4 @@
-"""How the page looks."""
+"""The look of the page."""
 
 from html import escape
 
@@ -16,20 +16,20 @@ CSS = """
 """
 
 
-def theme() -> gr.themes.Base:
-    """Gradio's, with the fonts that are there: its own come from elsewhere. And with small print that can be read."""
+def make_theme() -> gr.themes.Base:
+    """Return Gradio's theme, with the system's fonts (nothing is downloaded) and more contrast in small text."""
     base = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     return base.set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")
 
 
-def status(run: Run) -> str:
-    """How far a run is, as HTML."""
+def format_status(run: Run) -> str:
+    """Return the progress and the failures of a run, as HTML."""
     failures = "".join(f"<li>{escape(sentence)}</li>" for sentence in run.failures)
     done = len(run.results) + len(run.failures)
     if run.current and not run.stopped.is_set():
         line = f"{escape(run.current)}: {done + 1} of {run.total}"
-        share = (done + run.fraction) / run.total
-        head = f'<p>{line}</p><progress value="{share:.3f}"></progress>'
+        fraction = (done + run.fraction) / run.total
+        head = f'<p>{line}</p><progress value="{fraction:.3f}"></progress>'
     else:
         end = ", cancelled" if done < run.total else ""
         head = f"<p>{len(run.results)} of {run.total} pictures restored{end}.</p>"

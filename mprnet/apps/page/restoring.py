@@ -1,4 +1,4 @@
-"""One picture of the page: restored as demo.py does, followed, and stopped on demand."""
+"""Restores one picture of the page as demo.py does, reports the progress, and stops when the visitor cancels."""
 
 import argparse
 import contextlib
@@ -20,15 +20,15 @@ from mprnet.inference.distributed import World
 from mprnet.inference.jobs import Job
 from mprnet.inference.restorer import Restorer
 
-# Networks kept ready, the ones that were used last.
-_KEPT = 2
-# Longer side of what the page shows, in pixels; what it hands out is not touched.
+# Number of networks in the cache.
+_MOST_CACHED = 2
+# Longer side of the images that the page shows, in pixels. The files to download have all pixels.
 _PREVIEW = 2048
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How to restore, as chosen on the page; the rest is as on the command line."""
+    """How to restore, as the visitor chooses it. All other options come from the command line."""
 
     task: str
     weights: Path
@@ -39,16 +39,17 @@ class Choice:
 
 @dataclass
 class Run:
-    """What became of a visitor's pictures so far.
+    """The state of a visitor's pictures: results, failures and progress.
 
     Attributes:
-        folder: where their files are.
-        total: how many pictures there are.
-        results: the files to hand out, by the pictures' names.
-        previews: before and after, for a browser, likewise.
+        folder: where the files are.
+        total: number of pictures.
+        results: the files to download, by the pictures' names.
+        previews: the images before and after restoring, for the browser, by the pictures' names.
         failures: a sentence for each picture that could not be restored.
-        current: the picture that is being restored, "" if none is, and ``fraction`` how much of it is done, in [0, 1].
-        stopped: set by the visitor, to end it.
+        current: name of the picture that is being restored, "" if there is none.
+        fraction: how much of this picture is done, in [0, 1].
+        stopped: is set if the visitor cancels.
     """
 
     folder: Path
@@ -60,18 +61,18 @@ class Run:
     fraction: float = 0.0
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def check(self) -> None:
-        """Raise ``StoppedError`` if it is to end."""
+    def raise_if_stopped(self) -> None:
+        """Raise ``StoppedError`` if the visitor has cancelled."""
         if self.stopped.is_set():
             raise StoppedError
 
 
 class StoppedError(Exception):
-    """The visitor has cancelled, or left."""
+    """The visitor has cancelled the run, or has left the page."""
 
 
 class Restorers:
-    """Networks made ready for choices; the last few are kept. For one thread.
+    """A cache of Restorers: those that were used last. Only one thread can use it.
 
     Args:
         folder: the folder that holds the tasks' folders.
@@ -81,34 +82,37 @@ class Restorers:
     def __init__(self, folder: Path, a: argparse.Namespace) -> None:
         self._folder = folder
         self._a = a
-        self._kept: OrderedDict[tuple[Choice, int], tuple[Restorer, int]] = OrderedDict()
+        self._cache: OrderedDict[tuple[Choice, int], tuple[Restorer, int]] = OrderedDict()
 
     def restore(self, job: Job, choice: Choice, run: Run) -> tuple[Path, Path]:
-        """Write the job's result, saying meanwhile in ``run`` how far it is, and return previews of before and after.
+        """Write the job's result, and report the progress in ``run``.
+
+        Returns:
+            The paths of the previews before and after restoring.
 
         Raises:
-            UserError: the picture cannot be restored, or these weights cannot be used so.
-            StoppedError: ``run`` is to end.
+            UserError: the picture cannot be restored, or the weights do not allow these options.
+            StoppedError: the visitor has cancelled.
         """
-        run.check()
+        run.raise_if_stopped()
         restorer, blocks = self._get(choice)
         photo = read_photo(job.source)
         done, tiles = 0, 1
 
         def on_block() -> None:
             nonlocal done
-            run.check()
+            run.raise_if_stopped()
             done += 1
             run.fraction = min(1.0, done / (blocks * tiles))
 
         def on_tile(_: int, total: int) -> None:
             nonlocal tiles
-            run.check()
+            run.raise_if_stopped()
             tiles = total
 
         restorer.on_tile = on_tile
         try:
-            # A compiled network would be compiled anew for being watched.
+            # Hooks on the blocks would make a compiled network compile again.
             with contextlib.nullcontext() if self._a.compile else call_in_blocks(on_block):
                 result = photo.with_image(restorer(photo.as_float()))
         finally:
@@ -117,17 +121,17 @@ class Restorers:
         return _preview(photo, run, "before", job), _preview(result, run, "after", job)
 
     def _get(self, choice: Choice) -> tuple[Restorer, int]:
-        """The Restorer, and how many blocks its network runs for one tile."""
+        """Return the Restorer, and the number of blocks that its network runs for one tile."""
         try:
             key = choice, choice.weights.stat().st_mtime_ns
         except OSError as error:
             raise UserError(f"the weights {choice.weights.name} are not there any more; choose others.") from error
-        if key not in self._kept:
-            while len(self._kept) >= _KEPT:
-                self._kept.popitem(last=False)
-            self._kept[key] = self._make(choice)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        if key not in self._cache:
+            while len(self._cache) >= _MOST_CACHED:
+                self._cache.popitem(last=False)
+            self._cache[key] = self._make(choice)
+        self._cache.move_to_end(key)
+        return self._cache[key]
 
     def _make(self, choice: Choice) -> tuple[Restorer, int]:
         options = {
@@ -143,7 +147,7 @@ class Restorers:
 
 
 def _preview(photo: Photo, run: Run, kind: str, job: Job) -> Path:
-    """A JPEG of ``photo`` of at most so many pixels as pages can show."""
+    """Write a JPEG of ``photo``, small enough for the page, and return its path."""
     path = run.folder / kind / job.result.relative_to(run.folder).with_suffix(".jpg")
     pixels = photo.pixels
     height, width = pixels.shape[:2]

@@ -1,4 +1,4 @@
-"""The page's visitors: their pictures, restored one after the other by one thread, and their files."""
+"""The page's visitors and their files. One thread restores all pictures, one after the other."""
 
 import contextlib
 import os
@@ -17,21 +17,24 @@ from mprnet.errors import UserError
 from mprnet.inference.jobs import Job, plan
 from mprnet.inference.memory import trim
 
-# Seconds between two looks at how far a picture is.
+# Seconds between two reports of the progress.
 _INTERVAL = 0.3
-# Seconds after which files are removed though their visitor is still there, and between two looks for such.
+# Files that were not used for so many seconds are removed, although their visitor is still there.
 _IDLE = 4 * 3600
-_CLEANING = 600
-_RUN = "run-"
+# Seconds between two searches for such files.
+_CLEANING_INTERVAL = 600
+# Names of the runs' folders begin with it.
+_RUN_PREFIX = "run-"
 
 
 class Sessions:
-    """Visitors' runs, one each.
+    """The runs of all visitors; each visitor has at most one.
 
     Args:
-        restorers: used by this object's thread alone.
-        root: the folder for files, resolved: each upload in a folder there; whoever made it removes it.
-        format_: of the results, a key of FORMATS.
+        restorers: only this object's thread uses them.
+        root: the folder for files, an absolute path without links. Each upload is in a folder of its own in it. The
+            caller removes it.
+        format_: format of the results, a key of FORMATS.
     """
 
     def __init__(self, restorers: Restorers, root: Path, format_: str) -> None:
@@ -45,13 +48,15 @@ class Sessions:
         threading.Thread(target=self._clean, daemon=True).start()
 
     def restore(self, visitor: str, uploads: Sequence[Path], choice: Choice) -> Iterator[Run]:
-        """Restore pictures in turn, giving one Run again and again while it grows. It takes the place of the visitor's
-        last one, whose files are removed."""
+        """Restore pictures one after the other, and yield the same Run whenever there is progress.
+
+        The visitor's last run ends, and its files are removed.
+        """
         self._forget(visitor)
-        run = Run(Path(tempfile.mkdtemp(prefix=_RUN, dir=self._root)))
+        run = Run(Path(tempfile.mkdtemp(prefix=_RUN_PREFIX, dir=self._root)))
         self._runs[visitor] = run
         try:
-            jobs = self._take_in(run, uploads)
+            jobs = self._link_uploads(run, uploads)
             run.total = len(jobs) + len(run.failures)
             for name, job in jobs.items():
                 run.current, run.fraction = name, 0.0
@@ -59,38 +64,38 @@ class Sessions:
                 yield run
                 while not wait([future], _INTERVAL).done:
                     yield run
-                _note(run, name, job, future)
+                _record_result(run, name, job, future)
                 if run.stopped.is_set():
                     break
             run.current = ""
             yield run
         finally:
-            run.stopped.set()  # the visitor may have gone in between
-            self._worker.submit(trim)  # until the next one comes, the memory is others'
+            run.stopped.set()  # the visitor may have left meanwhile
+            self._worker.submit(trim)  # give free memory back to the system
 
     def latest(self, visitor: str) -> Run | None:
-        """What became of the visitor's pictures; None if they are removed."""
+        """Return the visitor's run; None if there is none or its files are removed."""
         return self._runs.get(visitor)
 
     def cancel(self, visitor: str) -> None:
-        """End the visitor's run; what is done stays."""
+        """Stop the visitor's run. Its results stay."""
         if visitor in self._runs:
             self._runs[visitor].stopped.set()
 
     def note_uploads(self, visitor: str, uploads: Sequence[Path]) -> None:
-        """Remember what the visitor has uploaded, to remove it at the end."""
+        """Remember which files the visitor has uploaded, to remove them when the visitor leaves."""
         self._uploads.setdefault(visitor, set()).update(filter(self._is_upload, uploads))
 
     def leave(self, visitor: str) -> None:
-        """End the visitor's run and remove the files."""
+        """Stop the visitor's run, and remove its files and the uploads."""
         self._forget(visitor)
-        # Files of one name and content are stored once for all visitors.
-        gone = self._uploads.pop(visitor, set()).difference(*self._uploads.values())
-        for upload in gone:
+        # Gradio stores files with the same name and content once for all visitors.
+        unused = self._uploads.pop(visitor, set()).difference(*self._uploads.values())
+        for upload in unused:
             shutil.rmtree(upload.parent, ignore_errors=True)
 
     def close(self) -> None:
-        """End all runs, and wait for it."""
+        """Stop all runs, and wait until they have stopped."""
         self._closed.set()
         for run in self._runs.values():
             run.stopped.set()
@@ -100,51 +105,51 @@ class Sessions:
         run = self._runs.pop(visitor, None)
         if run is not None:
             run.stopped.set()
-            # By the thread that may still be writing there.
+            # The thread of the run removes the folder, because it may still write to it.
             self._worker.submit(shutil.rmtree, run.folder, ignore_errors=True)
 
     def _clean(self) -> None:
-        while not self._closed.wait(_CLEANING):
+        while not self._closed.wait(_CLEANING_INTERVAL):
             self.remove_old()
 
     def remove_old(self) -> None:
-        """Remove what nobody has touched for long: ended runs, and what Gradio has made."""
+        """Remove files that were not used for a long time: those of stopped runs, and those that Gradio has made."""
         for visitor, run in list(self._runs.items()):
             if run.stopped.is_set() and _age(run.folder) > _IDLE:
                 self._forget(visitor)
         for path in self._root.iterdir():
-            if not path.name.startswith(_RUN) and _age(path) > _IDLE:
+            if not path.name.startswith(_RUN_PREFIX) and _age(path) > _IDLE:
                 with contextlib.suppress(OSError):  # gone already
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _is_upload(self, path: Path) -> bool:
-        """Whether it is where Gradio stores uploads: a visitor's program may name whatever there is on this machine."""
+        """True if the file is where Gradio stores uploads. A visitor's program can send any path of this machine."""
         folder = path.resolve().parent
-        return folder.parent == self._root and not folder.name.startswith(_RUN)
+        return folder.parent == self._root and not folder.name.startswith(_RUN_PREFIX)
 
-    def _take_in(self, run: Run, uploads: Sequence[Path]) -> dict[str, Job]:
-        """Jobs by the pictures' names. Links keep the pictures whatever becomes of the uploads."""
-        inside = run.folder / "in"
-        inside.mkdir()
+    def _link_uploads(self, run: Run, uploads: Sequence[Path]) -> dict[str, Job]:
+        """Return a job for each upload, by the pictures' names. Hard links keep the pictures if uploads are removed."""
+        input_folder = run.folder / "in"
+        input_folder.mkdir()
         sources: list[Path] = []
         for upload in dict.fromkeys(uploads):
             if not self._is_upload(upload):
                 run.failures.append(f"{upload.name}: has not been uploaded; choose it again.")
                 continue
-            folders = (inside / str(n) if n > 1 else inside for n in range(1, len(uploads) + 1))
+            folders = (input_folder / str(n) if n > 1 else input_folder for n in range(1, len(uploads) + 1))
             source = next(f / upload.name for f in folders if f / upload.name not in sources)
             try:
                 source.parent.mkdir(exist_ok=True)
                 os.link(upload, source)
                 sources.append(source)
             except OSError as error:
-                run.failures.append(f"{upload.name}: cannot be taken in ({error.strerror}); choose it again.")
-        jobs = plan(sources, inside, run.folder / "out", self._suffix, compare=False)
-        return {str(job.source.relative_to(inside)): job for job in jobs}
+                run.failures.append(f"{upload.name}: cannot be used ({error.strerror}); choose it again.")
+        jobs = plan(sources, input_folder, run.folder / "out", self._suffix, compare=False)
+        return {str(job.source.relative_to(input_folder)): job for job in jobs}
 
 
 def _age(path: Path) -> float:
-    """Seconds since it or, of a folder, something in it was made or linked."""
+    """Return the seconds since the file, or the newest file in the folder, was made, changed or linked."""
     times = [0.0]
     for each in (path, *path.rglob("*")):
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
@@ -152,17 +157,17 @@ def _age(path: Path) -> float:
     return time.time() - max(times)
 
 
-def _note(run: Run, name: str, job: Job, future: "Future[tuple[Path, Path]]") -> None:
-    """Note what became of a picture."""
+def _record_result(run: Run, name: str, job: Job, future: "Future[tuple[Path, Path]]") -> None:
+    """Add a picture's result, or a sentence about its failure, to the run."""
     error = future.exception()
     if error is None:
         run.results[name], run.previews[name] = job.result, future.result()
     elif isinstance(error, (UserError, MemoryError)):
         sentence = str(error) if isinstance(error, UserError) else "there is not enough memory for it."
-        # Paths here say nothing to a visitor: sentences begin with the picture's name.
+        # A visitor does not know the paths on this machine: sentences start with the picture's name.
         for path in (job.source, job.result):
             sentence = sentence.replace(str(path), name)
         run.failures.append(sentence if sentence.startswith(name) else f"{name}: {sentence}")
     elif not isinstance(error, StoppedError):
         traceback.print_exception(error)
-        run.failures.append(f"{name}: could not be restored, by a fault of this program; its terminal says more.")
+        run.failures.append(f"{name}: could not be restored because of an error in this program; see its terminal.")
