@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 from mprnet import AblationMPRNet, MPRNet
 from mprnet.inference.distributed import World
 from mprnet.training.datasets import RunData
-from mprnet.training.keys import defaults
+from mprnet.training.keys import get_defaults
 from mprnet.training.loop import Trainer
 from mprnet.training.samples import TrainingSamples, ValidationPairs
 from mprnet.training.state import load_latest
@@ -65,7 +65,7 @@ class Grey(Dataset):
 
 def tiny_settings(*overrides: object) -> CfgNode:
     """Settings for trainings that take no time; ``overrides`` are keys and values."""
-    settings = defaults()
+    settings = get_defaults()
     settings.merge_from_list(["OPTIM.BATCH_SIZE", 4, "OPTIM.NUM_EPOCHS", 2, "OPTIM.LR_INITIAL", 1e-3, *overrides])
     return settings
 

@@ -48,7 +48,7 @@ def test_the_folders_that_the_settings_name(folders):
     assert data.training[1, 0][0].shape == (3, 8, 8)
     assert data.validation[1][0].shape == (3, 16, 16)
     assert (data.split, data.notes) == ({"held_out": []}, [])
-    assert data.described == f"pairs of {folders / 'train'}"
+    assert data.description == f"pairs of {folders / 'train'}"
 
 
 def test_val_ps_is_the_centre_crop(folders):
@@ -97,7 +97,7 @@ def test_a_resumed_run_keeps_its_split(folders, change):
     resumed = make(settings_for(folders, *hold_out, *change), first.split)
     assert names(resumed) == names(first)
     assert resumed.split == first.split
-    assert resumed.notes == ["pairs held out: 4, of the scenes that this run has held out from its beginning"]
+    assert resumed.notes == ["pairs held out: 4, of the scenes that this run has held out from its start"]
     assert resumed.validation.fingerprint() == first.validation.fingerprint()
     unchanged = make(settings_for(folders, *hold_out), first.split)
     assert unchanged.notes == []
@@ -238,7 +238,7 @@ def test_generated_pictures_and_others_to_validate_on(tmp_path):
     assert first.training[1, 0][0].shape == (3, 16, 16)
     assert first.validation[0][0].shape == (3, 32, 32)
     assert [name for _, _, name in first.validation] == ["sample_0", "sample_1"]
-    assert first.described == "generated pictures (dead leaves), noise; Gaussian noise of sigma 0 to 55"
+    assert first.description == "generated pictures (dead leaves), noise; Gaussian noise of sigma 0 to 55"
     for degraded, target, _ in first.validation:
         assert 3 < (degraded - target).std().item() * 255 < 6
         pixels = np.sort(np.rint(255 * target.numpy()).ravel())
@@ -250,5 +250,5 @@ def test_generated_pictures_and_others_to_validate_on(tmp_path):
     assert np.array_equal(resumed.training.data.pictures, first.training.data.pictures)
     assert all(torch.equal(a[0], b[0]) for a, b in zip(resumed.validation, first.validation, strict=True))
     assert resumed.split == {"bank_seed": 5}
-    assert resumed.notes == ["the generated pictures stay those of seed 5, with which this run began"]
+    assert resumed.notes == ["the generated pictures are still those of seed 5, with which this run started"]
     assert not torch.equal(resumed.training[1, 0][0], first.training[1, 0][0])

@@ -10,7 +10,7 @@ import pytest
 
 from mprnet import UserError
 from mprnet.training import logs
-from mprnet.training.logs import Journal
+from mprnet.training.logs import RunLogger
 from training.runs import tiny_settings
 
 ROW = {"epoch": 1, "step": 3, "lr": 2e-4, "loss": 0.25, "skipped_steps": 0}
@@ -28,11 +28,11 @@ def _without_tensorboard(monkeypatch):
 
 
 def test_rows_become_a_table_lines_and_curves(tmp_path, capsys):
-    journal = Journal(tmp_path, writes=True)
-    journal.start(tiny_settings(), 0)
-    journal.add(ROW)
-    journal.add(VALIDATED)
-    journal.close()
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.start(tiny_settings(), 0)
+    logger.add_row(ROW)
+    logger.add_row(VALIDATED)
+    logger.close()
     first, second = read(tmp_path)
     assert (first["loss"], first["psnr"], second["psnr"], second["best_psnr"]) == ("0.25", "", "21.5", "22.0")
     lines = [line[21:] for line in (tmp_path / "log.txt").read_text().splitlines()]
@@ -48,19 +48,19 @@ def test_rows_become_a_table_lines_and_curves(tmp_path, capsys):
 
 
 def test_other_processes_keep_rows_and_write_nothing(tmp_path, capsys):
-    journal = Journal(tmp_path, writes=False)
-    journal.start(tiny_settings(), 0)
-    journal.add(ROW)
-    journal.say("hello")
-    journal.close()
-    assert journal.history == [ROW]
+    logger = RunLogger(tmp_path, is_main=False)
+    logger.start(tiny_settings(), 0)
+    logger.add_row(ROW)
+    logger.print("hello")
+    logger.close()
+    assert logger.history == [ROW]
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr().out == ""
 
 
 def test_settings_of_earlier_parts_stay_readable(tmp_path):
     def start(steps: int, *overrides: object) -> None:
-        Journal(tmp_path, writes=True).start(tiny_settings(*overrides), steps)
+        RunLogger(tmp_path, is_main=True).start(tiny_settings(*overrides), steps)
 
     start(0)
     start(5, "TRAINING.RESUME", True)  # nothing else: these are the same settings
@@ -81,10 +81,10 @@ def test_curves_show_the_whole_run(tmp_path, monkeypatch):
     monkeypatch.setattr(
         logs, "draw_curves", lambda path, runs: drawn.append((path, {k: list(v) for k, v in runs.items()}))
     )
-    journal = Journal(tmp_path, writes=True)
-    journal.add(ROW)
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.add_row(ROW)
     assert not drawn
-    journal.add(VALIDATED)
+    logger.add_row(VALIDATED)
     assert drawn == [(tmp_path / "curves.png", {"restored": [ROW, VALIDATED]})]
 
 
@@ -93,9 +93,9 @@ def test_figures_that_cannot_be_drawn_cost_a_warning(tmp_path, monkeypatch, caps
         raise ZeroDivisionError("no fonts")
 
     monkeypatch.setattr(logs, "draw_curves", fail)
-    journal = Journal(tmp_path, writes=True)
-    journal.add(VALIDATED)
-    assert "warning: the log lacks epoch 2: loss 0.25000" in capsys.readouterr().err
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.add_row(VALIDATED)
+    assert "warning: could not write this line to the log: epoch 2: loss 0.25000" in capsys.readouterr().err
     assert len(read(tmp_path)) == 1
 
 
@@ -128,10 +128,10 @@ def with_tensorboard(monkeypatch, writer: object) -> None:
 def test_tensorboard_gets_every_figure_and_replaces_what_comes_after_the_start(tmp_path, monkeypatch):
     made = []
     with_tensorboard(monkeypatch, lambda *a, **k: made.append(Writer(*a, **k)) or made[-1])
-    journal = Journal(tmp_path, writes=True)
-    journal.start(tiny_settings(), 7)
-    journal.add(ROW)
-    journal.close()
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.start(tiny_settings(), 7)
+    logger.add_row(ROW)
+    logger.close()
     (writer,) = made
     assert (writer.folder, writer.purge_step, writer.closed) == (str(tmp_path / "tensorboard"), 8, True)
     assert writer.rows == [("lr", 2e-4, 3), ("loss", 0.25, 3), ("skipped_steps", 0, 3)]
@@ -141,12 +141,12 @@ def test_tensorboard_gets_every_figure_and_replaces_what_comes_after_the_start(t
 def test_a_broken_tensorboard_costs_a_note(tmp_path, monkeypatch, capsys, writer):
     """It breaks when it is imported, or when a figure is written."""
     with_tensorboard(monkeypatch, writer)
-    journal = Journal(tmp_path, writes=True)
-    journal.start(tiny_settings(), 0)
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.start(tiny_settings(), 0)
     for _ in range(2):
-        journal.add(VALIDATED)
-    journal.close()
-    assert capsys.readouterr().out.count("note: going on without TensorBoard (") == 1
+        logger.add_row(VALIDATED)
+    logger.close()
+    assert capsys.readouterr().out.count("note: continuing without TensorBoard (") == 1
     assert len(read(tmp_path)) == 2
 
 
@@ -154,7 +154,7 @@ def test_the_revision_is_that_of_the_program_wherever_one_is(tmp_path, monkeypat
     asked = []
     monkeypatch.setattr(logs.subprocess, "run", lambda *command, **options: asked.append(options["cwd"]) or Revision())
     monkeypatch.chdir(tmp_path)
-    Journal(tmp_path, writes=True).start(tiny_settings(), 0)
+    RunLogger(tmp_path, is_main=True).start(tiny_settings(), 0)
     assert json.loads((tmp_path / "environment.json").read_text())["git"] == "v1-2-gabc"
     assert [Path(folder) for folder in asked] == [Path(logs.__file__).parent]
 
@@ -165,9 +165,9 @@ class Revision:
 
 @pytest.mark.parametrize("name", ["log.csv", "curves.png", "settings.yml"])
 def test_files_are_whole_or_as_they_were(tmp_path, monkeypatch, name):
-    journal = Journal(tmp_path, writes=True)
-    journal.start(tiny_settings(), 0)
-    journal.add(VALIDATED)
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.start(tiny_settings(), 0)
+    logger.add_row(VALIDATED)
     before = (tmp_path / name).read_bytes()
 
     def fail(source: object, target: object) -> None:
@@ -175,8 +175,8 @@ def test_files_are_whole_or_as_they_were(tmp_path, monkeypatch, name):
 
     monkeypatch.setattr(os, "replace", fail)
     with contextlib.suppress(UserError, OSError):
-        journal.start(tiny_settings("OPTIM.BATCH_SIZE", 5), 0)
-    journal.add(VALIDATED)
+        logger.start(tiny_settings("OPTIM.BATCH_SIZE", 5), 0)
+    logger.add_row(VALIDATED)
     monkeypatch.undo()
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert before in (kept.get(name), kept.get("settings_until_step_0.yml"))

@@ -22,7 +22,7 @@ from training.runs import ALONE, Grey, Noise, make_trainer, tiny_settings
 @pytest.fixture(autouse=True)
 def _without_pictures(monkeypatch):
     """They take longer than all else."""
-    for name in ("draw_curves", "_tensorboard_writer"):
+    for name in ("draw_curves", "_open_tensorboard"):
         monkeypatch.setattr(logs, name, lambda *arguments: None)
 
 
@@ -76,7 +76,7 @@ def test_the_last_epoch_is_validated_and_the_best_is_kept(tmp_path, monkeypatch)
     measured = iter([25.0, 27.0, 26.0])
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
     trainer = run(tmp_path, "OPTIM.NUM_EPOCHS", 3)
-    assert trainer.progress.best == 27.0
+    assert trainer.progress.best_psnr == 27.0
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 2
     assert [row["best_psnr"] for row in read_log(tmp_path)] == ["25.0", "27.0", "27.0"]
 
@@ -85,11 +85,11 @@ def test_a_validation_that_is_no_number_is_not_the_best(tmp_path, monkeypatch):
     measured = iter([float("nan"), 30.0])
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
     trainer = run(tmp_path)
-    assert trainer.progress.best == 30.0
+    assert trainer.progress.best_psnr == 30.0
     assert (tmp_path / "model_best.pth").exists()
 
 
-def test_validations_within_an_epoch(tmp_path, monkeypatch):
+def test_validation_steps_an_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
     times = ["TRAINING.VAL_TIMES", 3, "TRAINING.VAL_EPOCHS", [1], "TRAINING.VAL_ALL_FROM", 3, "OPTIM.BATCH_SIZE", 2]
     run(tmp_path, "OPTIM.NUM_EPOCHS", 4, *times)
@@ -136,13 +136,13 @@ def test_a_run_that_no_longer_learns_stops_and_names_the_batch(tmp_path, options
     trainer.data.training.data = type("Poison", (Noise,), {"__getitem__": _poison})()
     with pytest.raises(UserError, match="above 100, in 4 steps in a row") as caught:
         trainer.run()
-    earlier = "begin another run from an earlier model_epoch_N.pth (TRAINING.INIT_WEIGHTS)"  # as an epoch is done
+    earlier = "start another run from an earlier model_epoch_N.pth (TRAINING.INIT_WEIGHTS)"  # as an epoch is done
     listed = tmp_path / "skipped_batch.txt"
     assert str(caught.value).endswith(f"(the last batch is listed in {listed}): {advice}, or {earlier}.")
-    assert trainer.progress.tally.bad_in_a_row == 4
-    trainer.order.epoch = 2
+    assert trainer.progress.totals.skipped_in_a_row == 4
+    trainer.sampler.epoch = 2
     listed = (tmp_path / "skipped_batch.txt").read_text().splitlines()
-    assert listed == [f"sample {index}" for index in trainer.order.together(0)]
+    assert listed == [f"sample {index}" for index in trainer.sampler.global_batch(0)]
 
 
 def _poison(self: Noise, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,13 +161,13 @@ def test_the_second_resort_outlives_a_save_that_fails(tmp_path, monkeypatch):
         patch.setattr(state, "save_checkpoint", full)
         with pytest.raises(UserError, match="No space left"):
             run(tmp_path, "TRAINING.RESUME", True)
-    assert run(tmp_path, "TRAINING.RESUME", True).progress.done == 2
+    assert run(tmp_path, "TRAINING.RESUME", True).progress.epochs_done == 2
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
     (tmp_path / "log.csv").mkdir()
-    assert run(tmp_path).progress.done == 2
-    assert capsys.readouterr().err.count("warning: the log lacks epoch 1: loss") == 1
+    assert run(tmp_path).progress.epochs_done == 2
+    assert capsys.readouterr().err.count("warning: could not write this line to the log: epoch 1: loss") == 1
 
 
 class Ending(Noise):
@@ -183,7 +183,7 @@ def test_a_data_set_that_ends_too_early_gets_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"item 3 of the training data cannot be read \(StopIteration\)"):
         run(tmp_path / "a", training=Ending())
     trainer = make_trainer(tmp_path / "b", tiny_settings())
-    monkeypatch.setattr(loop, "batches", lambda loader: iter(list(loader)[:2]))
+    monkeypatch.setattr(loop, "load_batches", lambda loader: iter(list(loader)[:2]))
     with pytest.raises(UserError, match="the training data ended after 2 of 3 steps"):
         trainer.run()
 
@@ -208,7 +208,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_weights(tmp_path, number
     """In the first, a middle and the last step of an epoch, and in the first of the next one."""
     handler = signal.getsignal(number)
     whole = run(tmp_path / "whole")
-    with pytest.raises(Stopped, match=r"stopped after .* TRAINING.RESUME True goes on"):
+    with pytest.raises(Stopped, match=r"stopped after .* set TRAINING.RESUME True to continue"):
         run(tmp_path / "cut", training=Signalling(after, number))
     assert signal.getsignal(number) == handler
     steps = torch.load(tmp_path / "cut" / LATEST, weights_only=True)
@@ -245,7 +245,7 @@ def test_checkpoints_within_an_epoch_come_as_often_as_asked_for(tmp_path, monkey
         at = []
         save = trainer.progress.save
         monkeypatch.setattr(trainer.progress, "save", lambda at=at, save=save, p=trainer.progress: at.append(
-            (p.done, p.steps_done)) or save())  # fmt: skip
+            (p.epochs_done, p.steps_done)) or save())  # fmt: skip
         trainer.run()
         assert [place for place in at if place[1] > 0][:-1] == [(0, 1), (0, 2), (0, 3)][:saves]
         assert at[-2:] == [(0, 3), (1, 0)]  # before the validation, and after it
@@ -255,11 +255,11 @@ def test_a_running_average_is_what_is_validated_and_kept(tmp_path, monkeypatch):
     validated = []
     monkeypatch.setattr(loop, "validate", lambda model, *arguments: validated.append(model) or (20.0, 21.0))
     trainer = run(tmp_path, "OPTIM.EMA", 0.9)
-    average = trainer.stepper.average
-    assert average is not None
-    assert validated == [average.module] * 2
+    ema = trainer.stepper.ema
+    assert ema is not None
+    assert validated == [ema.module] * 2
     kept = torch.load(tmp_path / LATEST, weights_only=True)
-    for key, value in average.module.state_dict().items():
+    for key, value in ema.module.state_dict().items():
         assert torch.equal(kept["state_dict"][key], value)
     for key, value in trainer.stepper.model.state_dict().items():
         assert torch.equal(kept["trained"][key], value)
@@ -270,7 +270,7 @@ def test_a_resumed_run_has_the_running_average_too(tmp_path):
     with pytest.raises(Stopped):
         run(tmp_path / "cut", "OPTIM.EMA", 0.9, training=Signalling(5, signal.SIGTERM))
     cut = run(tmp_path / "cut", "OPTIM.EMA", 0.9, "TRAINING.RESUME", True)
-    for one, other in zip(whole.stepper.kept.parameters(), cut.stepper.kept.parameters(), strict=True):
+    for one, other in zip(whole.stepper.eval_model.parameters(), cut.stepper.eval_model.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
@@ -285,7 +285,7 @@ def test_results_are_saved_and_broken_pictures_left_out_if_the_settings_say_so(t
 def test_validation_data_reaches_validation(tmp_path):
     trainer = run(tmp_path, validation=Grey(0.3))
     assert float(read_log(tmp_path)[-1]["input_psnr"]) == pytest.approx(13.979, abs=1e-3)
-    assert trainer.progress.best == pytest.approx(float(read_log(tmp_path)[-1]["best_psnr"]))
+    assert trainer.progress.best_psnr == pytest.approx(float(read_log(tmp_path)[-1]["best_psnr"]))
 
 
 def test_an_equal_psnr_does_not_replace_the_best(tmp_path, monkeypatch):
@@ -316,7 +316,7 @@ def test_what_the_data_has_to_say_is_said(tmp_path):
 
 @pytest.mark.parametrize(("minutes", "saves"), [(1.0, 3), (2.0, 0)])
 def test_save_minutes_are_minutes(tmp_path, monkeypatch, minutes, saves):
-    monkeypatch.setattr(loop.Progress, "unsaved_for", 90.0)
+    monkeypatch.setattr(loop.Progress, "seconds_since_save", 90.0)
     trainer = make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 1, "TRAINING.SAVE_MINUTES", minutes))
     places, save = [], trainer.progress.save
     monkeypatch.setattr(trainer.progress, "save", lambda: places.append(trainer.progress.steps_done) or save())
@@ -337,8 +337,8 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, tiny_settings("TRAINING.VAL_AFTER_EVERY", 1), world=Second(1, 2, ALONE.device))
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
     trainer.run()
-    assert trainer.progress.done == 2
-    trainer._diverged()
+    assert trainer.progress.epochs_done == 2
+    trainer._make_divergence_error()
     assert not list(tmp_path.iterdir())
 
 

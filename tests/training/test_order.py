@@ -1,13 +1,13 @@
 import pytest
 
-from mprnet.training.order import StepOrder
+from mprnet.training.order import DistributedBatchSampler
 
 
 def batches(epoch: int, rank: int = 0, size: int = 1, seed: int = 7, length: int = 10, start: int = 0) -> list[list]:
-    order = StepOrder(length, 4, seed, rank, size)
-    order.epoch, order.start = epoch, start
-    assert len(order) == -(-length // 4) - start
-    return list(order)
+    sampler = DistributedBatchSampler(length, 4, seed, rank, size)
+    sampler.epoch, sampler.start_step = epoch, start
+    assert len(sampler) == -(-length // 4) - start
+    return list(sampler)
 
 
 def indices(epoch: int, **others: int) -> list[int]:
@@ -40,16 +40,16 @@ def test_processes_share_every_batch(size):
         parts = [batches(1, rank, size)[step] for rank in range(size)]
         for rank, part in enumerate(parts):
             assert part == (whole[rank::size] or whole[:1])
-        shares = [StepOrder(10, 4, 7, rank, size).share(step) for rank in range(size)]
+        shares = [DistributedBatchSampler(10, 4, 7, rank, size).count_samples(step) for rank in range(size)]
         assert [mine for mine, _ in shares] == [len(whole[rank::size]) for rank in range(size)]
         assert {total for _, total in shares} == {len(whole)}
 
 
 def test_together_names_the_batch_of_all_processes():
-    order = StepOrder(10, 4, 7, 1, 2)
+    sampler = DistributedBatchSampler(10, 4, 7, 1, 2)
     for epoch in (1, 2):
-        order.epoch = epoch
-        assert [order.together(step) for step in range(3)] == [[i for _, i in batch] for batch in batches(epoch)]
+        sampler.epoch = epoch
+        assert [sampler.global_batch(step) for step in range(3)] == [[i for _, i in batch] for batch in batches(epoch)]
 
 
 def test_seed_and_epoch_do_not_make_up_for_one_another():

@@ -1,12 +1,12 @@
 import pytest
 from conftest import ROOT, TASKS
 
-from mprnet.training.recipes import which_recipe
+from mprnet.training.recipes import describe_recipe
 from mprnet.training.settings import load
 
 
 def lines(task: str, file: str = "training.yml", *overrides: str) -> list[str]:
-    return which_recipe(load(ROOT / task / file, overrides), ROOT / task)
+    return describe_recipe(load(ROOT / task / file, overrides), ROOT / task)
 
 
 def test_each_file_is_known_and_told_from_the_other():
@@ -29,7 +29,7 @@ def test_the_published_denoising_file_trains_neither_recipe_and_is_told_so(tmp_p
         "MODEL: {MODE: Denoising}\nOPTIM: {BATCH_SIZE: 16, NUM_EPOCHS: 80, LR_INITIAL: 2e-4, LR_MIN: 1e-6}\n"
         "TRAINING: {VAL_AFTER_EVERY: 1, TRAIN_PS: 128, VAL_PS: 256}\n"
     )
-    own, paper, released = which_recipe(load(tmp_path / "published.yml"), ROOT / "Denoising")
+    own, paper, released = describe_recipe(load(tmp_path / "published.yml"), ROOT / "Denoising")
     assert own == "recipe: your own"
     assert paper == "  differs from training.yml (the paper's): TRAINING.TRAIN_PS 128 instead of 256"
     assert released == (

@@ -11,7 +11,7 @@ import torch
 from mprnet import UserError
 from mprnet.inference.distributed import World
 from mprnet.training import logs
-from mprnet.training.settings import changed_settings
+from mprnet.training.settings import describe_changes
 from mprnet.training.state import LATEST
 from training.runs import ALONE, Grey, Killing, Noise, make_trainer, run_together, start, tiny_settings
 
@@ -37,7 +37,7 @@ def train(world: World, folder: Path, overrides: list[object], kill: tuple[str, 
             replace(source, target)
 
         os.replace = killed  # type: ignore[assignment]
-    for name in ("draw_curves", "_tensorboard_writer"):  # these take longer than all else
+    for name in ("draw_curves", "_open_tensorboard"):  # these take longer than all else
         setattr(logs, name, lambda *arguments: None)
     settings = tiny_settings(*overrides, *EVERY_STEP, "TRAINING.RESUME", (folder / LATEST).exists())
     make_trainer(folder, settings, data, world=world, workers=workers).run()
@@ -76,7 +76,7 @@ def test_killed_twenty_times_it_ends_with_the_same_weights(tmp_path):
         assert ended.exitcode == 0
     assert len(MOMENTS) == 20
     said = (tmp_path / "cut" / "log.txt").read_text()
-    assert said.count("going on from") >= 15  # the others were killed before that was written
+    assert said.count("resuming from") >= 15  # the others were killed before that was written
     assert same_weights(tmp_path / "cut", tmp_path / "whole")
     assert read_log(tmp_path / "cut") == read_log(tmp_path / "whole")
     left, right = state(tmp_path / "cut"), state(tmp_path / "whole")
@@ -91,7 +91,7 @@ def test_two_processes_killed_twenty_times_end_with_the_same_weights(tmp_path):
     for moment in MOMENTS:
         assert -signal.SIGKILL in run_together(2, tmp_path, train, tmp_path / "cut", options, moment), moment
     assert run_together(2, tmp_path, train, tmp_path / "cut", options, None) == [0, 0]
-    assert (tmp_path / "cut" / "log.txt").read_text().count("going on from") >= 15
+    assert (tmp_path / "cut" / "log.txt").read_text().count("resuming from") >= 15
     assert same_weights(tmp_path / "cut", tmp_path / "whole")
     assert read_log(tmp_path / "cut") == read_log(tmp_path / "whole")
 
@@ -142,9 +142,9 @@ def said(folder: Path) -> list[str]:
 
 def test_an_unchanged_validation_goes_on_with_its_best(tmp_path):
     began(tmp_path)
-    assert go_on(tmp_path).progress.best == 50.0
+    assert go_on(tmp_path).progress.best_psnr == 50.0
     assert not list(tmp_path.glob("model_best_until*"))
-    assert not any("validation is not" in line for line in said(tmp_path))
+    assert not any("validation has changed" in line for line in said(tmp_path))
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 1
     assert {row["validation_set"] for row in read_log(tmp_path)} == {"1"}
 
@@ -157,11 +157,11 @@ def test_another_validation_begins_the_best_anew_and_keeps_the_old_one(tmp_path,
     began(tmp_path)
     before = (tmp_path / "model_best.pth").read_bytes()
     trainer = go_on(tmp_path, *changes, **data)
-    assert trainer.progress.best < 40
+    assert trainer.progress.best_psnr < 40
     assert (tmp_path / "model_best_until_step_3.pth").read_bytes() == before
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] > 1
     assert (
-        f"validation is not what it was ({what}): the best PSNR begins anew; the best model so far, 50.000 dB, is kept "
+        f"the validation has changed ({what}): the best PSNR is reset; the best model so far, 50.000 dB, is kept "
         "as model_best_until_step_3.pth"
     ) in said(tmp_path)
     go_on(tmp_path, "OPTIM.NUM_EPOCHS", 4, *changes, **data)
@@ -175,13 +175,13 @@ def test_a_checkpoint_that_does_not_say_what_it_was_validated_on_is_not_compared
     for key in ("settings", "split", "validation"):
         del content[key]
     torch.save(content, tmp_path / LATEST)
-    assert go_on(tmp_path).progress.best < 40
+    assert go_on(tmp_path).progress.best_psnr < 40
     assert (tmp_path / "model_best_until_step_3.pth").exists()
     assert any(line.startswith("the checkpoint does not say what it was validated on") for line in said(tmp_path))
-    assert any("does not say with which settings it was made" in line for line in said(tmp_path))
+    assert any("does not contain its settings" in line for line in said(tmp_path))
 
 
-def test_changed_settings_are_said_one_line_each(tmp_path):
+def test_describe_changes_are_said_one_line_each(tmp_path):
     began(tmp_path)
     go_on(tmp_path, "LOSS.EDGE_WEIGHT", 0.2, "OPTIM.BATCH_SIZE", 2, "TRAINING.SEED", 7)
     lines = said(tmp_path)
@@ -219,7 +219,7 @@ def test_changed_batches_begin_the_epoch_anew_at_the_new_rate(tmp_path):
     torch.save(content, tmp_path / LATEST)
     go_on(tmp_path, "OPTIM.BATCH_SIZE", 10, "OPTIM.LR_INITIAL", 0.01, "OPTIM.LR_MIN", 0.0, "OPTIM.WARMUP_EPOCHS", 0)
     assert (
-        "the batches are not what they were (number of samples, batch size or seed): the epoch is trained anew"
+        "the batches have changed (number of samples, batch size or seed): the epoch is trained from its start"
         in said(tmp_path)
     )
     rows = read_log(tmp_path)
@@ -232,7 +232,7 @@ def test_changed_batches_begin_the_epoch_anew_at_the_new_rate(tmp_path):
 def test_a_damaged_latest_falls_back_and_is_said(tmp_path):
     began(tmp_path)
     (tmp_path / LATEST).write_bytes(b"damaged")
-    assert go_on(tmp_path).progress.done == 3
+    assert go_on(tmp_path).progress.epochs_done == 3
     assert any(f"({LATEST} is damaged)" in line for line in said(tmp_path))
 
 
@@ -241,7 +241,7 @@ def test_checkpoints_of_other_networks_get_a_sentence(tmp_path):
     content = state(tmp_path)
     content["state_dict"] = {key: value[:1] for key, value in content["state_dict"].items()}
     torch.save(content, tmp_path / LATEST)
-    with pytest.raises(UserError, match="is of another network or optimizer than these settings describe"):
+    with pytest.raises(UserError, match="holds another network or optimizer than these settings describe"):
         go_on(tmp_path)
 
 
@@ -250,10 +250,10 @@ def test_published_keys_with_module_before_them_are_known(tmp_path):
     content = state(tmp_path)
     content["state_dict"] = {f"module.{key}": value for key, value in content["state_dict"].items()}
     torch.save(content, tmp_path / LATEST)
-    assert go_on(tmp_path).progress.done == 3
+    assert go_on(tmp_path).progress.epochs_done == 3
 
 
 def test_which_settings_changed():
     before = {"A.B": 1, "A.C": [1], "TRAINING.RESUME": False, "OLD": 3}
-    assert changed_settings(before, {"A.B": 1, "A.C": [1], "TRAINING.RESUME": True, "NEW": 3}) == []
-    assert changed_settings(before, {"A.B": 2, "A.C": [1]}) == ["A.B is 2 now, and was 1"]
+    assert describe_changes(before, {"A.B": 1, "A.C": [1], "TRAINING.RESUME": True, "NEW": 3}) == []
+    assert describe_changes(before, {"A.B": 2, "A.C": [1]}) == ["A.B is 2 now, and was 1"]

@@ -160,9 +160,9 @@ def test_sides_that_the_network_cannot_take_get_a_sentence():
         TrainingSamples(Own((image.mT, image.mT)), 0)[1, 0]
     assert ValidationPairs(Own((image, image)))[0][0].shape == (3, 8, 12)
     image = torch.full((3, 8, 8), float("nan"))
-    with pytest.raises(UserError, match="no numbers"):
+    with pytest.raises(UserError, match="not finite"):
         ValidationPairs(Own((IMAGE, image)))[0]
-    with pytest.raises(UserError, match="no numbers"):
+    with pytest.raises(UserError, match="not finite"):
         ValidationPairs(Own((image, IMAGE)))[0]
     assert TrainingSamples(Own((IMAGE, image)), 0)[1, 0][1].isnan().all()  # such a step is skipped, and counted
 

@@ -2,7 +2,7 @@ import pytest
 from conftest import ROOT
 
 from mprnet import UserError
-from mprnet.training.keys import defaults
+from mprnet.training.keys import get_defaults
 from mprnet.training.settings import flatten, load
 
 
@@ -19,7 +19,7 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
     assert settings.OPTIM.LR_INITIAL == 2e-4
     assert settings.MODEL.SESSION == "mine"
     assert settings.SYNTHETIC.SIGMA == [5.0, 10.0]
-    assert settings.OPTIM.NUM_EPOCHS == defaults().OPTIM.NUM_EPOCHS
+    assert settings.OPTIM.NUM_EPOCHS == get_defaults().OPTIM.NUM_EPOCHS
     assert str(tmp_path / "checkpoints") == settings.TRAINING.SAVE_DIR
 
 
@@ -29,7 +29,7 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
         (
             "OPTIM: {BATCHSIZE: 4}",
             [],
-            "no setting; the nearest one is OPTIM.BATCH_SIZE",
+            "not a setting; the nearest one is OPTIM.BATCH_SIZE",
         ),
         ("OPTIM: {BATCH_SIZE: many}", [], "takes a value like 16"),
         ("OPTIM: {BATCH_SIZE: 0}", [], "OPTIM.BATCH_SIZE is 0, but must be at least 1"),
@@ -41,7 +41,7 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
         ("SYNTHETIC: {DEGRADATION: snow}", [], "of noise, camera_noise, rain, camera_shake, motion_blur"),
         ("SYNTHETIC: {DEGRADATION: 'noise,'}", [], "comma-separated, or empty"),
         ("OPTIM: {}", ["OPTIM.BATCH_SIZE"], "stands alone"),
-        ("OPTIM: {}", ["training_lite.yml"], "a file is named by --config FILE"),
+        ("OPTIM: {}", ["training_lite.yml"], "to name a file, use --config FILE"),
         ("OPTIM: {}", ["BATCH_SIZE", "3"], "nearest one is OPTIM.BATCH_SIZE"),
         ("OPTIM: {}", ["OPTIM.LR_INITIAL", "[1,"], "the command line is not YAML"),
         ("OPTIM: {LR_INITIAL: .inf}", [], "finite"),
@@ -131,7 +131,7 @@ def test_a_missing_file_gets_a_sentence(tmp_path):
 
 def test_what_holds_where_a_file_is_silent():
     """The numbers that make a training another one."""
-    known = flatten(defaults())
+    known = flatten(get_defaults())
     assert {key: value for key, value in known.items() if key.startswith(("OPTIM.", "LOSS.", "AUGMENT."))} == {
         "OPTIM.BATCH_SIZE": 16, "OPTIM.NUM_EPOCHS": 100, "OPTIM.NUM_ITERATIONS": 0, "OPTIM.LR_INITIAL": 2e-4,
         "OPTIM.LR_MIN": 1e-6, "OPTIM.BETA1": 0.9, "OPTIM.WEIGHT_DECAY": 0.0, "OPTIM.WARMUP_EPOCHS": 3,

@@ -5,7 +5,7 @@ import torch
 
 from mprnet import UserError
 from mprnet.training import state
-from mprnet.training.state import LATEST, keep_until, load_latest, save_checkpoint, save_latest
+from mprnet.training.state import LATEST, archive, load_latest, save_checkpoint, save_latest
 
 
 def content(epoch: int) -> dict:
@@ -26,7 +26,7 @@ def test_a_damaged_latest_does_not_push_the_whole_one_out(tmp_path):
     for epoch in (1, 2):
         save_latest(tmp_path, content(epoch))
     (tmp_path / LATEST).write_bytes(b"damaged")
-    save_latest(tmp_path, content(3), damaged=True)
+    save_latest(tmp_path, content(3), is_damaged=True)
     (tmp_path / LATEST).unlink()
     assert load_latest(tmp_path).content["epoch"] == 1
 
@@ -70,7 +70,7 @@ def test_what_is_kept_gets_a_name_that_is_free(tmp_path):
     names = []
     for text in ("one", "two", "three"):
         (tmp_path / "model_best.pth").write_text(text)
-        names.append(keep_until(tmp_path / "model_best.pth", 12).name)
+        names.append(archive(tmp_path / "model_best.pth", 12).name)
     assert names == [f"model_best_until_step_12{suffix}.pth" for suffix in ("", "_2", "_3")]
     assert [(tmp_path / name).read_text() for name in names] == ["one", "two", "three"]
     assert not (tmp_path / "model_best.pth").exists()

@@ -124,7 +124,7 @@ def test_mixup_blends_degraded_and_target_alike_before_the_batch_is_cut():
 def test_a_sample_that_does_not_count_leaves_loss_and_gradient_at_nothing():
     stepper = make_stepper()
     result = stepper.update(DEGRADED[:1], TARGET[:1], (0, 3))
-    assert (result.loss, result.sound) == (0.0, True)
+    assert (result.loss, result.is_updated) == (0.0, True)
     assert not gradients(stepper).any()
 
 
@@ -134,7 +134,7 @@ def test_gradients_are_clipped_to_the_norm_asked_for(precision, limit):
     """In fp16 they are clipped after the loss scale is taken out of them."""
     free, clipped = (make_stepper("TRAINING.PRECISION", precision, "OPTIM.GRAD_CLIP", clip) for clip in (0.0, limit))
     for stepper in (free, clipped):
-        assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
+        assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
     norm = gradients(free).norm().item()
     assert 1e-2 < norm < 1e3
     assert gradients(clipped).norm().item() == pytest.approx(min(norm, limit), rel=1e-3)
@@ -147,7 +147,7 @@ def test_the_network_computes_in_the_precision_asked_for_and_the_weights_stay_in
     stepper = make_stepper("TRAINING.PRECISION", precision)
     seen = []
     stepper.model.tail.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
+    assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
     assert seen == [dtype]
     assert {value.dtype for value in stepper.model.state_dict().values()} == {torch.float32}
     assert stepper.scaler.is_enabled() == (precision == "fp16")
@@ -155,24 +155,24 @@ def test_the_network_computes_in_the_precision_asked_for_and_the_weights_stay_in
 
 def test_the_running_average_follows_the_weights():
     stepper = make_stepper("OPTIM.EMA", 0.9)
-    assert stepper.kept is not stepper.model
+    assert stepper.eval_model is not stepper.model
     expected: dict[str, torch.Tensor] = {}
     for _ in range(3):
         stepper.update(DEGRADED, TARGET, (5, 5))
         now = weights(stepper)
         expected = {k: 0.9 * expected[k] + 0.1 * v for k, v in now.items()} if expected else now
-    for key, value in stepper.kept.state_dict().items():
+    for key, value in stepper.eval_model.state_dict().items():
         torch.testing.assert_close(value, expected[key], rtol=1e-6, atol=1e-7)
     assert any(not torch.equal(value, expected[key]) for key, value in weights(stepper).items())
-    assert make_stepper().average is None
+    assert make_stepper().ema is None
 
 
 def test_a_skipped_step_does_not_touch_the_running_average():
     stepper = make_stepper("OPTIM.EMA", 0.5)
     stepper.update(DEGRADED, TARGET, (5, 5))
-    before = {key: value.clone() for key, value in stepper.kept.state_dict().items()}
-    assert not stepper.update(DEGRADED * float("nan"), TARGET, (5, 5)).sound
-    assert all(torch.equal(value, before[key]) for key, value in stepper.kept.state_dict().items())
+    before = {key: value.clone() for key, value in stepper.eval_model.state_dict().items()}
+    assert not stepper.update(DEGRADED * float("nan"), TARGET, (5, 5)).is_updated
+    assert all(torch.equal(value, before[key]) for key, value in stepper.eval_model.state_dict().items())
 
 
 def growth(stepper: Stepper) -> int:
@@ -182,24 +182,24 @@ def growth(stepper: Stepper) -> int:
 def test_the_loss_scale_is_lowered_by_an_overflow_and_begins_to_count_anew():
     stepper = make_stepper("TRAINING.PRECISION", "fp16")
     for _ in range(3):
-        assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
+        assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
     assert growth(stepper) == 3
     stepper.scaler.update(2.0**127)  # a loss times this is infinite
     before = weights(stepper)
-    assert not stepper.update(DEGRADED, TARGET, (5, 5)).sound
+    assert not stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
     assert (stepper.scaler.get_scale(), growth(stepper)) == (2.0**126, 0)
     assert all(torch.equal(value, before[key]) for key, value in weights(stepper).items())
     stepper.scaler.update(2.0**10)
-    assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
+    assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
     assert (stepper.scaler.get_scale(), growth(stepper)) == (2.0**10, 1)
 
 
 def test_a_finite_loss_beyond_the_limit_does_not_lower_the_loss_scale():
     stepper = make_stepper("TRAINING.PRECISION", "fp16")
-    assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
+    assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
     scale = stepper.scaler.get_scale()
     stepper.scaler.set_growth_interval(1)  # nor is it a step after which the scale may grow
-    assert not stepper.update(DEGRADED, TARGET + 1000, (5, 5)).sound
+    assert not stepper.update(DEGRADED, TARGET + 1000, (5, 5)).is_updated
     assert (stepper.scaler.get_scale(), growth(stepper)) == (scale, 0)
 
 
@@ -209,7 +209,7 @@ def test_a_step_whose_loss_is_above_100_is_left_out(offset, sound):
     stepper = make_stepper("LOSS.EDGE_WEIGHT", 0.0)
     before = weights(stepper)
     result = stepper.update(TARGET, TARGET + offset, (5, 5))
-    assert result.sound == sound
+    assert result.is_updated == sound
     assert (result.loss > 0) == sound
     assert all(torch.equal(value, before[key]) for key, value in weights(stepper).items()) != sound
 
@@ -221,7 +221,7 @@ def test_a_step_with_a_value_that_is_not_finite_is_left_out(value):
     before = weights(stepper)
     poisoned = DEGRADED.clone()
     poisoned[2, 0, 3, 3] = value
-    assert not stepper.update(poisoned, TARGET, (5, 5)).sound
+    assert not stepper.update(poisoned, TARGET, (5, 5)).is_updated
     assert all(torch.equal(value, before[key]) for key, value in weights(stepper).items())
 
 
@@ -229,18 +229,18 @@ def test_states_from_another_kind_of_device_go_on_in_this_ones_way():
     """On a GPU Adam is one fused kernel, and a checkpoint says whether it was."""
     stepper = make_stepper()
     stepper.update(DEGRADED, TARGET, (5, 5))
-    state = stepper.state()
+    state = stepper.state_dict()
     own = [group["fused"] for group in state["optimizer"]["param_groups"]]
     for group in state["optimizer"]["param_groups"]:
         group["fused"] = True
-    stepper.load_state(state)
+    stepper.load_state_dict(state)
     assert [group["fused"] for group in stepper.optimizer.param_groups] == own == [False]
 
 
 def test_settings_changed_on_the_way_hold():
-    state = make_stepper().state()
+    state = make_stepper().state_dict()
     stepper = make_stepper("OPTIM.BETA1", 0.5, "OPTIM.WEIGHT_DECAY", 0.01)
-    stepper.load_state(state)
+    stepper.load_state_dict(state)
     (group,) = stepper.optimizer.param_groups
     assert (group["betas"], group["weight_decay"]) == ((0.5, 0.999), 0.01)
 
@@ -252,11 +252,11 @@ def test_a_state_brings_back_optimizer_scaler_and_average():
         one.update(DEGRADED, TARGET, (5, 5))
     one.scaler.update(2.0**9)
     other.model.load_state_dict(one.model.state_dict())
-    other.load_state(copy.deepcopy(one.state()))
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
     assert (other.scaler.get_scale(), growth(other)) == (2.0**9, 3)
     for stepper in (one, other):
         stepper.update(DEGRADED, TARGET, (5, 5))
-    for a, b in zip(one.kept.state_dict().values(), other.kept.state_dict().values(), strict=True):
+    for a, b in zip(one.eval_model.state_dict().values(), other.eval_model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     assert all(torch.equal(value, weights(one)[key]) for key, value in weights(other).items())
 
@@ -265,15 +265,15 @@ def test_a_running_average_that_begins_on_the_way_begins_with_the_weights():
     one, other = make_stepper(), make_stepper("OPTIM.EMA", 0.9)
     one.update(DEGRADED, TARGET, (5, 5))
     other.model.load_state_dict(one.model.state_dict())
-    other.load_state(copy.deepcopy(one.state()))
-    for key, value in other.kept.state_dict().items():
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    for key, value in other.eval_model.state_dict().items():
         assert torch.equal(value, one.model.state_dict()[key])
 
 
 def test_without_a_compiler_it_goes_on_without(monkeypatch, capsys):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     stepper = make_stepper("TRAINING.COMPILE", True)
-    assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
+    assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
     assert "there is no C++ compiler" in capsys.readouterr().err
 
 
@@ -286,7 +286,7 @@ class Loud(World):
 
 def test_whether_to_make_the_step_is_decided_by_all_processes_together():
     stepper = Stepper(tiny_network().train(), tiny_settings(), Loud(0, 1, torch.device("cpu")))
-    assert not stepper.update(DEGRADED, TARGET, (5, 5)).sound
+    assert not stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
 
 
 def test_compile_takes_the_budget_asked_for(monkeypatch):

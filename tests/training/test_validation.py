@@ -10,7 +10,7 @@ import torch
 from mprnet import AblationMPRNet, MPRNet, UserError
 from mprnet.inference import memory
 from mprnet.training import validation
-from mprnet.training.validation import is_validated, validate, validations_within
+from mprnet.training.validation import is_validation_epoch, validate, validation_steps
 from training.runs import ALONE, tiny_settings
 
 
@@ -128,20 +128,20 @@ def test_pictures_that_do_not_fit_in_the_memory_are_restored_in_tiles(tmp_path, 
 
 def test_which_epochs_are_validated():
     training = tiny_settings("TRAINING.VAL_AFTER_EVERY", 3).TRAINING
-    assert [epoch for epoch in range(1, 10) if is_validated(training, epoch)] == [3, 6, 9]
+    assert [epoch for epoch in range(1, 10) if is_validation_epoch(training, epoch)] == [3, 6, 9]
     training.VAL_EPOCHS = [1, 4]
-    assert [epoch for epoch in range(1, 10) if is_validated(training, epoch)] == [1, 4]
+    assert [epoch for epoch in range(1, 10) if is_validation_epoch(training, epoch)] == [1, 4]
     training.VAL_ALL_FROM = 7
-    assert [epoch for epoch in range(1, 10) if is_validated(training, epoch)] == [1, 4, 7, 8, 9]
+    assert [epoch for epoch in range(1, 10) if is_validation_epoch(training, epoch)] == [1, 4, 7, 8, 9]
 
 
 def test_after_which_steps_within_an_epoch():
     training = tiny_settings("TRAINING.VAL_AFTER_EVERY", 2, "TRAINING.VAL_TIMES", 3).TRAINING
-    assert validations_within(training, 2, 9) == {3, 6}
-    assert validations_within(training, 1, 9) == set()
-    assert validations_within(training, 2, 1) == set()
+    assert validation_steps(training, 2, 9) == {3, 6}
+    assert validation_steps(training, 1, 9) == set()
+    assert validation_steps(training, 2, 1) == set()
     training.VAL_TIMES = 1
-    assert validations_within(training, 2, 9) == set()
+    assert validation_steps(training, 2, 9) == set()
 
 
 def test_inputs_are_clamped_as_outputs_are(tmp_path):

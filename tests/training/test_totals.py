@@ -1,0 +1,78 @@
+import math
+
+import pytest
+
+from mprnet.training.totals import EpochTotals
+from training.runs import ALONE
+
+
+class Pair:
+    """The first of two processes; the other one's sums are 10 and 4."""
+
+    size, is_main = 2, True
+
+    def all_reduce(self, *values: float) -> list[float]:
+        return [value + other for value, other in zip(values, (10.0, 4.0), strict=False)]
+
+
+class Second(Pair):
+    is_main = False
+
+
+def filled() -> EpochTotals:
+    totals = EpochTotals()
+    totals.add(3.0, 4, True)
+    totals.add(1e9, 4, False)
+    totals.add(2.0, 1, True)
+    return totals
+
+
+def test_the_mean_is_that_of_the_samples_of_sound_steps():
+    totals = filled()
+    assert (totals.loss, totals.samples, totals.skipped) == (5.0, 5.0, 1.0)
+    assert totals.mean_loss(ALONE) == 1.0
+    assert totals.mean_loss(Pair()) == 15 / 9
+    assert math.isnan(EpochTotals().mean_loss(ALONE))  # every step was skipped: 0 would look perfect
+
+
+def test_bad_steps_in_a_row_end_with_a_sound_one_and_not_with_the_epoch():
+    totals = EpochTotals()
+    for expected in (1, 2):
+        totals.add(0.0, 4, False)
+        assert totals.skipped_in_a_row == expected
+    totals.reset()
+    assert (totals.skipped_in_a_row, totals.skipped) == (2, 0.0)
+    totals.add(1.0, 4, True)
+    assert totals.skipped_in_a_row == 0
+
+
+def test_what_the_bar_shows():
+    assert filled().as_text() == {"loss": "1.00000", "skipped": "1"}
+    totals = EpochTotals()
+    assert totals.as_text() == {"loss": "0.00000"}
+    totals.add(1.5, 2, True)
+    assert totals.as_text() == {"loss": "0.75000"}
+
+
+def test_the_main_process_keeps_the_sums_of_all():
+    first, second = filled(), filled()
+    first.gather_on_main(Pair())
+    second.gather_on_main(Second())
+    assert (first.loss, first.samples) == (15.0, 9.0)
+    assert (second.loss, second.samples) == (0.0, 0.0)
+    alone = filled()
+    alone.gather_on_main(ALONE)
+    assert (alone.loss, alone.samples) == (5.0, 5.0)
+
+
+def test_a_state_goes_on_in_the_main_process_alone():
+    state = filled().state_dict()
+    assert state == {"loss": 5.0, "samples": 5.0, "skipped": 1.0}
+    first, second = EpochTotals(), EpochTotals()
+    first.load_state_dict(state, Pair())
+    second.load_state_dict(state, Second())
+    assert first.state_dict() == state
+    assert second.state_dict() == {"loss": 0.0, "samples": 0.0, "skipped": 1.0}
+    totals = EpochTotals()
+    totals.load_state_dict({}, ALONE)
+    assert totals.state_dict() == pytest.approx({"loss": 0.0, "samples": 0.0, "skipped": 0.0})
