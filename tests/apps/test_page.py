@@ -223,7 +223,7 @@ def serving(identity: Path, temporary: Path) -> Iterator[tuple[str, programs.Pro
         yield re.search(r"http://\S+", program.stdout)[0], program
     finally:
         program.send_signal(signal.SIGTERM)
-        ended = program.finished()
+        ended = program.wait()
     assert ended.returncode == 128 + signal.SIGTERM
     left = [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]  # PyTorch's own
     assert left == []

@@ -19,26 +19,26 @@ class Broken(Noise):
 
 
 class Handlers(Dataset):
-    """Each sample says what its process does about signals."""
+    """Each sample says how its process handles signals: whether it ignores SIGINT, and has a handler for SIGTERM."""
 
     def __len__(self) -> int:
         return 1
 
     def __getitem__(self, key):
         ignores = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        outlives = callable(signal.getsignal(signal.SIGTERM))
-        return torch.tensor([[[float(ignores)]]]), torch.tensor([[[float(outlives)]]])
+        handles = callable(signal.getsignal(signal.SIGTERM))
+        return torch.tensor([[[float(ignores)]]]), torch.tensor([[[float(handles)]]])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_come_in_order_whoever_reads_them(workers):
+def test_batches_come_in_order_with_and_without_workers(workers):
     sampler = DistributedBatchSampler(10, 4, seed=1)
     loader = make_loader(Noise(), sampler, workers, pin_memory=False)
     for epoch in (1, 2):
         sampler.epoch = epoch
-        got = list(load_batches(loader))
-        assert [len(target) for _, target in got] == [4, 4, 2]
-        for (degraded, target), keys in zip(got, sampler, strict=True):
+        found = list(load_batches(loader))
+        assert [len(target) for _, target in found] == [4, 4, 2]
+        for (degraded, target), keys in zip(found, sampler, strict=True):
             expected = [Noise()[key] for key in keys]
             assert torch.equal(degraded, torch.stack([sample[0] for sample in expected]))
             assert torch.equal(target, torch.stack([sample[1] for sample in expected]))
@@ -46,20 +46,20 @@ def test_batches_come_in_order_whoever_reads_them(workers):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_workers_error_is_its_sentence_alone(workers):
+def test_the_error_of_a_worker_has_no_traceback(workers):
     loader = make_loader(Broken(), DistributedBatchSampler(10, 4, seed=1), workers, pin_memory=False)
     with pytest.raises(UserError, match=r"^3\.png: broken\.$"):
         list(load_batches(loader))
     stop_workers(loader)
 
 
-def test_workers_set_worker_signals():
+def test_workers_do_not_end_on_signals():
     loader = make_loader(Handlers(), DistributedBatchSampler(1, 1, seed=1), 1, pin_memory=False)
     assert [(d.item(), t.item()) for d, t in load_batches(loader)] == [(1.0, 1.0)]
     stop_workers(loader)
 
 
-def test_workers_are_kept_for_the_next_epoch_and_end_when_told():
+def test_workers_stay_for_the_next_epoch_until_they_are_stopped():
     loader = make_loader(Noise(), DistributedBatchSampler(10, 4, seed=1), 1, pin_memory=False)
     list(load_batches(loader))
     (worker,) = loader._iterator._workers
@@ -71,7 +71,7 @@ def test_workers_are_kept_for_the_next_epoch_and_end_when_told():
     stop_workers(make_loader(Noise(), DistributedBatchSampler(10, 4, seed=1), 0, pin_memory=False))
 
 
-def test_items_of_several_sizes_get_a_sentence():
+def test_items_of_several_sizes_are_an_error():
     small, large = (tuple(torch.zeros(2, 3, 8, side)) for side in (8, 16))
     with pytest.raises(UserError, match="several sizes, 16x8 and 8x8: crop them to one size"):
         stack_samples([small, large])
@@ -81,7 +81,7 @@ def test_items_of_several_sizes_get_a_sentence():
 @pytest.mark.parametrize(
     ("cores", "processes", "workers"), [(1, 1, 0), (2, 1, 0), (8, 1, 6), (64, 1, 12), (64, 8, 6), (8, 8, 0)]
 )
-def test_how_many_workers_there_are(monkeypatch, cores, processes, workers):
+def test_number_of_workers(monkeypatch, cores, processes, workers):
     monkeypatch.setattr(loading.torch.multiprocessing, "cpu_count", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert choose_workers() == workers
@@ -89,8 +89,8 @@ def test_how_many_workers_there_are(monkeypatch, cores, processes, workers):
     assert choose_workers() == max(0, min(12, cores - 2))
 
 
-def test_a_worker_goes_on_for_half_a_minute_after_sigterm(monkeypatch):
-    """The trainer still needs its batch."""
+def test_a_worker_continues_for_30_seconds_after_sigterm(monkeypatch):
+    """The trainer still needs a batch from it."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     alarms = []
     monkeypatch.setattr(loading.signal, "alarm", alarms.append)

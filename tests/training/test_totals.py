@@ -6,8 +6,8 @@ from mprnet.training.totals import EpochTotals
 from training.runs import ALONE
 
 
-class Pair:
-    """The first of two processes; the other one's sums are 10 and 4."""
+class First:
+    """The first of two processes. The second one's sums are 10 and 4."""
 
     size, is_main = 2, True
 
@@ -15,11 +15,11 @@ class Pair:
         return [value + other for value, other in zip(values, (10.0, 4.0), strict=False)]
 
 
-class Second(Pair):
+class Second(First):
     is_main = False
 
 
-def filled() -> EpochTotals:
+def make_totals() -> EpochTotals:
     totals = EpochTotals()
     totals.add(3.0, 4, True)
     totals.add(1e9, 4, False)
@@ -27,15 +27,15 @@ def filled() -> EpochTotals:
     return totals
 
 
-def test_the_mean_is_that_of_the_samples_of_sound_steps():
-    totals = filled()
+def test_the_mean_loss_is_over_the_samples_of_all_updates():
+    totals = make_totals()
     assert (totals.loss, totals.samples, totals.skipped) == (5.0, 5.0, 1.0)
     assert totals.mean_loss(ALONE) == 1.0
-    assert totals.mean_loss(Pair()) == 15 / 9
-    assert math.isnan(EpochTotals().mean_loss(ALONE))  # every step was skipped: 0 would look perfect
+    assert totals.mean_loss(First()) == 15 / 9
+    assert math.isnan(EpochTotals().mean_loss(ALONE))  # if every step was skipped, 0 would look like a perfect loss
 
 
-def test_bad_steps_in_a_row_end_with_a_sound_one_and_not_with_the_epoch():
+def test_an_update_resets_skipped_in_a_row_but_a_new_epoch_does_not():
     totals = EpochTotals()
     for expected in (1, 2):
         totals.add(0.0, 4, False)
@@ -46,30 +46,30 @@ def test_bad_steps_in_a_row_end_with_a_sound_one_and_not_with_the_epoch():
     assert totals.skipped_in_a_row == 0
 
 
-def test_what_the_bar_shows():
-    assert filled().as_text() == {"loss": "1.00000", "skipped": "1"}
+def test_text_for_the_progress_bar():
+    assert make_totals().as_text() == {"loss": "1.00000", "skipped": "1"}
     totals = EpochTotals()
     assert totals.as_text() == {"loss": "0.00000"}
     totals.add(1.5, 2, True)
     assert totals.as_text() == {"loss": "0.75000"}
 
 
-def test_the_main_process_keeps_the_sums_of_all():
-    first, second = filled(), filled()
-    first.gather_on_main(Pair())
+def test_the_main_process_gets_the_sums_of_all_processes():
+    first, second = make_totals(), make_totals()
+    first.gather_on_main(First())
     second.gather_on_main(Second())
     assert (first.loss, first.samples) == (15.0, 9.0)
     assert (second.loss, second.samples) == (0.0, 0.0)
-    alone = filled()
+    alone = make_totals()
     alone.gather_on_main(ALONE)
     assert (alone.loss, alone.samples) == (5.0, 5.0)
 
 
-def test_a_state_goes_on_in_the_main_process_alone():
-    state = filled().state_dict()
+def test_only_the_main_process_loads_loss_and_samples():
+    state = make_totals().state_dict()
     assert state == {"loss": 5.0, "samples": 5.0, "skipped": 1.0}
     first, second = EpochTotals(), EpochTotals()
-    first.load_state_dict(state, Pair())
+    first.load_state_dict(state, First())
     second.load_state_dict(state, Second())
     assert first.state_dict() == state
     assert second.state_dict() == {"loss": 0.0, "samples": 0.0, "skipped": 1.0}
