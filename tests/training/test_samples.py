@@ -168,9 +168,8 @@ def test_sizes_and_values_that_the_network_cannot_use_are_an_error():
         ValidationPairs(RandomItems((IMAGE, image)))[0]
     with pytest.raises(UserError, match="not finite"):
         ValidationPairs(RandomItems((image, IMAGE)))[0]
-    assert (
-        TrainingSamples(RandomItems((IMAGE, image)), 0)[1, 0][1].isnan().all()
-    )  # the training skips and counts such a step
+    # The training skips and counts such a step.
+    assert TrainingSamples(RandomItems((IMAGE, image)), 0)[1, 0][1].isnan().all()
 
 
 def write_pairs(folder, contents: dict[str, bytes]) -> ValidationPairs:

@@ -47,9 +47,8 @@ def test_without_a_usable_checkpoint_loading_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"there is no model_latest\.pth in .*TRAINING.RESUME False"):
         load_latest(tmp_path)
     (tmp_path / LATEST).write_bytes(b"damaged")
-    save_checkpoint(
-        tmp_path / "model_latest_before.pth", {"epoch": 1, "state_dict": {}}
-    )  # weights only, without an optimizer
+    weights = {"epoch": 1, "state_dict": {}}  # no optimizer state
+    save_checkpoint(tmp_path / "model_latest_before.pth", weights)
     message = r"model_latest\.pth is damaged \(.*\); model_latest_before\.pth holds no training state"
     with pytest.raises(UserError, match=message):
         load_latest(tmp_path)

@@ -132,9 +132,8 @@ def test_a_sample_that_does_not_count_gives_no_loss_and_no_gradient():
 @pytest.mark.parametrize("limit", [1e-3, 1e9])
 def test_gradients_are_clipped_to_grad_clip(precision, limit):
     """In fp16, they are divided by the loss scale first."""
-    unclipped, clipped = (
-        make_stepper("TRAINING.PRECISION", precision, "OPTIM.GRAD_CLIP", clip) for clip in (0.0, limit)
-    )
+    options = ["TRAINING.PRECISION", precision, "OPTIM.GRAD_CLIP"]
+    unclipped, clipped = make_stepper(*options, 0.0), make_stepper(*options, limit)
     for stepper in (unclipped, clipped):
         assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
     norm = concatenated_gradients(unclipped).norm().item()
@@ -213,7 +212,7 @@ def test_a_step_with_a_loss_above_100_is_skipped(offset, is_updated):
     result = stepper.update(TARGET, TARGET + offset, (5, 5))
     assert result.is_updated == is_updated
     assert (result.loss > 0) == is_updated
-    assert are_equal(copy_weights(stepper), before) != sound
+    assert are_equal(copy_weights(stepper), before) != is_updated
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
