@@ -70,7 +70,7 @@ def make_data(
     if t.HOLD_OUT:
         held_out, notes = _hold_out(training, settings, saved_split)
     elif count := len(saved_split.get("held_out", ())):
-        notes = [f"the {count:,} pairs that this run has held out so far are trained on from now on"]
+        notes = [f"from now on, this run also trains on the {count:,} pairs that it has held out so far"]
     validation = WholePairs(held_out, t.VAL_PS) if held_out else make_validation_set(settings, get_validation_data)
     return RunData(
         TrainingSamples(training, t.SEED),
@@ -145,8 +145,8 @@ def _hold_out(training: Any, settings: CfgNode, saved_split: Mapping[str, Any]) 
     t = settings.TRAINING
     pairs = require_pairs(training)
     if saved_split.get("held_out") is None:
-        kept, held_out = split_by_scene(pairs, t.HOLD_OUT, t.SCENE, t.SEED)
-        _set_pairs(training, kept)
+        training_pairs, held_out = split_by_scene(pairs, t.HOLD_OUT, t.SCENE, t.SEED)
+        _set_pairs(training, training_pairs)
         return held_out, []
     if not saved_split["held_out"]:
         note = "this run has trained on all pairs, so TRAINING.HOLD_OUT cannot hold out any of them"
@@ -164,10 +164,10 @@ def _hold_out(training: Any, settings: CfgNode, saved_split: Mapping[str, Any]) 
             f"none of the {len(names):,} pairs that this run has held out is in {t.TRAIN_DIR}: set TRAINING.TRAIN_DIR "
             "to the folder that the run started with, or start another run with another MODEL.SESSION."
         )
-    kept = [pair for pair in pairs if pair.target not in targets]
-    if not kept:
+    training_pairs = [pair for pair in pairs if pair.target not in targets]
+    if not training_pairs:
         raise UserError(f"{t.TRAIN_DIR} holds only the pairs that this run validates on: there is nothing to train on.")
-    _set_pairs(training, kept)
+    _set_pairs(training, training_pairs)
     notes = []
     if missing := len(names - {pair.name for pair in held_out}):
         notes.append(f"of the {len(names):,} pairs held out, {missing:,} are not in {t.TRAIN_DIR} any more")

@@ -36,16 +36,17 @@ def get_defaults() -> CfgNode:
     c.OPTIM.NUM_EPOCHS = 100
     # Steps. If not 0, it replaces NUM_EPOCHS: the number of epochs is the lowest that makes at least so many steps.
     c.OPTIM.NUM_ITERATIONS = 0
-    c.OPTIM.LR_INITIAL = 2e-4
-    c.OPTIM.LR_MIN = 1e-6
-    c.OPTIM.BETA1 = 0.9
+    c.OPTIM.LR_INITIAL = 2e-4  # the highest learning rate, after the warm-up
+    c.OPTIM.LR_MIN = 1e-6  # the learning rate at the end of the cosine
+    c.OPTIM.BETA1 = 0.9  # of Adam
     c.OPTIM.WEIGHT_DECAY = 0.0
-    c.OPTIM.WARMUP_EPOCHS = 3
-    c.OPTIM.COSINE_EXTRA_EPOCHS = 0  # how many epochs longer than the training the cosine is
+    c.OPTIM.WARMUP_EPOCHS = 3  # the learning rate rises linearly in these epochs, then falls by a cosine
+    c.OPTIM.COSINE_EXTRA_EPOCHS = 0  # the cosine ends so many epochs after the training
     c.OPTIM.GRAD_CLIP = 0.0  # maximum norm of the gradient; 0: no clipping
     c.OPTIM.ACCUMULATE = 1  # gradient accumulation: a batch is computed in so many parts
-    c.OPTIM.EMA = 0.0  # decay of an exponential moving average (EMA) of the weights; 0: none
-    # With an EMA, it is what is validated and saved as weights.
+    # Decay of an exponential moving average (EMA) of the weights. The EMA is then validated and saved instead of the
+    # trained weights. 0: no EMA.
+    c.OPTIM.EMA = 0.0
 
     c.LOSS = CfgNode()
     c.LOSS.EDGE_WEIGHT = 0.05  # weight of the edge loss (Equation 1)
@@ -57,10 +58,10 @@ def get_defaults() -> CfgNode:
     c.AUGMENT.MIXUP_ALPHA = 0.6  # MixUp weights are drawn from Beta(alpha, alpha)
 
     c.TRAINING = CfgNode()
-    c.TRAINING.VAL_AFTER_EVERY = 1  # epochs between validations
+    c.TRAINING.VAL_AFTER_EVERY = 1  # validate after every so many epochs
     c.TRAINING.VAL_TIMES = 1  # validations in each epoch that is validated, at equal distances
-    # If VAL_EPOCHS is not empty, it replaces VAL_AFTER_EVERY: these epochs are validated and, if VAL_ALL_FROM is not 0,
-    # all epochs from VAL_ALL_FROM on. The end of the last epoch is always validated.
+    # If VAL_EPOCHS is not empty, it replaces VAL_AFTER_EVERY: these epochs are validated. If VAL_ALL_FROM is not 0, all
+    # epochs from VAL_ALL_FROM on are validated too. The last epoch is always validated at its end.
     c.TRAINING.VAL_EPOCHS = []
     c.TRAINING.VAL_ALL_FROM = 0
     c.TRAINING.RESUME = False  # continue from model_latest.pth
@@ -83,8 +84,8 @@ def get_defaults() -> CfgNode:
     c.TRAINING.SAVE_MINUTES = 15.0  # minutes between checkpoints within an epoch
     c.TRAINING.SEED = 1234  # of all random numbers
     c.TRAINING.WORKERS = -1  # processes that read pictures; -1: all cores but two, at most 12
-    c.TRAINING.ON_BROKEN = "stop"  # if a picture cannot be read: stop, or skip it
-    c.TRAINING.MAX_BAD_STEPS = 25  # stop after so many skipped steps in a row (loss not finite or too large)
+    c.TRAINING.ON_BROKEN = "stop"  # what to do if a picture cannot be read: stop or skip
+    c.TRAINING.MAX_BAD_STEPS = 25  # stop the run after so many skipped steps in a row (loss not finite or too large)
     c.TRAINING.PRECISION = "fp32"  # or bf16 or fp16, by autocast; the loss is always in fp32
     c.TRAINING.COMPILE = False  # use torch.compile: takes minutes at the start; then steps are faster
     # With COMPILE: the fraction of the activations' memory that may be used. Activations that do not fit are recomputed

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mprnet.errors import UserError
 from mprnet.training.order import DistributedBatchSampler
+from mprnet.training.samples import format_size
 
 _GRACE_SECONDS = 30  # how long a worker continues after SIGTERM
 
@@ -39,7 +40,7 @@ def stack_samples(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
     Raises:
         UserError: their sizes differ.
     """
-    sizes = {f"{target.shape[2]}x{target.shape[1]}" for _, target in samples}
+    sizes = {format_size(target) for _, target in samples}
     if len(sizes) > 1:
         joined = " and ".join(sorted(sizes))
         raise UserError(f"the training data holds items of several sizes, {joined}: crop them to one size.")

@@ -51,7 +51,7 @@ class RunLogger:
         """Write settings.yml and environment.json (versions, device, git revision, command), and open TensorBoard.
 
         Args:
-            steps_done: steps before this start. TensorBoard discards what it has of later steps.
+            steps_done: steps before this start. TensorBoard discards its values of later steps.
         """
         if not self.is_main:
             return

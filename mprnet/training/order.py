@@ -1,4 +1,4 @@
-"""The order of the training samples: which of them each step and each rank gets."""
+"""The order of the training samples, and their distribution over steps and ranks."""
 
 from collections.abc import Iterator
 

@@ -101,6 +101,7 @@ class Progress:
             "epoch": self.epochs_done,
             "state_dict": stepper.eval_model.state_dict(),
             **stepper.state_dict(),
+            # With an EMA, "state_dict" holds the EMA, and "trained" the weights to resume from.
             "trained": stepper.model.state_dict() if stepper.ema is not None else None,
             "steps_before": self._steps_before,
             "steps_done": self.steps_done,

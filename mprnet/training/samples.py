@@ -65,8 +65,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
                 item = read_item(self.data, index, label)
         degraded, target = check_item(item, label)[:2]
         if any(side % SIZE_MULTIPLE for side in target.shape[1:]):
-            height, width = target.shape[1:]
-            raise UserError(f"{label} is {width}x{height}: crop it to multiples of {SIZE_MULTIPLE}.")
+            raise UserError(f"{label} is {format_size(target)}: crop it to multiples of {SIZE_MULTIPLE}.")
         return degraded, target
 
 
@@ -125,6 +124,11 @@ class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
         for part in parts:
             digest.update(part)
         return digest.hexdigest()
+
+
+def format_size(image: Tensor) -> str:
+    """Return the size of an image, (3, H, W), as text: WxH."""
+    return f"{image.shape[2]}x{image.shape[1]}"
 
 
 def check_data_set(data: Any, function: str) -> Any:
@@ -193,7 +197,7 @@ def check_item(item: Any, label: str) -> tuple[Any, ...]:
             raise UserError(f"{label}: {side} holds {values}, but floats in [0, 1] are needed.")
     degraded, target = item[:2]
     if degraded.shape != target.shape:
-        sizes = " and ".join(f"{image.shape[2]}x{image.shape[1]}" for image in (degraded, target))
+        sizes = f"{format_size(degraded)} and {format_size(target)}"
         raise UserError(f"{label}: degraded and target are of different sizes, {sizes}.")
     return (degraded.detach().float(), target.detach().float(), *item[2:])
 

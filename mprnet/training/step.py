@@ -20,8 +20,8 @@ from mprnet.model.network import MPRNet
 from mprnet.training.losses import restoration_loss
 from mprnet.training.mixup import MixUp, apply_mixup
 
-# Of a sample, summed over three stages. A training begins at about 1. With values in [0, 1], only outputs that have
-# nothing in common with their targets have such a loss.
+# Steps with a larger mean loss per sample, summed over three stages, are skipped. A training starts at about 1. Images
+# in [0, 1] have a loss above 100 only if they have nothing in common with their targets.
 MAX_LOSS = 100.0
 
 

@@ -31,7 +31,7 @@ def is_validation_epoch(training: CfgNode, epoch: int) -> bool:
 
 
 def validation_steps(training: CfgNode, epoch: int, steps: int) -> set[int]:
-    """Return after which steps within an epoch to validate, without its end.
+    """Return the steps of an epoch after which to validate. The last step is not among them.
 
     Args:
         training: the settings' section TRAINING.

@@ -24,7 +24,7 @@ from mprnet.training.loop import Trainer
 from mprnet.training.samples import TrainingSamples, ValidationPairs
 from mprnet.training.state import load_latest
 
-ALONE = World(0, 1, torch.device("cpu"))
+ONE_PROCESS = World(0, 1, torch.device("cpu"))
 # Functions of mprnet.training.logs that take longer than all the rest of a small run.
 SLOW_LOGS = ("draw_curves", "_open_tensorboard")
 
@@ -84,7 +84,7 @@ def make_trainer(
     settings: CfgNode,
     training: Any = None,
     validation: Any = None,
-    world: World = ALONE,
+    world: World = ONE_PROCESS,
     split: dict[str, Any] | None = None,
     workers: int = 0,
 ) -> Trainer:

@@ -168,7 +168,7 @@ def test_hold_out_0_returns_the_pairs_to_training(folders):
     resumed = make(settings_for(folders), first.split)
     assert len(resumed.training) == 12
     assert resumed.split == first.split | {"held_out": []}
-    assert resumed.notes == ["the 4 pairs that this run has held out so far are trained on from now on"]
+    assert resumed.notes == ["from now on, this run also trains on the 4 pairs that it has held out so far"]
 
 
 def test_a_folder_without_held_out_pairs_or_without_others_is_an_error(folders):

@@ -15,7 +15,7 @@ from mprnet.training import progress as module
 from mprnet.training.loop import Stopped
 from mprnet.training.mixup import draw_mixup
 from mprnet.training.state import LATEST
-from training.runs import ALONE, SLOW_LOGS, Grey, Noise, are_equal, make_trainer, read_log, tiny_settings
+from training.runs import ONE_PROCESS, SLOW_LOGS, Grey, Noise, are_equal, make_trainer, read_log, tiny_settings
 
 
 @pytest.fixture(autouse=True)
@@ -333,7 +333,8 @@ class Second(World):
 def test_other_processes_write_nothing(tmp_path, monkeypatch):
     """The run is without DistributedDataParallel, which needs a real process group."""
     monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda network, **options: network)
-    trainer = make_trainer(tmp_path, tiny_settings("TRAINING.VAL_AFTER_EVERY", 1), world=Second(1, 2, ALONE.device))
+    world = Second(1, 2, ONE_PROCESS.device)
+    trainer = make_trainer(tmp_path, tiny_settings("TRAINING.VAL_AFTER_EVERY", 1), world=world)
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
     trainer.run()
     assert trainer.progress.epochs_done == 2

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mprnet.training.mixup import MixUp, apply_mixup, draw_mixup
-from training.runs import ALONE
+from training.runs import ONE_PROCESS
 
 IMAGES = torch.rand(5, 3, 4, 6, generator=torch.Generator().manual_seed(1))
 MIXUP = MixUp(np.array([0.1, 0.9, 0.25, 1.0, 0.5], np.float32), np.array([4, 0, 2, 1, 3]))
@@ -37,7 +37,7 @@ class FakeWorld:
 
 
 def test_mixup_in_one_process():
-    torch.testing.assert_close(apply_mixup(IMAGES, MIXUP, ALONE), expected(IMAGES))
+    torch.testing.assert_close(apply_mixup(IMAGES, MIXUP, ONE_PROCESS), expected(IMAGES))
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 8])

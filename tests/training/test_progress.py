@@ -12,16 +12,18 @@ from mprnet.training.progress import Progress
 from mprnet.training.samples import TrainingSamples, ValidationPairs
 from mprnet.training.state import LATEST, Checkpoint, load_latest
 from mprnet.training.step import Stepper
-from training.runs import ALONE, Grey, Noise, are_equal, tiny_network, tiny_settings
+from training.runs import ONE_PROCESS, Grey, Noise, are_equal, tiny_network, tiny_settings
 
 SECOND = World(1, 2, torch.device("cpu"))
 
 
-def make_progress(folder, *overrides: object, epochs: int = 4, world: World = ALONE, samples: int = 10) -> Progress:
+def make_progress(
+    folder, *overrides: object, epochs: int = 4, world: World = ONE_PROCESS, samples: int = 10
+) -> Progress:
     """Return the progress of a run with three steps in an epoch."""
     settings = tiny_settings("OPTIM.LR_INITIAL", 0.8, "OPTIM.LR_MIN", 0.0, "OPTIM.WARMUP_EPOCHS", 2, *overrides)
     data = RunData(TrainingSamples(Noise(), 0), ValidationPairs(Grey()), "noise", {"held_out": ["a"]})
-    stepper = Stepper(tiny_network().train(), settings, ALONE)
+    stepper = Stepper(tiny_network().train(), settings, ONE_PROCESS)
     sampler = DistributedBatchSampler(samples, settings.OPTIM.BATCH_SIZE, settings.TRAINING.SEED)
     logger = RunLogger(folder, is_main=world.is_main)
     return Progress(stepper, sampler, epochs, logger, {"task": "Mine"}, data, settings, world)

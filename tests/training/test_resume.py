@@ -13,7 +13,7 @@ from mprnet.training import logs
 from mprnet.training.settings import describe_changes
 from mprnet.training.state import LATEST
 from training.runs import (
-    ALONE,
+    ONE_PROCESS,
     SLOW_LOGS,
     Grey,
     Killing,
@@ -68,12 +68,12 @@ KILLS = [(kind, n) for n in (3, 5, 6, 7, 8, 9, 11, 13, 14, 17) for kind in ("sam
 def test_a_run_killed_twenty_times_ends_with_the_same_weights(tmp_path):
     """The run has MixUp and an EMA. Some of the resumed parts have workers."""
     options = ["OPTIM.NUM_EPOCHS", 18, "AUGMENT.MIXUP_FROM_EPOCH", 2, "OPTIM.EMA", 0.9, "TRAINING.VAL_AFTER_EVERY", 3]
-    uninterrupted = start(train, ALONE, tmp_path / "whole", options, None)
+    uninterrupted = start(train, ONE_PROCESS, tmp_path / "whole", options, None)
     for attempt, kill in enumerate(KILLS):
-        killed = start(train, ALONE, tmp_path / "killed", options, kill, 2 if attempt % 5 == 2 else 0)
+        killed = start(train, ONE_PROCESS, tmp_path / "killed", options, kill, 2 if attempt % 5 == 2 else 0)
         killed.join()
         assert killed.exitcode == -signal.SIGKILL, kill
-    last = start(train, ALONE, tmp_path / "killed", options, None)
+    last = start(train, ONE_PROCESS, tmp_path / "killed", options, None)
     for process in (uninterrupted, last):
         process.join()
         assert process.exitcode == 0
@@ -110,7 +110,7 @@ def train_uneven_batches(world: World, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def run_of_one_process(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
-    train_uneven_batches(ALONE, folder)
+    train_uneven_batches(ONE_PROCESS, folder)
     return folder
 
 

@@ -11,13 +11,13 @@ from mprnet.training import step
 from mprnet.training.losses import restoration_loss
 from mprnet.training.mixup import MixUp
 from mprnet.training.step import Stepper, recompute_blocks
-from training.runs import ALONE, are_equal, tiny_network, tiny_settings
+from training.runs import ONE_PROCESS, are_equal, tiny_network, tiny_settings
 
 DEGRADED, TARGET = torch.rand(2, 5, 3, 16, 16, generator=torch.Generator().manual_seed(3))
 
 
 def make_stepper(*overrides: object) -> Stepper:
-    return Stepper(tiny_network().train(), tiny_settings(*overrides), ALONE)
+    return Stepper(tiny_network().train(), tiny_settings(*overrides), ONE_PROCESS)
 
 
 def concatenated_gradients(stepper: Stepper) -> torch.Tensor:
@@ -102,13 +102,13 @@ def test_clamped_outputs_outside_of_0_to_1_have_no_gradient():
 @pytest.mark.parametrize("parts", [2, 3, 5])
 def test_accumulated_gradients_are_those_of_the_whole_batch(parts):
     """Five samples cannot be split into equal parts. Each part has a weight by its number of samples."""
-    whole, cut = make_stepper(), make_stepper("OPTIM.ACCUMULATE", parts)
-    forward, sizes = cut.network.forward, []
-    cut.network.forward = lambda batch: sizes.append(len(batch)) or forward(batch)
-    losses = [stepper.update(DEGRADED, TARGET, (5, 5)).loss for stepper in (whole, cut)]
+    whole, accumulated = make_stepper(), make_stepper("OPTIM.ACCUMULATE", parts)
+    forward, sizes = accumulated.network.forward, []
+    accumulated.network.forward = lambda batch: sizes.append(len(batch)) or forward(batch)
+    losses = [stepper.update(DEGRADED, TARGET, (5, 5)).loss for stepper in (whole, accumulated)]
     assert sizes == {2: [3, 2], 3: [2, 2, 1], 5: [1] * 5}[parts]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    torch.testing.assert_close(concatenated_gradients(cut), concatenated_gradients(whole), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(concatenated_gradients(accumulated), concatenated_gradients(whole), rtol=1e-4, atol=1e-7)
 
 
 def test_mixup_blends_degraded_and_target_before_the_batch_is_split():

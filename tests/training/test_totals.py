@@ -3,7 +3,7 @@ import math
 import pytest
 
 from mprnet.training.totals import EpochTotals
-from training.runs import ALONE
+from training.runs import ONE_PROCESS
 
 
 class First:
@@ -30,9 +30,10 @@ def make_totals() -> EpochTotals:
 def test_the_mean_loss_is_over_the_samples_of_all_updates():
     totals = make_totals()
     assert (totals.loss, totals.samples, totals.skipped) == (5.0, 5.0, 1.0)
-    assert totals.mean_loss(ALONE) == 1.0
+    assert totals.mean_loss(ONE_PROCESS) == 1.0
     assert totals.mean_loss(First()) == 15 / 9
-    assert math.isnan(EpochTotals().mean_loss(ALONE))  # if every step was skipped, 0 would look like a perfect loss
+    # If every step was skipped, 0 would look like a perfect loss.
+    assert math.isnan(EpochTotals().mean_loss(ONE_PROCESS))
 
 
 def test_an_update_resets_skipped_in_a_row_but_a_new_epoch_does_not():
@@ -61,7 +62,7 @@ def test_the_main_process_gets_the_sums_of_all_processes():
     assert (first.loss, first.samples) == (15.0, 9.0)
     assert (second.loss, second.samples) == (0.0, 0.0)
     alone = make_totals()
-    alone.gather_on_main(ALONE)
+    alone.gather_on_main(ONE_PROCESS)
     assert (alone.loss, alone.samples) == (5.0, 5.0)
 
 
@@ -74,5 +75,5 @@ def test_only_the_main_process_loads_loss_and_samples():
     assert first.state_dict() == state
     assert second.state_dict() == {"loss": 0.0, "samples": 0.0, "skipped": 1.0}
     totals = EpochTotals()
-    totals.load_state_dict({}, ALONE)
+    totals.load_state_dict({}, ONE_PROCESS)
     assert totals.state_dict() == pytest.approx({"loss": 0.0, "samples": 0.0, "skipped": 0.0})

@@ -11,7 +11,7 @@ from mprnet import AblationMPRNet, MPRNet, UserError
 from mprnet.inference import memory
 from mprnet.training import validation
 from mprnet.training.validation import is_validation_epoch, validate, validation_steps
-from training.runs import ALONE, tiny_settings
+from training.runs import ONE_PROCESS, tiny_settings
 
 
 def make_network(value: float) -> MPRNet:
@@ -41,7 +41,7 @@ def mean_psnr(*differences: float) -> float:
     return sum(-20 * math.log10(abs(d)) for d in differences) / len(differences)
 
 
-def run(pairs, tmp_path, value=0.5, save_images=False, skip_broken=False, world=ALONE):
+def run(pairs, tmp_path, value=0.5, save_images=False, skip_broken=False, world=ONE_PROCESS):
     return validate(make_network(value), pairs, world, tmp_path, save_images, skip_broken)
 
 
@@ -116,12 +116,12 @@ def test_images_that_do_not_fit_in_memory_are_restored_in_tiles(tmp_path, tiny, 
     """The tiles are as large as possible, and PSNR is that of whole images."""
     generator = torch.Generator().manual_seed(0)
     pairs = [(*torch.rand(2, 3, 400, 600, generator=generator), "a")]
-    whole = validate(tiny, pairs, ALONE, tmp_path, False)
+    whole = validate(tiny, pairs, ONE_PROCESS, tmp_path, False)
     sizes = []
     tiny.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(inputs[0].shape[2:])))
     monkeypatch.setattr(memory, "free_memory", lambda device, limit=None: 2**27 + 2**26)
     monkeypatch.setattr(memory, "trim", lambda: None)
-    tiles = validate(tiny, pairs, ALONE, tmp_path, False)
+    tiles = validate(tiny, pairs, ONE_PROCESS, tmp_path, False)
     assert tiles == pytest.approx(whole, abs=1e-3)
     assert (400, 600) not in sizes
     assert {max(size) for size in sizes} >= {320}
