@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from mprnet.data.paired import get_training_data, read_pair
-from mprnet.training.loading import batches, make_loader
-from mprnet.training.order import StepOrder
+from mprnet.training.loading import load_batches, make_loader
+from mprnet.training.order import DistributedBatchSampler
 
 
 def write_pairs(folder: Path, count: int, width: int, height: int) -> None:
@@ -53,10 +53,10 @@ def main() -> None:
             f"decoding alone, one core: {decoding:.1f} a second"
         )
         for workers in a.workers:
-            order = StepOrder(a.pairs, a.batch, seed=0)
-            loader = make_loader(data, order, workers, pin_memory=False)
+            sampler = DistributedBatchSampler(a.pairs, a.batch, seed=0)
+            loader = make_loader(data, sampler, workers, pin_memory=False)
             start = time.perf_counter()
-            count = sum(len(target) for _, target in batches(loader))
+            count = sum(len(target) for _, target in load_batches(loader))
             print(f"{workers} workers: {count / (time.perf_counter() - start):.1f} samples a second")
 
 

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mprnet import MPRNet
 from mprnet.inference.distributed import World
-from mprnet.training.keys import defaults
+from mprnet.training.keys import get_defaults
 from mprnet.training.losses import restoration_loss
 from mprnet.training.step import Stepper
 
@@ -59,13 +59,13 @@ def plain_step(task: str, device: torch.device) -> Callable[[torch.Tensor, torch
 
 def our_step(task: str, variant: str, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], object]:
     """The trainer's step."""
-    settings = defaults()
+    settings = get_defaults()
     for key, value in VARIANTS[variant].items():
         settings.TRAINING[key] = value
     stepper = Stepper(MPRNet(*WIDTHS[task]).train(), settings, World(0, 1, device))
 
     def step(degraded: torch.Tensor, target: torch.Tensor) -> None:
-        stepper.update(degraded, target, (len(target), len(target)), [0, 1, 0, 0])
+        stepper.update(degraded, target, (len(target), len(target)))
 
     return step
 

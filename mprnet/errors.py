@@ -6,3 +6,8 @@ class UserError(ValueError):
 
     Programs print it alone, without a traceback, and exit with a non-zero status.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """Return the error's message without line breaks and repeated spaces, for use within a sentence."""
+    return " ".join(str(error).split())

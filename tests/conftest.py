@@ -1,4 +1,4 @@
-"""What many tests share: the golden facts, the tasks' networks, and a network small enough to run in no time."""
+"""Shared by many tests: facts of the published network, the tasks' modules, small networks, the option --no-skips."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-# Before PyTorch reads it: programs are compared bit for bit, and sums depend on the number of threads.
+# PyTorch reads this on import. Tests compare results bit for bit, and sums depend on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
@@ -26,15 +26,15 @@ from mprnet import MPRNet, save_weights
 ROOT = Path(__file__).parents[1]
 TASKS = ("Deblurring", "Denoising", "Deraining")
 
-# What a shell starts in the background ignores Ctrl-C, and so would all programs that are tested here.
+# A shell makes programs in the background ignore Ctrl-C. The programs that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What may be skipped even with --no-skips: no installation brings it.
-ABSENT = "needs a GPU"
+# The only reason to skip a test that --no-skips allows: a GPU cannot be installed.
+ALLOWED_SKIP = "needs a GPU"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--no-skips", action="store_true", help=f"fail where a test is skipped, unless it {ABSENT}")
+    parser.addoption("--no-skips", action="store_true", help=f"fail if a test is skipped, unless it {ALLOWED_SKIP}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -48,22 +48,22 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
 
 
 def skip_reason(report: Any) -> str:
-    """Why a test, or a whole file, was skipped."""
+    """Return why a test, or a whole file, was skipped."""
     return str(report.longrepr[2]).removeprefix("Skipped: ")
 
 
 def refuse_skip(report: Any, config: pytest.Config) -> Any:
-    """The report; a failure instead of a skip, where none is allowed."""
+    """Return the report. With --no-skips, turn a skip into a failure, unless it is allowed."""
     if report.skipped and not hasattr(report, "wasxfail") and config.getoption("--no-skips"):
         reason = skip_reason(report)
-        if reason != ABSENT:
+        if reason != ALLOWED_SKIP:
             report.outcome = "failed"
             report.longrepr = f"skipped, and --no-skips is given: {reason}"
     return report
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How many tests were skipped, and why."""
+    """Print how many tests were skipped, and why."""
     reasons = Counter(skip_reason(report) for report in terminalreporter.stats.get("skipped", []))
     terminalreporter.write_line(f"tests skipped: {reasons.total()}")
     for reason, count in reasons.most_common():
@@ -71,12 +71,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def read_fact(name: str) -> Any:
-    """A file of figures of the published network (tests/facts)."""
+    """Return the content of a file of facts about the published network (tests/facts)."""
     return json.loads((ROOT / "tests" / "facts" / name).read_text())
 
 
-def recipe_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights that the golden figures were made with (the recipe stands in golden_forward.json)."""
+def golden_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights that the facts were computed with. golden_forward.json describes how they are made."""
     weights = {}
     for key, value in model.state_dict().items():
         shape = tuple(value.shape)
@@ -89,7 +89,7 @@ def recipe_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def task_module(task: str, name: str) -> ModuleType:
-    """A module of a task's folder, as ``python TASK/name.py`` would find it."""
+    """Import a module from a task's folder."""
     spec = importlib.util.spec_from_file_location(f"{task}_{name}", ROOT / task / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -100,14 +100,14 @@ def task_module(task: str, name: str) -> ModuleType:
 
 @pytest.fixture
 def tiny() -> MPRNet:
-    """A whole MPRNet of a few thousand parameters, random but the same in every test."""
+    """A complete MPRNet with a few thousand parameters. They are random, and the same in every test."""
     torch.manual_seed(0)
     return MPRNet(n_feat=4, scale_unetfeats=2, scale_orsnetfeats=3, num_cab=1, reduction=2).eval()
 
 
 @pytest.fixture(scope="session")
 def identity(tmp_path_factory) -> Path:
-    """Weights of a network that returns its input: every pixel of a result can then be checked."""
+    """A file of weights of a network that returns its input. So every pixel of a result can be checked."""
     model = MPRNet(n_feat=4, scale_unetfeats=2, scale_orsnetfeats=2, num_cab=1, reduction=2)
     with torch.no_grad():
         for layer in (model.tail, model.sam12.conv2, model.sam23.conv2):
@@ -119,7 +119,7 @@ def identity(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, driven by Playwright, where both are installed."""
+    """Chromium, controlled by Playwright. Skips the test if one of them is not installed."""
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = next(
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -127,6 +127,6 @@ def browser() -> Iterator[Any]:
     if chromium is None:
         pytest.skip("there is no Chromium")
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
+        chromium_browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield chromium_browser
+        chromium_browser.close()

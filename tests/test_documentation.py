@@ -167,7 +167,7 @@ def run(command: str, project: Path) -> None:
     if serves:
         program.wait_until(lambda: "open http://" in program.stdout)
         program.send_signal(signal.SIGTERM)
-    done = program.finished(timeout=1800)
+    done = program.wait(timeout=1800)
     assert done.returncode == (128 + signal.SIGTERM if serves else 0), f"{command}\n{done.stdout}{done.stderr}"
 
 

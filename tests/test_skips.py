@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from conftest import ABSENT, refuse_skip
+from conftest import ALLOWED_SKIP, refuse_skip
 
 
 def judged(reason: str, given: bool) -> SimpleNamespace:
@@ -13,7 +13,11 @@ def judged(reason: str, given: bool) -> SimpleNamespace:
 
 @pytest.mark.parametrize(
     ("reason", "given", "outcome"),
-    [("there is no Chromium", True, "failed"), ("there is no Chromium", False, "skipped"), (ABSENT, True, "skipped")],
+    [
+        ("there is no Chromium", True, "failed"),
+        ("there is no Chromium", False, "skipped"),
+        (ALLOWED_SKIP, True, "skipped"),
+    ],
 )
 def test_a_skip_fails_where_none_is_allowed(reason, given, outcome):
     report = judged(reason, given)

@@ -16,8 +16,8 @@ from mprnet.data.scenes import split_by_scene
 from mprnet.errors import UserError
 from mprnet.evaluation.protocols import Benchmark
 from mprnet.evaluation.sources import BlockSource
-from mprnet.training.datasets import GetData, pairs_of, training_set, validation_set
-from mprnet.training.samples import TrainingSamples, ValidationPairs, file_pairs
+from mprnet.training.datasets import GetData, make_training_set, make_validation_set, require_pairs
+from mprnet.training.samples import TrainingSamples, ValidationPairs, find_pairs
 
 _MOST_SHOWN = 20
 
@@ -37,9 +37,9 @@ def check_training(settings: CfgNode, get_training_data: GetData, get_validation
         return 0
     if not t.TRAIN_DIR:
         raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR.")
-    sets = [("training", t.TRAIN_DIR, t.PAIRS, partial(training_set, settings, get_training_data))]
+    sets = [("training", t.TRAIN_DIR, t.PAIRS, partial(make_training_set, settings, get_training_data))]
     if not t.HOLD_OUT:
-        sets.append(("validation", t.VAL_DIR, t.VAL_PAIRS, partial(validation_set, settings, get_validation_data)))
+        sets.append(("validation", t.VAL_DIR, t.VAL_PAIRS, partial(make_validation_set, settings, get_validation_data)))
     findings: list[Findings] = []
     status = 0
     for kind, folder, expected, make in sets:
@@ -137,7 +137,7 @@ def _print_problems(problems: list[str]) -> int:
 
 def _check_set(data: Any, kind: str, expected: int, all_findings: list[Findings], training: CfgNode) -> list[str]:
     """Print the numbers and sizes of a task's data set, and return the problems. Findings go to ``all_findings``."""
-    if (pairs := file_pairs(data)) is not None:
+    if (pairs := find_pairs(data)) is not None:
         orphans = len(getattr(data, "orphans", ()))
         problems = [f"{orphans:,} pictures have no partner: see the note."] if orphans else []
         return problems + _check_pairs(pairs, kind, expected, all_findings, training.TRAIN_PS)
@@ -146,7 +146,7 @@ def _check_set(data: Any, kind: str, expected: int, all_findings: list[Findings]
     try:
         items = TrainingSamples(data, training.SEED) if kind == "training" else ValidationPairs(data)
         if training.HOLD_OUT:
-            pairs_of(data)
+            require_pairs(data)
     except UserError as error:
         return [str(error)]
     sizes: set[str] = set()

@@ -18,9 +18,9 @@ from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
 from mprnet.training import settings as training_settings
 from mprnet.training.datasets import GetData, RunData, make_data
-from mprnet.training.loading import free_workers
+from mprnet.training.loading import choose_workers
 from mprnet.training.loop import Stopped, Trainer
-from mprnet.training.recipes import which_recipe
+from mprnet.training.recipes import describe_recipe
 from mprnet.training.state import BEST, LATEST, load_latest
 
 
@@ -70,9 +70,9 @@ def _train(
                 data = make_data(settings, get_training_data, get_validation_data, split)
                 if world.is_main:
                     _print_start(model, data, settings, world, run, folder)
-                metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.described}
+                metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.description}
                 metadata |= {"task": settings.MODEL.MODE, "seed": str(settings.TRAINING.SEED)}
-                workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else free_workers()
+                workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else choose_workers()
                 trainer = Trainer(model, data, settings, run, metadata, world, workers, checkpoint)
                 trainer.run()
         except Stopped as stopped:
@@ -81,7 +81,7 @@ def _train(
             return 128 + (trainer.signal or 15)
     if world.is_main:
         best = run / BEST
-        print(f"done: {best}, best {trainer.progress.best:.3f} dB" if best.exists() else f"done: {run}")
+        print(f"done: {best}, best {trainer.progress.best_psnr:.3f} dB" if best.exists() else f"done: {run}")
     return 0
 
 
@@ -130,4 +130,4 @@ def _print_start(model: MPRNet, data: RunData, settings: CfgNode, world: World, 
     if folder.name != settings.MODEL.MODE:
         print(f"note: this trains {folder.name}'s network under another name, {settings.MODEL.MODE} (MODEL.MODE)")
     if not settings.SYNTHETIC.DEGRADATION:
-        print("\n".join(which_recipe(settings, folder)))
+        print("\n".join(describe_recipe(settings, folder)))

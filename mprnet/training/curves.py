@@ -1,4 +1,4 @@
-"""Training curves: one run's, or several runs' to be compared."""
+"""Training curves of one run, or of several runs for comparison."""
 
 import io
 import math
@@ -12,37 +12,40 @@ from mprnet.files import write_whole
 
 
 def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Draw loss and validation PSNR over the epochs; PSNR of different validations of a run is not joined.
+    """Draw loss and validation PSNR over the epochs.
+
+    The PSNR line has a gap where ``validation_set`` changes, because those values cannot be compared.
 
     Args:
-        path: its suffix says in which format: .png, .pdf, .svg.
-        runs: by name, rows as ``Journal.add`` takes them.
+        path: its suffix is the format: .png, .pdf or .svg.
+        runs: for each run's name, its rows as ``RunLogger.add_row`` takes them.
     """
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    inputs: set[tuple[float, ...]] = set()
+    drawn_inputs: set[tuple[float, ...]] = set()
     for name, history in runs.items():
         left.plot([row["epoch"] for row in history], [row["loss"] for row in history], label=name)
-        validated = _with_gaps([row for row in history if "psnr" in row])
+        validated = _add_gaps([row for row in history if "psnr" in row])
         epochs = [row["epoch"] for row in validated]
         right.plot(epochs, [row["psnr"] for row in validated], label=name)
-        given = [row["input_psnr"] for row in validated]
-        if given and tuple(given) not in inputs:  # runs of one task were validated on the same pictures, mostly
-            inputs.add(tuple(given))
-            right.plot(epochs, given, "--", color="grey", label=None if len(inputs) > 1 else "input")
+        input_psnr = [row["input_psnr"] for row in validated]
+        # Runs of one task usually have the same validation pictures. Their line is drawn once.
+        if input_psnr and tuple(input_psnr) not in drawn_inputs:
+            drawn_inputs.add(tuple(input_psnr))
+            right.plot(epochs, input_psnr, "--", color="grey", label=None if len(drawn_inputs) > 1 else "input")
     left.set(xlabel="epoch", ylabel="training loss, mean per sample", yscale="log")
     right.set(xlabel="epoch", ylabel="validation PSNR, dB")
-    for axes, is_needed in ((left, len(runs) > 1), (right, bool(inputs))):
-        if is_needed:
+    for axes, has_legend in ((left, len(runs) > 1), (right, bool(drawn_inputs))):
+        if has_legend:
             for text in axes.legend().get_texts():
-                text.set_parse_math(False)  # names may hold $
+                text.set_parse_math(False)  # a name may contain $
     file = io.BytesIO()
     figure.savefig(file, format=path.suffix[1:], dpi=110)
     write_whole(path, file.getvalue())
 
 
-def _with_gaps(validated: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows, and between those of different ``validation_set`` one that interrupts the line."""
+def _add_gaps(validated: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows, with a row of NaN, which interrupts the line, wherever ``validation_set`` changes."""
     rows: list[Mapping[str, Any]] = []
     for row in validated:
         if rows and row.get("validation_set") != rows[-1].get("validation_set"):

@@ -1,4 +1,4 @@
-"""The settings there are: each with its default, its meaning and its range."""
+"""All settings: their defaults, meanings and ranges."""
 
 import re
 from collections.abc import Callable
@@ -9,93 +9,101 @@ from yacs.config import CfgNode
 from mprnet.data.synthetic.degradations import NAMES, split_names
 
 
-def defaults() -> CfgNode:
-    """Every key there is, with the value it has when a YAML file is silent."""
+def get_defaults() -> CfgNode:
+    """Return all settings with their default values."""
     c = CfgNode()
-    # Numbers of the GPUs to use, one for each process of torchrun; without torchrun the first. [-1]: all, else the CPU.
+    # Numbers of the GPUs to use. Each process of torchrun uses one of them. Without torchrun, the first one is used.
+    # [-1]: all GPUs. On a machine without GPUs, the CPU is used.
     c.GPU = [-1]
     c.VERBOSE = False  # print the network before training
 
     c.MODEL = CfgNode()
-    c.MODEL.MODE = ""  # the task: part of the paths that are written
-    c.MODEL.SESSION = "MPRNet"  # this run's name: likewise
-    # The network's widths; -1 stands for the task's own (its MPRNet.py).
+    c.MODEL.MODE = ""  # the task; results are written to SAVE_DIR/MODE/models/SESSION
+    c.MODEL.SESSION = "MPRNet"  # the name of this run
+    # The network's widths. -1: as in the task's MPRNet.py.
     c.MODEL.N_FEAT = -1
     c.MODEL.SCALE_UNETFEATS = -1
     c.MODEL.SCALE_ORSNETFEATS = -1
     c.MODEL.NUM_CAB = -1
-    # The network's form (Table 6): each stage's subnetwork, unet or orsnet; supervised attention; cross-stage fusion.
+    # The network's form (Table 6): the subnetwork of each stage, unet or orsnet; supervised attention modules;
+    # cross-stage feature fusion.
     c.MODEL.SUBNETWORKS = ["unet", "unet", "orsnet"]
     c.MODEL.SAM = True
     c.MODEL.CSFF = True
 
     c.OPTIM = CfgNode()
-    c.OPTIM.BATCH_SIZE = 16  # of all processes together
+    c.OPTIM.BATCH_SIZE = 16  # samples of all processes together
     c.OPTIM.NUM_EPOCHS = 100
-    # Steps; if not 0, as many whole epochs are trained as reach it, whatever NUM_EPOCHS says.
+    # Steps. If not 0, it replaces NUM_EPOCHS: the number of epochs is the lowest that makes at least so many steps.
     c.OPTIM.NUM_ITERATIONS = 0
-    c.OPTIM.LR_INITIAL = 2e-4
-    c.OPTIM.LR_MIN = 1e-6
-    c.OPTIM.BETA1 = 0.9
+    c.OPTIM.LR_INITIAL = 2e-4  # the highest learning rate, after the warm-up
+    c.OPTIM.LR_MIN = 1e-6  # the learning rate at the end of the cosine
+    c.OPTIM.BETA1 = 0.9  # of Adam
     c.OPTIM.WEIGHT_DECAY = 0.0
-    c.OPTIM.WARMUP_EPOCHS = 3
-    c.OPTIM.COSINE_EXTRA_EPOCHS = 0  # the cosine's length beyond the training's end
-    c.OPTIM.GRAD_CLIP = 0.0  # largest norm of the gradient; 0: not clipped
-    c.OPTIM.ACCUMULATE = 1  # parts that a batch is computed in, one after the other
-    c.OPTIM.EMA = 0.0  # decay of the weights' running average, which is then validated and kept; 0: none
+    c.OPTIM.WARMUP_EPOCHS = 3  # the learning rate rises linearly in these epochs, then falls by a cosine
+    c.OPTIM.COSINE_EXTRA_EPOCHS = 0  # the cosine ends so many epochs after the training
+    c.OPTIM.GRAD_CLIP = 0.0  # maximum norm of the gradient; 0: no clipping
+    c.OPTIM.ACCUMULATE = 1  # gradient accumulation: a batch is computed in so many parts
+    # Decay of an exponential moving average (EMA) of the weights. The EMA is then validated and saved instead of the
+    # trained weights. 0: no EMA.
+    c.OPTIM.EMA = 0.0
 
     c.LOSS = CfgNode()
-    c.LOSS.EDGE_WEIGHT = 0.05  # Equation 1
-    c.LOSS.CLAMP = False  # clamp the outputs to [0, 1] first
+    c.LOSS.EDGE_WEIGHT = 0.05  # weight of the edge loss (Equation 1)
+    c.LOSS.CLAMP = False  # clamp outputs to [0, 1] before computing the loss
 
     c.AUGMENT = CfgNode()
-    c.AUGMENT.SATURATION = [1.0, 1.0]  # range of the saturation factor that a third of the samples get
-    c.AUGMENT.MIXUP_FROM_EPOCH = 0  # 0: never
-    c.AUGMENT.MIXUP_ALPHA = 0.6  # of the Beta distribution
+    c.AUGMENT.SATURATION = [1.0, 1.0]  # range of the saturation factor; a third of the samples get one
+    c.AUGMENT.MIXUP_FROM_EPOCH = 0  # first epoch with MixUp; 0: no MixUp
+    c.AUGMENT.MIXUP_ALPHA = 0.6  # MixUp weights are drawn from Beta(alpha, alpha)
 
     c.TRAINING = CfgNode()
-    c.TRAINING.VAL_AFTER_EVERY = 1  # epochs
-    c.TRAINING.VAL_TIMES = 1  # validations within each epoch that is validated, evenly spread
-    # If not empty, validate in these epochs and, if VAL_ALL_FROM is not 0, in all from that one on, whatever
-    # VAL_AFTER_EVERY says; and at the end.
+    c.TRAINING.VAL_AFTER_EVERY = 1  # validate after every so many epochs
+    c.TRAINING.VAL_TIMES = 1  # validations in each epoch that is validated, at equal distances
+    # If VAL_EPOCHS is not empty, it replaces VAL_AFTER_EVERY: these epochs are validated. If VAL_ALL_FROM is not 0, all
+    # epochs from VAL_ALL_FROM on are validated too. The last epoch is always validated at its end.
     c.TRAINING.VAL_EPOCHS = []
     c.TRAINING.VAL_ALL_FROM = 0
-    c.TRAINING.RESUME = False  # go on from model_latest.pth
-    c.TRAINING.INIT_WEIGHTS = ""  # start from these weights, with a fresh optimizer
+    c.TRAINING.RESUME = False  # continue from model_latest.pth
+    c.TRAINING.INIT_WEIGHTS = ""  # start from these weights, with a new optimizer
     c.TRAINING.TRAIN_PS = 256  # height and width of the training patches
-    c.TRAINING.VAL_PS = 0  # centre crop for validation; 0: whole images
+    c.TRAINING.VAL_PS = 0  # height and width of the centre crop for validation; 0: whole images
     c.TRAINING.TRAIN_DIR = ""  # a folder with input/ and target/
-    c.TRAINING.VAL_DIR = ""
-    c.TRAINING.ELSE_IN = ""  # a folder to look for TRAIN_DIR and VAL_DIR in, if they are not where they are said to be
-    c.TRAINING.PAIRS = 0  # how many there are in the data sets as published, for --check; 0: not known
-    c.TRAINING.VAL_PAIRS = 0
-    c.TRAINING.HOLD_OUT = 0.0  # part of the training scenes to validate on, in the place of VAL_DIR
-    c.TRAINING.SCENE = ".*"  # regular expression for what of a name (its first group, if any) tells the scene
-    c.TRAINING.PAIR_BY_ORDER = False  # the n-th input belongs to the n-th target, whatever they are called
-    c.TRAINING.PAIR_MANY_TO_ONE = False  # several inputs to one target: 1_1.jpg and 1_2.jpg belong to 1.jpg
-    c.TRAINING.SAVE_DIR = "./checkpoints"
-    c.TRAINING.SAVE_IMAGES = False  # write every validation result, not only the sheet
-    c.TRAINING.SAVE_MINUTES = 15.0  # between checkpoints within an epoch
-    c.TRAINING.SEED = 1234
-    c.TRAINING.WORKERS = -1  # processes that read pictures; -1: as many as the machine has to spare
-    c.TRAINING.ON_BROKEN = "stop"  # or skip: what to do about a picture that cannot be read
-    c.TRAINING.MAX_BAD_STEPS = 25  # steps in a row skipped, their loss not finite or too large, before the run stops
-    c.TRAINING.PRECISION = "fp32"  # or bf16, fp16: autocast, the loss still in fp32
-    c.TRAINING.COMPILE = False  # torch.compile: minutes at the start, faster steps after
-    # When compiled: the part of the activations' memory that may be kept, the rest being recomputed, cheapest first.
+    c.TRAINING.VAL_DIR = ""  # another one, for validation
+    c.TRAINING.ELSE_IN = ""  # if TRAIN_DIR or VAL_DIR does not exist, look for it in this folder
+    c.TRAINING.PAIRS = 0  # number of pairs in the published data set, for --check; 0: not known
+    c.TRAINING.VAL_PAIRS = 0  # the same for VAL_DIR
+    c.TRAINING.HOLD_OUT = 0.0  # fraction of the training scenes to hold out and validate on, instead of VAL_DIR
+    # A regular expression. What it matches at the start of a picture's name is the scene. If it has groups, the
+    # scene is the first group that matches.
+    c.TRAINING.SCENE = ".*"
+    c.TRAINING.PAIR_BY_ORDER = False  # the n-th input belongs to the n-th target; names do not matter
+    c.TRAINING.PAIR_MANY_TO_ONE = False  # several inputs may have one target: 1_1.jpg and 1_2.jpg belong to 1.jpg
+    c.TRAINING.SAVE_DIR = "./checkpoints"  # where all results go
+    c.TRAINING.SAVE_IMAGES = False  # write the result for every validation picture, not only validation.png
+    c.TRAINING.SAVE_MINUTES = 15.0  # minutes between checkpoints within an epoch
+    c.TRAINING.SEED = 1234  # of all random numbers
+    c.TRAINING.WORKERS = -1  # processes that read pictures; -1: all cores but two, at most 12
+    c.TRAINING.ON_BROKEN = "stop"  # what to do if a picture cannot be read: stop or skip
+    c.TRAINING.MAX_BAD_STEPS = 25  # stop the run after so many skipped steps in a row (loss not finite or too large)
+    c.TRAINING.PRECISION = "fp32"  # or bf16 or fp16, by autocast; the loss is always in fp32
+    c.TRAINING.COMPILE = False  # use torch.compile: takes minutes at the start; then steps are faster
+    # With COMPILE: the fraction of the activations' memory that may be used. Activations that do not fit are recomputed
+    # in the backward pass.
     c.TRAINING.COMPILE_BUDGET = 0.9
-    c.TRAINING.CHECKPOINTING = False  # recompute activations in the backward pass: less memory, a sixth more time
+    c.TRAINING.CHECKPOINTING = False  # recompute activations in the backward pass: less memory, 1/6 more time
 
-    c.SYNTHETIC = CfgNode()  # generated training pictures (mprnet/data/synthetic), for TRAIN_DIR and VAL_DIR
-    # noise, camera_noise, rain, camera_shake or motion_blur, or several, comma-separated; empty: none are generated
+    c.SYNTHETIC = CfgNode()  # generated pictures (mprnet/data/synthetic), instead of TRAIN_DIR and VAL_DIR
+    # noise, camera_noise, rain, camera_shake or motion_blur, or several of them, comma-separated. Empty: no generated
+    # pictures.
     c.SYNTHETIC.DEGRADATION = ""
-    c.SYNTHETIC.BANK_DIR = "./Datasets/synthetic"
-    c.SYNTHETIC.PICTURES = 2000
-    c.SYNTHETIC.PICTURE_SIZE = 256
+    c.SYNTHETIC.BANK_DIR = "./Datasets/synthetic"  # where generated pictures are stored
+    c.SYNTHETIC.PICTURES = 2000  # number of training pictures
+    c.SYNTHETIC.PICTURE_SIZE = 256  # their height and width
     c.SYNTHETIC.SAMPLES_PER_EPOCH = 4000
-    c.SYNTHETIC.SIGMA = [0.0, 55.0]  # Gaussian noise, grey levels: uniform between the two
-    c.SYNTHETIC.VAL_PICTURES = 16
-    c.SYNTHETIC.VAL_SIGMA = 25.0
+    c.SYNTHETIC.SIGMA = [0.0, 55.0]  # of Gaussian noise, in grey levels (0 to 255): drawn uniformly from this range
+    c.SYNTHETIC.VAL_PICTURES = 16  # number of validation pictures
+    c.SYNTHETIC.VAL_SIGMA = 25.0  # of Gaussian noise in validation pictures
     return c
 
 
@@ -106,7 +114,7 @@ PATHS = (
 )
 
 
-def _is_pattern(text: str) -> bool:
+def _is_regex(text: str) -> bool:
     try:
         re.compile(text)
     except re.error:
@@ -117,9 +125,9 @@ def _is_pattern(text: str) -> bool:
 _AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
 _AT_LEAST_0 = (lambda v: v >= 0, "at least 0")
 _WIDTH = (lambda v: -1 <= v <= 4096, "from 0 to 4096, or -1 for the task's own")
-_PART = (lambda v: 0 <= v < 1, "at least 0 and less than 1")
+_FRACTION = (lambda v: 0 <= v < 1, "at least 0 and less than 1")
 _NAME = (lambda v: re.fullmatch(r"[^./\\][^/\\]{0,99}|", v) is not None, "a plain name, without folders")
-# What a value has to be, as a check and in words.
+# For each setting with a range: a function that checks a value, and the range in words.
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MODEL.MODE": _NAME,
     "MODEL.SESSION": _NAME,
@@ -136,13 +144,13 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "OPTIM.NUM_ITERATIONS": _AT_LEAST_0,
     "OPTIM.LR_INITIAL": (lambda v: v > 0, "greater than 0"),
     "OPTIM.LR_MIN": _AT_LEAST_0,
-    "OPTIM.BETA1": _PART,
+    "OPTIM.BETA1": _FRACTION,
     "OPTIM.WEIGHT_DECAY": _AT_LEAST_0,
     "OPTIM.WARMUP_EPOCHS": _AT_LEAST_0,
     "OPTIM.COSINE_EXTRA_EPOCHS": _AT_LEAST_0,
     "OPTIM.GRAD_CLIP": _AT_LEAST_0,
     "OPTIM.ACCUMULATE": _AT_LEAST_1,
-    "OPTIM.EMA": _PART,
+    "OPTIM.EMA": _FRACTION,
     "LOSS.EDGE_WEIGHT": _AT_LEAST_0,
     "AUGMENT.SATURATION": (lambda v: len(v) == 2 and 0 <= v[0] <= v[1], "two numbers, 0 <= low <= high"),
     "AUGMENT.MIXUP_FROM_EPOCH": _AT_LEAST_0,
@@ -153,9 +161,9 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TRAINING.PAIRS": _AT_LEAST_0,
     "TRAINING.VAL_PAIRS": _AT_LEAST_0,
     "TRAINING.TRAIN_PS": (lambda v: 8 <= v <= 8192 and v % 8 == 0, "a multiple of 8 from 8 to 8192"),
-    "TRAINING.SCENE": (_is_pattern, "a regular expression"),
+    "TRAINING.SCENE": (_is_regex, "a regular expression"),
     "TRAINING.VAL_PS": _AT_LEAST_0,
-    "TRAINING.HOLD_OUT": _PART,
+    "TRAINING.HOLD_OUT": _FRACTION,
     "TRAINING.SAVE_MINUTES": _AT_LEAST_0,
     "TRAINING.SEED": (lambda v: 0 <= v < 2**63, "at least 0 and less than 2^63"),
     "TRAINING.WORKERS": (lambda v: v >= -1, "-1 or more"),

@@ -1,4 +1,4 @@
-"""How samples come to the training process: by workers, with their errors in one sentence."""
+"""Loads batches of samples in worker processes."""
 
 import os
 import signal
@@ -10,47 +10,49 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mprnet.errors import UserError
-from mprnet.training.order import StepOrder
+from mprnet.training.order import DistributedBatchSampler
+from mprnet.training.samples import format_size
 
-_GRACE = 30  # seconds that a worker goes on for after SIGTERM
+_GRACE_SECONDS = 30  # how long a worker continues after SIGTERM
 
 Batch = tuple[Tensor, Tensor]  # degraded and target, (N, 3, H, W)
 
 
 def make_loader(
-    data: Dataset[tuple[Tensor, Tensor]], order: StepOrder, workers: int, pin_memory: bool
+    data: Dataset[tuple[Tensor, Tensor]], sampler: DistributedBatchSampler, workers: int, pin_memory: bool
 ) -> "DataLoader[Any]":
-    """Batches of ``data`` in ``order``, read by ``workers`` processes (0: by this one)."""
+    """Return a loader of the batches that ``sampler`` lists. ``workers`` processes read them; 0: this process does."""
     return DataLoader(
         data,
-        batch_sampler=order,
-        collate_fn=stack,
+        batch_sampler=sampler,
+        collate_fn=stack_samples,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_the_trainer,
-        persistent_workers=workers > 0,  # short epochs, as GoPro's of 132 steps, would spend seconds on new ones
+        worker_init_fn=_set_worker_signals,
+        # Starting workers takes seconds. That is long for short epochs, such as GoPro's of 132 steps.
+        persistent_workers=workers > 0,
     )
 
 
-def stack(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
+def stack_samples(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
     """Return samples as a batch.
 
     Raises:
-        UserError: they are not all of one size.
+        UserError: their sizes differ.
     """
-    sizes = {f"{target.shape[2]}x{target.shape[1]}" for _, target in samples}
+    sizes = {format_size(target) for _, target in samples}
     if len(sizes) > 1:
-        several = " and ".join(sorted(sizes))
-        raise UserError(f"the training data holds items of several sizes, {several}: crop them alike.")
+        joined = " and ".join(sorted(sizes))
+        raise UserError(f"the training data holds items of several sizes, {joined}: crop them to one size.")
     degraded, target = default_collate(list(samples))
     return degraded, target
 
 
-def batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
-    """The loader's batches.
+def load_batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
+    """Yield the loader's batches.
 
     Raises:
-        UserError: a sample cannot be read; from a worker too it is the sentence alone, without its traceback.
+        UserError: a sample cannot be read. The message is only the sentence, without a worker's traceback.
     """
     try:
         yield from loader
@@ -59,21 +61,24 @@ def batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
         raise UserError(sentence.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")) from error
 
 
-def free_workers() -> int:
-    """How many processes a machine can spare for reading pictures: one per core but the two that train, at most 12; of
-    a torchrun's processes on it, each has its share."""
+def choose_workers() -> int:
+    """Return how many worker processes to use: one for each core but two, which are for training; at most 12.
+
+    The processes that torchrun starts on one machine divide its cores equally.
+    """
     cores = torch.multiprocessing.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(0, min(12, cores - 2))
 
 
 def stop_workers(loader: "DataLoader[Any]") -> None:
-    """End the loader's processes; they are kept from one epoch to the next otherwise."""
+    """End the loader's processes. Without this call, they stay from one epoch to the next."""
     iterator = getattr(loader, "_iterator", None)
     if iterator is not None:
         iterator._shutdown_workers()
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    # Both are sent to whole groups of processes, and the trainer still needs its batch when it saves its state.
+def _set_worker_signals(worker: int) -> None:
+    # Ctrl-C and SIGTERM often go to the whole process group. But the trainer needs one more batch from its workers
+    # before it saves its state.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE_SECONDS))

@@ -1,4 +1,4 @@
-"""What a run says of itself: the settings it had, the machine, lines, figures, curves."""
+"""Logs of a run: its settings, the machine, printed lines, a table of numbers, and curves."""
 
 import contextlib
 import csv
@@ -18,64 +18,75 @@ import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from mprnet.errors import one_line
 from mprnet.files import write_whole
 from mprnet.training.curves import draw_curves
-from mprnet.training.state import keep_until
+from mprnet.training.state import archive
 
 LOG = "log.csv"
 SETTINGS = "settings.yml"
 COLUMNS = ("epoch", "step", "lr", "loss", "skipped_steps", "input_psnr", "psnr", "best_psnr", "validation_set")
 
 
-class Journal:
-    """A run's log: a row of figures for each epoch and for each validation within one.
+class RunLogger:
+    """The log of a run: a row of numbers for each epoch, and for each validation within an epoch.
 
-    Writes log.csv, curves.png, log.txt (what was printed, with the time) and, where tensorboard is installed, its event
-    files. Only the main process (``writes``) prints and writes; all keep the rows.
+    Writes log.csv, curves.png, log.txt (the printed lines, with the time) and, if tensorboard is installed, its event
+    files.
+
+    Args:
+        is_main: print and write. Only the main process does; the other processes only keep the rows.
+
+    Attributes:
+        history: the rows so far.
     """
 
-    def __init__(self, folder: Path, writes: bool) -> None:
+    def __init__(self, folder: Path, is_main: bool) -> None:
         self.folder = folder
-        self.writes = writes
+        self.is_main = is_main
         self.history: list[dict[str, Any]] = []
         self._tensorboard: Any = None
 
     def start(self, settings: CfgNode, steps_done: int) -> None:
-        """Write settings.yml and environment.json (versions, device, git revision, command).
+        """Write settings.yml and environment.json (versions, device, git revision, command), and open TensorBoard.
 
         Args:
-            steps_done: updates before this start; what TensorBoard shows after them is to be replaced.
+            steps_done: steps before this start. TensorBoard discards its values of later steps.
         """
-        if not self.writes:
+        if not self.is_main:
             return
         self._write_settings(settings.dump(), steps_done)
-        write_whole(self.folder / "environment.json", json.dumps(_environment(), indent=2).encode())
+        write_whole(self.folder / "environment.json", json.dumps(_describe_environment(), indent=2).encode())
         with self._optional("TensorBoard"):
-            self._tensorboard = _tensorboard_writer(self.folder, steps_done)
+            self._tensorboard = _open_tensorboard(self.folder, steps_done)
 
     def _write_settings(self, text: str, steps_done: int) -> None:
-        """Write settings.yml. What was in it stays readable under another name if it is not the same."""
+        """Write settings.yml. If an existing one is different, rename it."""
         path = self.folder / SETTINGS
         if path.exists() and _without_resume(path.read_text(encoding="utf-8")) != _without_resume(text):
-            keep_until(path, steps_done)
+            archive(path, steps_done)
         write_whole(path, text.encode())
 
-    def say(self, line: str) -> None:
-        """Print a line, above any progress bar, and add it to log.txt."""
-        if self.writes:
+    def print(self, line: str) -> None:
+        """Print a line above the progress bars, and add it to log.txt."""
+        if self.is_main:
             tqdm.write(line)
             with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Enter a row: of ``COLUMNS``, those that it has. Files that cannot be written cost a warning, not the run."""
+    def add_row(self, row: dict[str, Any]) -> None:
+        """Add a row, and update the files. If they cannot be written, print a warning; the run continues.
+
+        Args:
+            row: values of ``COLUMNS``. Columns may be missing.
+        """
         self.history.append(row)
-        if not self.writes:
+        if not self.is_main:
             return
         try:
             self._write(row)
         except Exception as error:
-            tqdm.write(f"warning: the log lacks {_line(row)} ({error})", file=sys.stderr)
+            tqdm.write(f"warning: could not write this line to the log: {_format_row(row)} ({error})", file=sys.stderr)
 
     def _write(self, row: dict[str, Any]) -> None:
         text = io.StringIO(newline="")
@@ -83,8 +94,9 @@ class Journal:
         writer.writeheader()
         writer.writerows(self.history)
         write_whole(self.folder / LOG, text.getvalue().encode())
-        self.say(_line(row))
-        if "psnr" in row:  # which the last row has, too; drawing takes as long as some short epochs
+        self.print(_format_row(row))
+        # Drawing takes as long as a short epoch. The last row of a run has a PSNR, so the final curves are complete.
+        if "psnr" in row:
             draw_curves(self.folder / "curves.png", {"restored": self.history})
         with self._optional("TensorBoard"):
             self._write_tensorboard(row)
@@ -98,22 +110,22 @@ class Journal:
         self._tensorboard.flush()
 
     def close(self) -> None:
-        """Let go of TensorBoard's file."""
+        """Close TensorBoard's file."""
         with self._optional("TensorBoard"):
             if self._tensorboard is not None:
                 self._tensorboard.close()
 
     @contextlib.contextmanager
     def _optional(self, name: str) -> Iterator[None]:
-        """Do in here what a run can go on without, whatever happens; the first failure is said, and ends its use."""
+        """Run code that a run can do without. If it fails, print a note and stop using TensorBoard."""
         try:
             yield
         except Exception as error:
             self._tensorboard = None
-            self.say(f"note: going on without {name} ({type(error).__name__}: {' '.join(str(error).split())})")
+            self.print(f"note: continuing without {name} ({type(error).__name__}: {one_line(error)})")
 
 
-def _line(row: dict[str, Any]) -> str:
+def _format_row(row: dict[str, Any]) -> str:
     line = f"epoch {row['epoch']}: loss {row['loss']:.5f}"
     if row["skipped_steps"]:
         line += f", {row['skipped_steps']} steps skipped (loss or gradient not finite or too large)"
@@ -126,7 +138,7 @@ def _without_resume(settings: str) -> str:
     return re.sub(r"^\s*RESUME:.*\n", "", settings, flags=re.MULTILINE)
 
 
-def _tensorboard_writer(folder: Path, steps_done: int) -> Any:
+def _open_tensorboard(folder: Path, steps_done: int) -> Any:
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter
@@ -134,7 +146,7 @@ def _tensorboard_writer(folder: Path, steps_done: int) -> Any:
     return SummaryWriter(str(folder / "tensorboard"), purge_step=steps_done + 1)
 
 
-def _environment() -> dict[str, Any]:
+def _describe_environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -147,11 +159,11 @@ def _environment() -> dict[str, Any]:
 
 
 def _git_revision() -> str:
+    """Return the revision of this program's files, or "unknown" outside of a git repository."""
+    folder = Path(__file__).parent
+    command = ["git", "describe", "--always", "--dirty"]
     try:
-        here = Path(__file__).parent
-        run = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, timeout=10, check=True
-        )
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return run.stdout.strip()
+    return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""The training loss: Charbonnier plus edge, summed over the stages (paper, Equations 1 to 3)."""
+"""The training loss: Charbonnier and edge loss, summed over the stages (paper, Equations 1 to 3)."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ _BINOMIAL = (0.05, 0.25, 0.4, 0.25, 0.05)
 
 
 def charbonnier(image: Tensor, target: Tensor, epsilon: float = EPSILON) -> Tensor:
-    """Mean of sqrt(d^2 + epsilon^2) over everything (Equation 2); tensors of one shape, a scalar back."""
+    """Return the mean of sqrt((image - target)^2 + epsilon^2), a scalar (Equation 2). Both have the same shape."""
     return torch.sqrt(torch.square(image - target) + epsilon**2).mean()
 
 
 def _blur(x: Tensor) -> Tensor:
-    """5x5 Gaussian, edge pixels repeated outwards; (N, C, H, W) in and out."""
+    """Apply a 5x5 Gaussian to (N, C, H, W). At the border, the outermost pixels are repeated."""
     channels = x.shape[1]
     kernel = x.new_tensor(_BINOMIAL).repeat(channels, 1)
     x = F.pad(x, (2, 2, 2, 2), mode="replicate")
@@ -25,26 +25,27 @@ def _blur(x: Tensor) -> Tensor:
 
 
 def laplacian(x: Tensor) -> Tensor:
-    """What one level of a Laplacian pyramid holds: ``x`` minus its blurred, thinned and blurred again copy.
+    """Return one level of a Laplacian pyramid, (N, C, H, W).
 
-    (N, C, H, W) in and out. Every second pixel of the blurred copy is kept, times 4 to make up for the others, which
-    become 0.
+    This is ``x`` minus a copy that is blurred, subsampled, and blurred again. Subsampling keeps every second pixel,
+    times 4, and sets the others to 0. The factor makes up for the zeros.
     """
     blurred = _blur(x)
-    thinned = torch.zeros_like(blurred)
-    thinned[:, :, ::2, ::2] = 4 * blurred[:, :, ::2, ::2]
-    return x - _blur(thinned)
+    subsampled = torch.zeros_like(blurred)
+    subsampled[:, :, ::2, ::2] = 4 * blurred[:, :, ::2, ::2]
+    return x - _blur(subsampled)
 
 
 def restoration_loss(images: Sequence[Tensor], target: Tensor, edge_weight: float) -> Tensor:
-    """Sum over the stages' images of Charbonnier + ``edge_weight`` * edge loss (Equation 1; the paper's weight: 0.05).
+    """Return the sum over the stages of Charbonnier loss + ``edge_weight`` * edge loss (Equation 1), a scalar.
 
-    The edge loss (Equation 3) is the Charbonnier loss of the Laplacians, which are linear: that of the difference
-    serves. Computed in fp32 whatever the network computed in.
+    The edge loss (Equation 3) is the Charbonnier loss of the two Laplacians. The Laplacian is linear, so the Laplacian
+    of the difference is enough. The loss is computed in fp32 for networks of any precision.
 
     Args:
-        images: each (N, C, H, W), as ``MPRNet.forward`` gives them.
+        images: the stages' outputs, each (N, C, H, W), as ``MPRNet.forward`` returns them.
         target: (N, C, H, W).
+        edge_weight: 0.05 in the paper.
     """
     zero = torch.zeros((), device=target.device)
     loss = zero

@@ -1,4 +1,4 @@
-"""Which recipe a run's settings are: that of a task's training.yml, the released code's, or neither."""
+"""Compares a run's settings with the recipes of its task: training.yml and training_released.yml."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,32 +9,33 @@ from yacs.config import CfgNode
 from mprnet.training.settings import flatten, load
 
 PAPER, RELEASED = "training.yml", "training_released.yml"
-# The settings that make a recipe; others say where the data is, how fast to compute and what to keep.
-_SECTIONS = ("OPTIM.", "LOSS.", "AUGMENT.")
-_OTHERS = ("TRAINING.TRAIN_PS",)
-_SHOWN = 6
+# These settings make a recipe. The others choose the data, the speed and the files that are written.
+_RECIPE_SECTIONS = ("OPTIM.", "LOSS.", "AUGMENT.")
+_RECIPE_KEYS = ("TRAINING.TRAIN_PS",)
+_MAX_SHOWN = 6
 
 
-def which_recipe(settings: CfgNode, folder: Path) -> list[str]:
-    """Return lines that say which recipe of a task the settings are, and in what they differ from the others.
+def describe_recipe(settings: CfgNode, folder: Path) -> list[str]:
+    """Return lines that say which recipe of the task the settings are, and how they differ from the others.
 
     Args:
-        folder: the task's, with training.yml and, if the released code trains otherwise than the paper, with
-            training_released.yml.
+        folder: the task's folder, with training.yml. It has training_released.yml if the released code's recipe is not
+            the paper's.
     """
-    own = _recipe(settings)
-    same, others = "", []
+    own = _select_recipe(settings)
+    matching, differences = "", []
     for name in (PAPER, RELEASED):
         if not (folder / name).exists():
             continue
-        other = _recipe(load(folder / name))
+        other = _select_recipe(load(folder / name))
         differing = [f"{key} {own[key]!r} instead of {other[key]!r}" for key in own if own[key] != other[key]]
-        more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+        more = f" and {len(differing) - _MAX_SHOWN} more" if len(differing) > _MAX_SHOWN else ""
         if differing:
-            others.append(f"  differs from {_title(name, folder)}: {', '.join(differing[:_SHOWN])}{more}")
+            shown = ", ".join(differing[:_MAX_SHOWN])
+            differences.append(f"  differs from {_title(name, folder)}: {shown}{more}")
         else:
-            same = _title(name, folder)
-    return [f"recipe: {same or 'your own'}", *others]
+            matching = _title(name, folder)
+    return [f"recipe: {matching or 'your own'}", *differences]
 
 
 def _title(name: str, folder: Path) -> str:
@@ -43,5 +44,10 @@ def _title(name: str, folder: Path) -> str:
     return f"{name} ({'the paper' if name == PAPER else 'the released code'}'s)"
 
 
-def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in flatten(settings).items() if key.startswith(_SECTIONS) or key in _OTHERS}
+def _select_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that make a recipe."""
+    return {
+        key: value
+        for key, value in flatten(settings).items()
+        if key.startswith(_RECIPE_SECTIONS) or key in _RECIPE_KEYS
+    }

@@ -1,4 +1,4 @@
-"""How the learning rate goes over the epochs."""
+"""The learning rate of each epoch."""
 
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -9,7 +9,14 @@ Schedule = GradualWarmupScheduler | CosineAnnealingLR
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, optim: CfgNode, epochs: int) -> Schedule:
-    """Linear warm-up, then cosine to OPTIM.LR_MIN over the other epochs; already in epoch 1. Step it after each."""
+    """Return the learning rate's schedule: linear warm-up, then cosine down to OPTIM.LR_MIN.
+
+    The optimizer gets the learning rate of epoch 1. Call ``step`` after each epoch.
+
+    Args:
+        optim: the settings' section OPTIM.
+        epochs: of the whole training.
+    """
     length = epochs - optim.WARMUP_EPOCHS + optim.COSINE_EXTRA_EPOCHS
     cosine = CosineAnnealingLR(optimizer, max(1, length), eta_min=optim.LR_MIN)
     if not optim.WARMUP_EPOCHS:

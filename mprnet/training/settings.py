@@ -1,4 +1,4 @@
-"""What a training run is told: defaults, a YAML file, then overrides from the command line (yacs)."""
+"""Reads the settings of a training run: defaults, then a YAML file, then the command line's overrides (yacs)."""
 
 import contextlib
 import difflib
@@ -11,89 +11,99 @@ import yaml
 from yacs.config import CfgNode
 
 from mprnet.data.pairs import pairing_of
-from mprnet.errors import UserError
+from mprnet.errors import UserError, one_line
 from mprnet.tasks import working_folder
-from mprnet.training.keys import PATHS, RANGES, defaults
+from mprnet.training.keys import PATHS, RANGES, get_defaults
 
-# In a YAML file: another one whose settings come first.
+# In a YAML file, this key names another file, whose settings come first.
 _BASE = "_BASE_"
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
-    """The settings of a run: ``path``'s over the defaults, ``overrides`` (KEY VALUE KEY VALUE ...) over both.
+    """Return the settings of a run.
 
-    A file may begin with another one's settings, ``_BASE_: FILE``. Paths in a file are relative to that file, those in
-    ``overrides`` to the working directory.
+    Args:
+        path: a YAML file. Its settings replace the defaults. It may name another file, ``_BASE_: FILE``, whose settings
+            it replaces. Paths in a file are relative to that file.
+        overrides: KEY VALUE KEY VALUE ... They replace the file's settings. Paths are relative to the working
+            directory.
 
     Returns:
-        A frozen node; paths in it are absolute, those not given empty.
+        A frozen node. Its paths are absolute. A path that is not set is empty.
 
     Raises:
-        UserError: no such file, not YAML, an unknown key, a value of the wrong type or out of its range.
+        UserError: the file does not exist or is not YAML, a key is unknown, or a value has the wrong type or is out of
+            its range.
     """
-    settings = defaults()
-    known = flatten(settings)
+    settings = get_defaults()
+    defaults = flatten(settings)
     for key in PATHS:
-        _put(settings, known, key, _absolute(known[key], working_folder(path.parent)), path.name)
-    for file, content in _chain(path, ()):
+        _set_value(settings, defaults, key, _resolve_path(defaults[key], working_folder(path.parent)), path.name)
+    for file, content in _read_with_bases(path, ()):
         for key, value in content.items():
-            if value is None and any(name.startswith(f"{key}.") for name in known):
-                continue  # a section without a line
-            value = _absolute(value, working_folder(file.parent)) if key in PATHS else value
-            _put(settings, known, key, value, file.name)
+            if value is None and any(name.startswith(f"{key}.") for name in defaults):
+                continue  # an empty section
+            value = _resolve_path(value, working_folder(file.parent)) if key in PATHS else value
+            _set_value(settings, defaults, key, value, file.name)
     if len(overrides) % 2:
         raise UserError(
-            f"overrides come as KEY VALUE pairs, but {overrides[-1]!r} stands alone (a file is named by --config FILE)."
+            f"settings on the command line are KEY VALUE pairs, but {overrides[-1]!r} stands alone (to name a file, "
+            "use --config FILE)."
         )
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        # Text is taken as it is: a path may hold what means something in YAML.
-        value = text if isinstance(known.get(key), str) else _parse(text, "the command line")
-        value = _absolute(value, Path.cwd()) if key in PATHS else value
-        _put(settings, known, key, value, "the command line")
-    for key, (is_right, wanted) in RANGES.items():
+        # A string is not parsed as YAML: a path may contain characters that have a meaning in YAML.
+        value = text if isinstance(defaults.get(key), str) else _parse_yaml(text, "the command line")
+        value = _resolve_path(value, Path.cwd()) if key in PATHS else value
+        _set_value(settings, defaults, key, value, "the command line")
+    for key, (is_valid, description) in RANGES.items():
         value = flatten(settings)[key]
-        if not is_right(value):
-            raise UserError(f"{key} is {value!r}, but must be {wanted}.")
+        if not is_valid(value):
+            raise UserError(f"{key} is {value!r}, but must be {description}.")
     if settings.OPTIM.LR_MIN > settings.OPTIM.LR_INITIAL:
-        raise UserError("OPTIM.LR_MIN is greater than OPTIM.LR_INITIAL: the rate is to fall, not to rise.")
-    pairing_of(settings.TRAINING.PAIR_BY_ORDER, settings.TRAINING.PAIR_MANY_TO_ONE)  # refuses both
+        raise UserError("OPTIM.LR_MIN is greater than OPTIM.LR_INITIAL: the learning rate has to fall, not to rise.")
+    pairing_of(settings.TRAINING.PAIR_BY_ORDER, settings.TRAINING.PAIR_MANY_TO_ONE)  # raises if both are True
     settings.freeze()
     return settings
 
 
-def _chain(path: Path, above: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
-    """The files that ``path`` begins with, and itself, in the order in which they count."""
+def _read_with_bases(path: Path, dependents: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return path and content of the file and of its bases. A later file replaces settings of an earlier one.
+
+    Args:
+        dependents: the files that led to this one by _BASE_.
+    """
     path = path.resolve()
-    if path in above:
-        raise UserError(f"{path} is its own {_BASE}: {' <- '.join(p.name for p in (*above, path))}.")
+    if path in dependents:
+        raise UserError(f"{path} is its own {_BASE}: {' <- '.join(p.name for p in (*dependents, path))}.")
     content = _read_yaml(path)
     base = content.pop(_BASE, None)
     if base is None:
         return [(path, content)]
     if not isinstance(base, str):
         raise UserError(f"{path.name} sets {_BASE} to {base!r}, but it takes the name of a YAML file.")
-    return [*_chain(path.parent / base, (*above, path)), (path, content)]
+    return [*_read_with_bases(path.parent / base, (*dependents, path)), (path, content)]
 
 
-def _absolute(value: Any, folder: Path) -> Any:
+def _resolve_path(value: Any, folder: Path) -> Any:
     return str((folder / value).resolve()) if isinstance(value, str) and value else value
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse_yaml(text: str, source: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{source} is not YAML: {one_line(error)}") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    """Return the file's settings as ``flatten`` does."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read the settings {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a YAML file: {error}.") from error
-    content = _parse(text, str(path))
+    content = _parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no settings: a YAML mapping such as 'OPTIM: {{BATCH_SIZE: 16}}' is needed.")
     try:
@@ -102,11 +112,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} holds settings that contain themselves.") from error
 
 
-def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a line for each setting that is not what it was; ``TRAINING.RESUME`` is left out.
+def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line for each setting that has changed, except ``TRAINING.RESUME``.
 
     Args:
-        before, now: as ``flatten`` gives them. Settings that only one of them knows are left out.
+        before, now: as ``flatten`` returns them. Settings that only one of them has are ignored.
     """
     common = [key for key in now if key in before and key != "TRAINING.RESUME"]
     return [f"{key} is {now[key]!r} now, and was {before[key]!r}" for key in common if now[key] != before[key]]
@@ -123,22 +133,28 @@ def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _put(settings: CfgNode, known: dict[str, Any], key: str, value: Any, where: str) -> None:
-    if key not in known:
-        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-        raise UserError(f"{where} sets {key}, which is no setting; the nearest one is {nearest}.")
-    default = known[key]
-    kind = type(default[0]) if isinstance(default, list) and default else int  # of a list's items
+def _set_value(settings: CfgNode, defaults: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Check a value's type, and put it into ``settings``.
+
+    Args:
+        defaults: all keys, with values of the right types.
+        source: where the value is from, for the error message.
+    """
+    if key not in defaults:
+        nearest = difflib.get_close_matches(key, defaults, n=1, cutoff=0.0)[0]
+        raise UserError(f"{source} sets {key}, which is not a setting; the nearest one is {nearest}.")
+    default = defaults[key]
+    item_type = type(default[0]) if isinstance(default, list) and default else int
     if isinstance(default, float):
-        value = _as_float(key, value)
+        value = _to_float(key, value)
     elif isinstance(default, list) and isinstance(value, (list, tuple)):
-        value = [_as_float(key, v) if kind is float else v for v in value]
-    fits = type(value) is type(default)
-    if isinstance(default, list) and fits:
-        fits = all(type(v) is kind for v in value)
-    if not fits:
-        wanted = type(default).__name__
-        raise UserError(f"{where} sets {key} to {value!r}, but it takes a value like {default!r} ({wanted}).")
+        value = [_to_float(key, v) if item_type is float else v for v in value]
+    is_right_type = type(value) is type(default)
+    if isinstance(default, list) and is_right_type:
+        is_right_type = all(type(v) is item_type for v in value)
+    if not is_right_type:
+        type_name = type(default).__name__
+        raise UserError(f"{source} sets {key} to {value!r}, but it takes a value like {default!r} ({type_name}).")
     *sections, name = key.split(".")
     node = settings
     for section in sections:
@@ -146,8 +162,8 @@ def _put(settings: CfgNode, known: dict[str, Any], key: str, value: Any, where: 
     node[name] = value
 
 
-def _as_float(key: str, value: Any) -> Any:
-    """A whole number or text that is a number (YAML 1.1 reads 2e-4 as text) as a float; anything else as it is."""
+def _to_float(key: str, value: Any) -> Any:
+    """Return an integer, or text that is a number, as a float; anything else unchanged. YAML 1.1 reads 2e-4 as text."""
     if isinstance(value, (int, str)) and not isinstance(value, bool):
         with contextlib.suppress(ValueError):
             value = float(value)

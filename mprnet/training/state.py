@@ -1,4 +1,4 @@
-"""What a run keeps on disk, and how it is found again."""
+"""Checkpoint files of a run: writing them, and finding the one to resume from."""
 
 import io
 import os
@@ -16,59 +16,70 @@ from mprnet.model.weight_files import load_pickle
 
 LATEST = "model_latest.pth"
 BEST = "model_best.pth"
-_BEFORE = "model_latest_before.pth"
+_PREVIOUS = "model_latest_before.pth"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds, and where it is."""
+    """The content of a checkpoint file (``Progress.make_checkpoint``), and its path."""
 
     content: dict[str, Any]
     path: Path
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` to ``path``; a crash in between leaves what was there before.
+    """Write ``content`` to ``path``. After a crash, ``path`` has the old content or the new one, never a part.
 
     Raises:
-        UserError: it cannot be written (no space, no permission); what was there before is still there.
+        UserError: the file cannot be written (no space, no permission). An existing file stays as it was.
     """
     file = io.BytesIO()
     torch.save(content, file)
     write_whole(path, file.getvalue())
 
 
-def save_latest(folder: Path, content: dict[str, Any], damaged: bool = False) -> None:
-    """Write the checkpoint to go on from; the one it replaces is kept as a second resort, unless it is damaged."""
-    latest, before = folder / LATEST, folder / _BEFORE
-    if latest.exists() and not damaged:
-        spare = folder / f".{_BEFORE}.link"
-        spare.unlink(missing_ok=True)
+def save_latest(folder: Path, content: dict[str, Any], is_damaged: bool = False) -> None:
+    """Write the latest checkpoint. Keep the one that it replaces as a fallback, for the case that it gets damaged.
+
+    Args:
+        is_damaged: the existing latest checkpoint is damaged, so do not keep it. The existing fallback stays.
+    """
+    latest, previous = folder / LATEST, folder / _PREVIOUS
+    if latest.exists() and not is_damaged:
+        link = folder / f".{_PREVIOUS}.link"
+        link.unlink(missing_ok=True)
         try:
-            os.link(latest, spare)
-        except OSError:  # not all file systems know links
-            shutil.copy2(latest, spare)
-        os.replace(spare, before)
+            os.link(latest, link)
+        except OSError:  # not all file systems have links
+            shutil.copy2(latest, link)
+        os.replace(link, previous)
     save_checkpoint(latest, content)
 
 
-def keep_until(path: Path, steps: int) -> Path:
-    """Rename a file that is about to be replaced, to NAME_until_step_N, and return its new path."""
+def archive(path: Path, steps: int) -> Path:
+    """Rename a file that is about to be replaced.
+
+    Args:
+        steps: number of steps so far.
+
+    Returns:
+        The new path: NAME_until_step_N, or NAME_until_step_N_2 and so on, if that exists.
+    """
     stem = f"{path.stem}_until_step_{steps}"
-    names = (path.with_name(f"{stem}{'' if n == 1 else f'_{n}'}{path.suffix}") for n in count(1))
-    kept = next(name for name in names if not name.exists())
-    os.replace(path, kept)
-    return kept
+    candidates = (path.with_name(f"{stem}{'' if n == 1 else f'_{n}'}{path.suffix}") for n in count(1))
+    archived = next(candidate for candidate in candidates if not candidate.exists())
+    os.replace(path, archived)
+    return archived
 
 
 def load_latest(folder: Path) -> Checkpoint:
-    """Return the checkpoint to go on from: the latest, or the one before if that is damaged.
+    """Return the checkpoint to resume from: the latest, or the previous one if the latest is damaged.
 
     Raises:
-        UserError: there is none, or both are damaged.
+        UserError: there is no checkpoint, or both are damaged.
     """
     problems = []
-    for path in (folder / LATEST, folder / _BEFORE):
+    for path in (folder / LATEST, folder / _PREVIOUS):
         if not path.exists():
             continue
         try:
@@ -76,7 +87,7 @@ def load_latest(folder: Path) -> Checkpoint:
             if {"epoch", "state_dict", "optimizer"} <= set(content):
                 return Checkpoint(content, path)
             problems.append(f"{path.name} holds no training state")
-        except Exception as error:  # what a damaged file raises knows no bounds
+        except Exception as error:  # a damaged file can raise any error
             problems.append(f"{path.name} is damaged ({type(error).__name__})")
     if problems:
         raise UserError(f"cannot resume in {folder}: {'; '.join(problems)}.")

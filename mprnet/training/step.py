@@ -1,4 +1,4 @@
-"""One step: forward, loss, backward, update; skipped if a number in it is not finite, or beyond all measure."""
+"""One training step: forward, loss, backward, update. Skips the update if loss or gradient are broken."""
 
 import math
 from contextlib import nullcontext
@@ -20,21 +20,26 @@ from mprnet.model.network import MPRNet
 from mprnet.training.losses import restoration_loss
 from mprnet.training.mixup import MixUp, apply_mixup
 
-# A sample's, three stages together. A training begins at about 1; images with values in [0, 1] that are this far from
-# their targets have nothing to do with them any more.
-LARGEST_LOSS = 100.0
+# Steps with a larger mean loss per sample, summed over three stages, are skipped. A training starts at about 1. Images
+# in [0, 1] have a loss above 100 only if they have nothing in common with their targets.
+MAX_LOSS = 100.0
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """``loss`` is this process's sum over its samples; ``sound`` tells whether the weights were updated."""
+    """The result of a step.
+
+    Attributes:
+        loss: sum over this process's samples; 0 if the step was skipped.
+        is_updated: True if the weights were updated, False if the step was skipped.
+    """
 
     loss: float
-    sound: bool
+    is_updated: bool
 
 
 class Stepper:
-    """Everything that an update changes: weights, their running average, optimizer, gradient scaler."""
+    """Makes training steps. Holds everything that a step changes: weights, their EMA, optimizer, gradient scaler."""
 
     def __init__(self, model: MPRNet, settings: CfgNode, world: World) -> None:
         self.settings = settings
@@ -50,7 +55,7 @@ class Stepper:
             fused=world.device.type == "cuda",
         )
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=training.PRECISION == "fp16")
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.EMA)) if optim.EMA else None
+        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.EMA)) if optim.EMA else None
         if training.CHECKPOINTING:
             recompute_blocks(model)
         network: nn.Module = model
@@ -65,67 +70,73 @@ class Stepper:
         self.network = network
 
     @property
-    def kept(self) -> MPRNet:
-        """The network to validate and keep: the running average if there is one."""
-        return self.model if self.average is None else self.average.module  # type: ignore[return-value]
+    def eval_model(self) -> MPRNet:
+        """The network to validate and to save as weights: the EMA if there is one, else the trained network."""
+        return self.model if self.ema is None else self.ema.module  # type: ignore[return-value]
 
     def update(
-        self, degraded: Tensor, target: Tensor, share: tuple[int, int], draws: MixUp | None = None
+        self, degraded: Tensor, target: Tensor, counts: tuple[int, int], mixup: MixUp | None = None
     ) -> StepResult:
         """Make one step.
 
         Args:
             degraded, target: (N, 3, H, W) in [0, 1], this process's part of the batch.
-            share: how many of its samples count, and how many all processes have together.
-            draws: MixUp's, for the batch of all processes; None for no MixUp.
+            counts: how many samples count: of this process, and of all processes together.
+            mixup: for the batch of all processes; None for no MixUp.
         """
-        mine, total = share
+        own_count, total = counts
         self.optimizer.zero_grad(set_to_none=True)
-        parts = list(zip(*(self._parts(tensor, draws) for tensor in (degraded, target)), strict=True))
+        parts = list(zip(*(self._split_batch(images, mixup) for images in (degraded, target)), strict=True))
         loss_sum = 0.0
-        for number, (part, wanted) in enumerate(parts, start=1):
-            # DistributedDataParallel averages over processes: their number makes it the mean over all samples.
-            weight = len(part) * self.world.size / total if mine else 0.0
-            last = number == len(parts)
-            with nullcontext() if last or self.world.size == 1 else self.network.no_sync():  # type: ignore[operator]
-                loss = self._loss(part, wanted)
+        for number, (degraded_part, target_part) in enumerate(parts, start=1):
+            # DistributedDataParallel takes the mean of the gradients over processes. The factor world.size makes it the
+            # mean over all samples.
+            weight = len(degraded_part) * self.world.size / total if own_count else 0.0
+            is_last = number == len(parts)
+            # Gradients are exchanged between processes once, with the last part.
+            with nullcontext() if is_last or self.world.size == 1 else self.network.no_sync():  # type: ignore[operator]
+                loss = self._loss(degraded_part, target_part)
                 self.scaler.scale(loss * weight).backward()
-            loss_sum += loss.item() * len(part) if mine else 0.0
+            loss_sum += loss.item() * len(degraded_part) if own_count else 0.0
         self.scaler.unscale_(self.optimizer)
         limit = self.settings.OPTIM.GRAD_CLIP or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        # A process's loss is its own, but whether to make the step must be the same everywhere.
-        if not (torch.isfinite(norm) and self.world.all_reduce(loss_sum)[0] <= LARGEST_LOSS * total):
-            self._skip(overflowed=not torch.isfinite(norm))
-            return StepResult(0.0, sound=False)
+        # Each process has a loss of its own. But all processes must skip the same steps.
+        if not (torch.isfinite(norm) and self.world.all_reduce(loss_sum)[0] <= MAX_LOSS * total):
+            self._skip(is_overflow=not torch.isfinite(norm))
+            return StepResult(0.0, is_updated=False)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        return StepResult(loss_sum, sound=True)
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        return StepResult(loss_sum, is_updated=True)
 
-    def state(self) -> dict[str, object]:
-        """For ``load_state``: the optimizer's, the scaler's and the average's state."""
-        average = None if self.average is None else self.average.state_dict()
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "average": average}
+    def state_dict(self) -> dict[str, object]:
+        """Return the states of optimizer, scaler and EMA, for ``load_state_dict``. The weights are not included."""
+        ema = None if self.ema is None else self.ema.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "average": ema}
 
-    def load_state(self, state: dict) -> None:
-        for group in state["optimizer"]["param_groups"]:  # this run's settings and device, not those it was saved with
+    def load_state_dict(self, state: dict) -> None:
+        """Load what ``state_dict`` returned. Load the model's weights first: without a saved EMA, it starts from them.
+
+        The numbers that the settings give to the optimizer stay those of this run.
+        """
+        for group in state["optimizer"]["param_groups"]:
             group |= {name: self.optimizer.defaults[name] for name in ("betas", "weight_decay", "fused")}
         self.optimizer.load_state_dict(state["optimizer"])
         if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None:
+        if self.ema is not None:
             if state.get("average"):
-                self.average.load_state_dict(state["average"])
+                self.ema.load_state_dict(state["average"])
             else:
-                self.average.module.load_state_dict(self.model.state_dict())
+                self.ema.module.load_state_dict(self.model.state_dict())
 
-    def _parts(self, images: Tensor, draws: MixUp | None) -> tuple[Tensor, ...]:
-        """The images on the device, blended if there are draws, in the parts that are computed one after the other."""
+    def _split_batch(self, images: Tensor, mixup: MixUp | None) -> tuple[Tensor, ...]:
+        """Move images to the device, apply MixUp, and split them into the parts for gradient accumulation."""
         images = images.to(self.world.device, non_blocking=True)
-        if draws is not None:
-            images = apply_mixup(images, draws, self.world)
+        if mixup is not None:
+            images = apply_mixup(images, mixup, self.world)
         return images.contiguous(memory_format=memory_format(self.world.device)).chunk(self.settings.OPTIM.ACCUMULATE)
 
     def _loss(self, degraded: Tensor, target: Tensor) -> Tensor:
@@ -136,20 +147,20 @@ class Stepper:
             images = [image.clamp(0, 1) for image in images]
         return restoration_loss(images, target, self.settings.LOSS.EDGE_WEIGHT)
 
-    def _skip(self, overflowed: bool) -> None:
-        """Leave the weights as they are, and begin to count anew the steps after which the loss scale may grow.
+    def _skip(self, is_overflow: bool) -> None:
+        """Leave the weights unchanged, and restart the count of steps after which the loss scale may grow.
 
         Args:
-            overflowed: whether the gradient is not finite. Only then is the loss scale to blame, and lowered.
+            is_overflow: the gradient is not finite. Then the loss scale may be too large, and is lowered.
         """
         if self.scaler.is_enabled():
-            factor = self.scaler.get_backoff_factor() if overflowed else 1.0
+            factor = self.scaler.get_backoff_factor() if is_overflow else 1.0
             self.scaler.update(self.scaler.get_scale() * factor)
             self.scaler.load_state_dict({**self.scaler.state_dict(), "_growth_tracker": 0})
 
 
 def recompute_blocks(model: nn.Module) -> None:
-    """Let every attention block keep its input alone and compute the rest anew in the backward pass."""
+    """Make each attention block keep only its input, and compute its activations again in the backward pass."""
     for block in model.modules():
         if isinstance(block, ChannelAttentionBlock):
             forward = block.forward

@@ -1,4 +1,4 @@
-"""PSNR on pairs that are not trained on."""
+"""Validation: PSNR on pairs that are not trained on."""
 
 import math
 import sys
@@ -16,22 +16,28 @@ from mprnet.inference.distributed import World
 from mprnet.inference.restorer import NotFiniteError, Restorer
 from mprnet.metrics import psnr
 from mprnet.model.network import MPRNet
+from mprnet.training.order import rank_indices
 
-# What a validation's figures are; another text in a checkpoint means that they cannot be compared.
+# Says what a validation's PSNR is. If the text in a checkpoint is different, the values cannot be compared.
 MEASURE = "RGB PSNR of outputs clamped to [0, 1], mean of the images"
-_SHEET_ROWS, _SHEET_SIDE = 4, 192
+_SHEET_ROWS, _CELL_SIZE, _CELL_MARGIN = 4, 192, 4  # of validation.png: rows of images; pixels
 
 
-def is_validated(training: CfgNode, epoch: int) -> bool:
-    """Whether the settings (TRAINING) want a validation in and after this epoch."""
+def is_validation_epoch(training: CfgNode, epoch: int) -> bool:
+    """True if the settings (section TRAINING) want a validation in and at the end of this epoch."""
     if training.VAL_EPOCHS:
         return epoch in training.VAL_EPOCHS or 0 < training.VAL_ALL_FROM <= epoch
     return epoch % training.VAL_AFTER_EVERY == 0
 
 
-def validations_within(training: CfgNode, epoch: int, steps: int) -> set[int]:
-    """After which of an epoch's ``steps``, but not its last, to validate."""
-    times = training.VAL_TIMES if is_validated(training, epoch) else 1
+def validation_steps(training: CfgNode, epoch: int, steps: int) -> set[int]:
+    """Return the steps of an epoch after which to validate. The last step is not among them.
+
+    Args:
+        training: the settings' section TRAINING.
+        steps: number of steps in the epoch.
+    """
+    times = training.VAL_TIMES if is_validation_epoch(training, epoch) else 1
     return {round(part * steps / times) for part in range(1, times)} - {0, steps}
 
 
@@ -43,23 +49,24 @@ def validate(
     save_images: bool,
     skip_broken: bool = False,
 ) -> tuple[float, float]:
-    """Return the mean RGB PSNR of the degraded and of the restored images, clamped to [0, 1]; dB.
+    """Return the mean RGB PSNR of the degraded images and of the restored images, both clamped to [0, 1]; in dB.
 
-    Images that do not fit in the memory are restored in tiles. The PSNR of an image that is not finite is no number.
-    Writes ``folder``/validation.png (input, result and target of the first few), and with ``save_images`` all results.
+    Images that do not fit in memory are restored in tiles. If a restored image is not finite, the second mean is NaN.
+    Writes ``folder``/validation.png: input, result and target of the first few pairs.
 
     Args:
         pairs: degraded and target, (3, H, W) in [0, 1], and a name.
-        skip_broken: leave out pairs that cannot be read, and say so.
+        save_images: write each result to ``folder``/validation.
+        skip_broken: skip pairs that cannot be read, and say so.
 
     Raises:
         UserError: a pair cannot be read, or none of them, or there is not enough memory.
     """
     restorer = Restorer(model, str(world.device), "fp32")
-    totals = np.zeros(3)
+    totals = np.zeros(3)  # PSNR of degraded images, PSNR of restored images, number of images
     rows: list[np.ndarray] = []
-    mine = range(world.rank, len(pairs), world.size)
-    for index in tqdm(mine, "validation", unit="image", leave=False, disable=not world.is_main):
+    own = rank_indices(len(pairs), world.rank, world.size)
+    for index in tqdm(own, "validation", unit="image", leave=False, disable=not world.is_main):
         try:
             degraded, target, name = pairs[index]
         except UserError as error:
@@ -80,37 +87,39 @@ def validate(
                 "more memory."
             ) from error
         if world.is_main and len(rows) < _SHEET_ROWS:
-            rows.append(np.concatenate([_cell(image) for image in (degraded, restored, target)], axis=1))
+            rows.append(np.concatenate([_make_cell(image) for image in (degraded, restored, target)], axis=1))
         if save_images:
-            write_png(folder / "validation" / f"{name}.png", _eight_bit(restored))
+            write_png(folder / "validation" / f"{name}.png", _to_uint8(restored))
     if rows:
         width = max(row.shape[1] for row in rows)
-        write_png(folder / "validation.png", np.concatenate([_extended(row, row.shape[0], width) for row in rows]))
-    before, after, count = world.all_reduce(*totals.tolist())
+        write_png(folder / "validation.png", np.concatenate([_pad_white(row, row.shape[0], width) for row in rows]))
+    degraded_sum, restored_sum, count = world.all_reduce(*totals.tolist())
     if not count:
         raise UserError("none of the validation pairs can be read.")
-    return before / count, after / count
+    return degraded_sum / count, restored_sum / count
 
 
 def _psnr(image: Tensor, target: Tensor) -> float:
-    """At most 100 dB, so that an image without any error does not make the mean infinite."""
+    """Return the PSNR, at most 100 dB: an image without any error must not make the mean infinite."""
     return min(psnr(image.numpy(), target.numpy()), 100.0)
 
 
-def _eight_bit(image: Tensor) -> np.ndarray:
+def _to_uint8(image: Tensor) -> np.ndarray:
+    """Convert (3, H, W) floats in [0, 1] to (H, W, 3) uint8."""
     return (255 * image).round().byte().permute(1, 2, 0).numpy()
 
 
-def _cell(image: Tensor) -> np.ndarray:
-    """The middle of an image, at most a square of the sheet, with a white margin at the right and below."""
-    array = _eight_bit(image)
-    height, width = (min(side, _SHEET_SIDE) for side in array.shape[:2])
+def _make_cell(image: Tensor) -> np.ndarray:
+    """Return the middle of an image for the sheet, with a white margin on the right and at the bottom."""
+    array = _to_uint8(image)
+    height, width = (min(side, _CELL_SIZE) for side in array.shape[:2])
     top, left = (array.shape[0] - height) // 2, (array.shape[1] - width) // 2
-    return _extended(array[top : top + height, left : left + width], height + 4, width + 4)
+    crop = array[top : top + height, left : left + width]
+    return _pad_white(crop, height + _CELL_MARGIN, width + _CELL_MARGIN)
 
 
-def _extended(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """On a white ground of that size."""
-    ground = np.full((height, width, 3), 255, np.uint8)
-    ground[: array.shape[0], : array.shape[1]] = array
-    return ground
+def _pad_white(array: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pad an image with white pixels on the right and at the bottom, to this size."""
+    padded = np.full((height, width, 3), 255, np.uint8)
+    padded[: array.shape[0], : array.shape[1]] = array
+    return padded

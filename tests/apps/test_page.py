@@ -223,7 +223,7 @@ def serving(identity: Path, temporary: Path) -> Iterator[tuple[str, programs.Pro
         yield re.search(r"http://\S+", program.stdout)[0], program
     finally:
         program.send_signal(signal.SIGTERM)
-        ended = program.finished()
+        ended = program.wait()
     assert ended.returncode == 128 + signal.SIGTERM
     remaining = [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]  # made by PyTorch
     assert remaining == []

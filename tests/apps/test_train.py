@@ -150,7 +150,7 @@ def test_a_run_stopped_by_sigterm_resumes_to_the_same_weights(project, uninterru
     config = project / "Deblurring" / "training.yml"
     stop = Stop("mprnet.training.step.Stepper.update", step, signal.SIGTERM)
     output = train("Deblurring", *options, config=config, status=143, stop=stop)
-    assert f"stopped after {place}; TRAINING.RESUME True goes on" in output
+    assert f"stopped after {place}; set TRAINING.RESUME True to continue." in output
     train("Deblurring", *options, "TRAINING.RESUME", True, config=config)
     assert same_weights(run / "model_latest.pth", uninterrupted / "model_latest.pth")
     output = train("Deblurring", *options, "TRAINING.RESUME", True, config=config)
@@ -188,7 +188,7 @@ def test_a_run_is_saved_if_all_its_processes_get_a_signal(project, tmp_path):
         check=False,
     )
     assert done.returncode == 143, done.stderr
-    assert "stopped after 1 epochs and 2 steps; TRAINING.RESUME True goes on" in done.stdout
+    assert "stopped after 1 epochs and 2 steps; set TRAINING.RESUME True to continue." in done.stdout
     assert "Traceback" not in done.stderr
 
 
@@ -268,7 +268,7 @@ def test_training_continues_without_tensorboard(project, tmp_path):
         [sys.executable, *started], capture_output=True, text=True, env=environment, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "note: going on without TensorBoard (AttributeError: np.float_ was removed)" in done.stdout
+    assert "note: continuing without TensorBoard (AttributeError: np.float_ was removed)" in done.stdout
     assert len(read_log(tmp_path / "Deblurring" / "models" / "MPRNet")) == 1
 
 
@@ -345,7 +345,7 @@ def test_a_checkpoint_of_another_width_is_refused(project, uninterrupted, tmp_pa
     shutil.copytree(uninterrupted, tmp_path / "Deblurring" / "models" / "MPRNet")
     wider = ["MODEL.N_FEAT", 12, "TRAINING.SAVE_DIR", tmp_path, "TRAINING.RESUME", True]
     output = train("Deblurring", *SHORT, *wider, config=project / "Deblurring" / "training.yml", status=1)
-    assert "model_latest.pth is of another network or optimizer" in output
+    assert "model_latest.pth holds another network or optimizer" in output
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import TASKS, read_fact, recipe_weights, task_module
+from conftest import TASKS, golden_weights, read_fact, task_module
 from torch import nn
 
 from mprnet import AblationMPRNet, MPRNet
@@ -14,7 +14,7 @@ def networks() -> dict[str, MPRNet]:
     made = {}
     for task in TASKS:
         made[task] = task_module(task, "MPRNet").MPRNet().eval()
-        made[task].load_state_dict(recipe_weights(made[task]))
+        made[task].load_state_dict(golden_weights(made[task]))
     return made
 
 

@@ -1,39 +1,42 @@
-"""Small trainings for tests, in this process or in others that are started, killed and resumed."""
+"""Small training runs for tests, in this process or in new processes."""
 
+import csv
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from programs import CONTEXT, start_as_usual
+from programs import CONTEXT, reset_start_method
 from torch.utils.data import Dataset
 from yacs.config import CfgNode
 
 from mprnet import AblationMPRNet, MPRNet
 from mprnet.inference.distributed import World
 from mprnet.training.datasets import RunData
-from mprnet.training.keys import defaults
+from mprnet.training.keys import get_defaults
 from mprnet.training.loop import Trainer
 from mprnet.training.samples import TrainingSamples, ValidationPairs
 from mprnet.training.state import load_latest
 
-ALONE = World(0, 1, torch.device("cpu"))
+ONE_PROCESS = World(0, 1, torch.device("cpu"))
+# Functions of mprnet.training.logs that take longer than all the rest of a small run.
+SLOW_LOGS = ("draw_curves", "_open_tensorboard")
 
 
 class Noise(Dataset):
-    """Noisy samples of 16x16 pixels, each a function of (epoch, index)."""
+    """Noisy samples of 16x16 pixels. Each depends only on (epoch, index)."""
 
     addressed_by_epoch = True
 
     def __init__(self, count: int = 10, broken: int | None = None) -> None:
         self.count = count
-        self.broken = broken  # this item holds a pixel that is no number
+        self.broken = broken  # this item has pixels that are NaN
 
     def __len__(self) -> int:
         return self.count
@@ -49,7 +52,7 @@ class Noise(Dataset):
 
 
 class Grey(Dataset):
-    """Grey pictures to validate on, each of ``side`` x ``side`` pixels."""
+    """One grey picture for validation, of ``side`` x ``side`` pixels."""
 
     def __init__(self, level: float = 0.4, side: int = 16) -> None:
         self.level = level
@@ -64,14 +67,14 @@ class Grey(Dataset):
 
 
 def tiny_settings(*overrides: object) -> CfgNode:
-    """Settings for trainings that take no time; ``overrides`` are keys and values."""
-    settings = defaults()
+    """Return settings for short runs; ``overrides`` are keys and values."""
+    settings = get_defaults()
     settings.merge_from_list(["OPTIM.BATCH_SIZE", 4, "OPTIM.NUM_EPOCHS", 2, "OPTIM.LR_INITIAL", 1e-3, *overrides])
     return settings
 
 
 def tiny_network(**form: Any) -> MPRNet:
-    """One ORSNet alone: a step takes milliseconds."""
+    """Return a network of one stage, an ORSNet. A step takes milliseconds."""
     torch.manual_seed(0)
     return AblationMPRNet(4, 2, 3, num_cab=1, reduction=2, **{"subnetworks": ["orsnet"], **form})
 
@@ -81,11 +84,11 @@ def make_trainer(
     settings: CfgNode,
     training: Any = None,
     validation: Any = None,
-    world: World = ALONE,
+    world: World = ONE_PROCESS,
     split: dict[str, Any] | None = None,
     workers: int = 0,
 ) -> Trainer:
-    """A Trainer that goes on from what is in ``folder`` if the settings say so."""
+    """Return a Trainer. With TRAINING.RESUME, it resumes the run in ``folder``."""
     seed = settings.TRAINING.SEED
     data = RunData(
         TrainingSamples(training or Noise(), seed), ValidationPairs(validation or Grey()), "noise", split or {}
@@ -94,55 +97,70 @@ def make_trainer(
     return Trainer(tiny_network(), data, settings, folder, {}, world, workers, checkpoint)
 
 
+def read_log(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of log.csv."""
+    with open(folder / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_lines(folder: Path) -> list[str]:
+    """Return the lines of log.txt, without the time."""
+    return [line[21:] for line in (folder / "log.txt").read_text().splitlines()]
+
+
+def are_equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """True if two state dicts have the same keys, and exactly the same values."""
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
+
+
 def start(function: Callable[..., None], *arguments: Any) -> ForkServerProcess:
-    """Call the function in a process of its own, with one thread."""
+    """Call the function in a new process, with one thread."""
     process = CONTEXT.Process(target=_with_one_thread, args=(function, arguments))
     process.start()
     return process
 
 
 def _with_one_thread(function: Callable[..., None], arguments: Sequence[Any]) -> None:
-    start_as_usual()
+    reset_start_method()
     torch.set_num_threads(1)
     function(*arguments)
 
 
-def run_together(size: int, folder: Path, function: Callable[..., None], *arguments: Any) -> list[int | None]:
+def run_processes(size: int, folder: Path, function: Callable[..., None], *arguments: Any) -> list[int | None]:
     """Call ``function(world, *arguments)`` in ``size`` processes, and return their exit codes.
 
-    If one of them ends by a signal, the others are killed.
+    If one of them fails, the others are killed.
     """
-    meeting = folder / f"meeting-{len(list(folder.glob('meeting-*')))}"
-    processes = [start(_joined, rank, size, str(meeting), function, arguments) for rank in range(size)]
-    waiting = {process.sentinel: process for process in processes}
-    while waiting:
-        for sentinel in multiprocessing.connection.wait(list(waiting)):
-            ended = waiting.pop(sentinel)
+    rendezvous = folder / f"rendezvous-{len(list(folder.glob('rendezvous-*')))}"
+    processes = [start(_run_rank, rank, size, str(rendezvous), function, arguments) for rank in range(size)]
+    running = {process.sentinel: process for process in processes}
+    while running:
+        for sentinel in multiprocessing.connection.wait(list(running)):
+            ended = running.pop(sentinel)
             ended.join()
             if ended.exitcode:
-                for other in waiting.values():
+                for other in running.values():
                     other.kill()
     return [process.exitcode for process in processes]
 
 
-def _joined(rank: int, size: int, meeting: str, function: Callable[..., None], arguments: Sequence[Any]) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
+def _run_rank(rank: int, size: int, rendezvous: str, function: Callable[..., None], arguments: Sequence[Any]) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
     function(World(rank, size, torch.device("cpu")), *arguments)
     dist.barrier()
-    # Without leaving the group in good order, which PyTorch 2.6 may wait for without end.
+    # Do not destroy the process group: in PyTorch 2.6, this may wait for ever.
     sys.stdout.flush()
     os._exit(0)
 
 
 class Killing(Dataset):
-    """Samples of ``Noise``; this process, or the one that it reads for, is killed when the n-th is asked for."""
+    """Samples of ``Noise``. Reading the n-th sample kills the trainer, also if a worker process reads it."""
 
     addressed_by_epoch = True
 
-    def __init__(self, after: int, by: signal.Signals = signal.SIGKILL) -> None:
+    def __init__(self, number: int) -> None:
         self.samples = Noise()
-        self.left = after
-        self.by = by
+        self.left = number
         self.trainer = os.getpid()
 
     def __len__(self) -> int:
@@ -151,5 +169,5 @@ class Killing(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         self.left -= 1
         if self.left == 0:
-            os.kill(self.trainer, self.by)
+            os.kill(self.trainer, signal.SIGKILL)
         return self.samples[key]

@@ -18,14 +18,14 @@ OTHER = [{"epoch": 4, "loss": 0.2, "psnr": 19.0, "input_psnr": 18.0}]
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    """The figures that were drawn."""
+    """All figures that the test draws."""
     figures: list[Figure] = []
 
-    def make(*arguments, **named):
+    def make_figure(*arguments, **named):
         figures.append(Figure(*arguments, **named))
         return figures[-1]
 
-    monkeypatch.setattr(curves, "Figure", make)
+    monkeypatch.setattr(curves, "Figure", make_figure)
     return figures
 
 
@@ -37,7 +37,7 @@ def legend(axes) -> list[str]:
     return [] if axes.get_legend() is None else [text.get_text() for text in axes.get_legend().get_texts()]
 
 
-def test_one_run(tmp_path, drawn):
+def test_curves_of_one_run(tmp_path, drawn):
     draw_curves(tmp_path / "curves.png", {"restored": RUN})
     (figure,) = drawn
     left, right = figure.axes
@@ -53,17 +53,17 @@ def test_one_run(tmp_path, drawn):
     assert np.frombuffer(data[16:24], ">u4").tolist() == [990, 385]
 
 
-def test_several_runs_are_told_apart_and_share_an_input(tmp_path, drawn):
+def test_several_runs_have_names_and_one_line_for_the_same_input(tmp_path, drawn):
     draw_curves(tmp_path / "curves.svg", {"one": RUN, "$a_1$": RUN, "other": OTHER})
     left, right = drawn[0].axes
     assert legend(left) == ["one", "$a_1$", "other"]
     assert legend(right) == ["one", "input", "$a_1$", "other"]
-    assert len(right.lines) == 5  # two inputs
+    assert len(right.lines) == 5  # three runs and two different inputs
     assert all(not text.get_parse_math() for axes in (left, right) for text in axes.get_legend().get_texts())
     assert b"<svg" in (tmp_path / "curves.svg").read_bytes()
 
 
-def test_validations_that_do_not_compare_are_not_joined(tmp_path, drawn):
+def test_lines_have_gaps_between_validation_sets(tmp_path, drawn):
     sets = [1, 1, 2, 2]
     rows = [RUN[1] | {"epoch": epoch, "validation_set": number} for epoch, number in enumerate(sets)]
     draw_curves(tmp_path / "curves.png", {"restored": rows})
@@ -72,7 +72,7 @@ def test_validations_that_do_not_compare_are_not_joined(tmp_path, drawn):
     assert legend(drawn[0].axes[1]) == ["restored", "input"]
 
 
-def test_a_run_that_was_not_validated_yet(tmp_path, drawn):
+def test_a_run_without_a_validation(tmp_path, drawn):
     draw_curves(tmp_path / "curves.pdf", {"restored": RUN[:1]})
     left, right = drawn[0].axes
     assert lines(left) == {"restored": [(1, 0.5)]}

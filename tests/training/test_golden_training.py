@@ -1,13 +1,13 @@
-"""Six steps of three recipes, held to the losses and weights of the published code (tests/facts)."""
+"""Six steps of three recipes give the losses and weights of the published code (tests/facts)."""
 
 import numpy as np
 import pytest
 import torch
-from conftest import read_fact, recipe_weights
+from conftest import golden_weights, read_fact
 
 from mprnet import MPRNet
 from mprnet.inference.distributed import World
-from mprnet.training.keys import defaults
+from mprnet.training.keys import get_defaults
 from mprnet.training.mixup import MixUp
 from mprnet.training.step import Stepper
 
@@ -19,27 +19,27 @@ SETTINGS = {
 }
 
 
-def batch(number: int) -> tuple[torch.Tensor, torch.Tensor, MixUp]:
-    """Degraded, target and MixUp's draws, by the recipe that stands in golden_training.json."""
-    draw = np.random.RandomState(7000 + number)
-    target = draw.uniform(size=(4, 3, 32, 32))
-    degraded = np.clip(target + 0.2 * draw.standard_normal(target.shape), 0, 1)
-    draws = MixUp(draw.beta(0.6, 0.6, size=4).astype(np.float32), draw.permutation(4))
-    return torch.from_numpy(degraded.astype(np.float32)), torch.from_numpy(target.astype(np.float32)), draws
+def make_batch(number: int) -> tuple[torch.Tensor, torch.Tensor, MixUp]:
+    """Return degraded, target and MixUp's random numbers, made as golden_training.json describes."""
+    rng = np.random.RandomState(7000 + number)
+    target = rng.uniform(size=(4, 3, 32, 32))
+    degraded = np.clip(target + 0.2 * rng.standard_normal(target.shape), 0, 1)
+    mixup = MixUp(rng.beta(0.6, 0.6, size=4).astype(np.float32), rng.permutation(4))
+    return torch.from_numpy(degraded.astype(np.float32)), torch.from_numpy(target.astype(np.float32)), mixup
 
 
 @pytest.mark.parametrize("recipe", SETTINGS)
-def test_six_steps_give_the_published_codes_losses_and_weights(recipe):
-    settings = defaults()
+def test_six_steps_give_the_losses_and_weights_of_the_published_code(recipe):
+    settings = get_defaults()
     settings.merge_from_list(SETTINGS[recipe])
     model = MPRNet(**GOLDEN["widths"])
-    model.load_state_dict(recipe_weights(model))
+    model.load_state_dict(golden_weights(model))
     stepper = Stepper(model.train(), settings, World(0, 1, torch.device("cpu")))
     losses = []
     for number in range(6):
-        degraded, target, draws = batch(number)
-        result = stepper.update(degraded, target, (4, 4), draws if recipe == "released_denoising" else None)
-        assert result.sound
+        degraded, target, mixup = make_batch(number)
+        result = stepper.update(degraded, target, (4, 4), mixup if recipe == "released_denoising" else None)
+        assert result.is_updated
         losses.append(result.loss / 4)
     assert losses == pytest.approx(GOLDEN[recipe]["losses"], rel=1e-5)
     after = GOLDEN[recipe]["after"]
@@ -47,5 +47,5 @@ def test_six_steps_give_the_published_codes_losses_and_weights(recipe):
     for key, value in model.state_dict().items():
         mean, deviation = after[key]
         assert value.double().mean().item() == pytest.approx(mean, abs=1e-5), key
-        own = value.double().std().item() if value.numel() > 1 else 0.0
-        assert own == pytest.approx(deviation, abs=1e-5), key
+        found = value.double().std().item() if value.numel() > 1 else 0.0
+        assert found == pytest.approx(deviation, abs=1e-5), key

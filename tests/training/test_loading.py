@@ -6,8 +6,8 @@ from torch.utils.data import Dataset
 
 from mprnet import UserError
 from mprnet.training import loading
-from mprnet.training.loading import batches, free_workers, make_loader, stack, stop_workers
-from mprnet.training.order import StepOrder
+from mprnet.training.loading import choose_workers, load_batches, make_loader, stack_samples, stop_workers
+from mprnet.training.order import DistributedBatchSampler
 from training.runs import Noise
 
 
@@ -19,26 +19,26 @@ class Broken(Noise):
 
 
 class Handlers(Dataset):
-    """Each sample says what its process does about signals."""
+    """Each sample says how its process handles signals: whether it ignores SIGINT, and has a handler for SIGTERM."""
 
     def __len__(self) -> int:
         return 1
 
     def __getitem__(self, key):
         ignores = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        outlives = callable(signal.getsignal(signal.SIGTERM))
-        return torch.tensor([[[float(ignores)]]]), torch.tensor([[[float(outlives)]]])
+        handles = callable(signal.getsignal(signal.SIGTERM))
+        return torch.tensor([[[float(ignores)]]]), torch.tensor([[[float(handles)]]])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_come_in_order_whoever_reads_them(workers):
-    order = StepOrder(10, 4, seed=1)
-    loader = make_loader(Noise(), order, workers, pin_memory=False)
+def test_batches_come_in_order_with_and_without_workers(workers):
+    sampler = DistributedBatchSampler(10, 4, seed=1)
+    loader = make_loader(Noise(), sampler, workers, pin_memory=False)
     for epoch in (1, 2):
-        order.epoch = epoch
-        got = list(batches(loader))
-        assert [len(target) for _, target in got] == [4, 4, 2]
-        for (degraded, target), keys in zip(got, order, strict=True):
+        sampler.epoch = epoch
+        found = list(load_batches(loader))
+        assert [len(target) for _, target in found] == [4, 4, 2]
+        for (degraded, target), keys in zip(found, sampler, strict=True):
             expected = [Noise()[key] for key in keys]
             assert torch.equal(degraded, torch.stack([sample[0] for sample in expected]))
             assert torch.equal(target, torch.stack([sample[1] for sample in expected]))
@@ -46,56 +46,56 @@ def test_batches_come_in_order_whoever_reads_them(workers):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_workers_error_is_its_sentence_alone(workers):
-    loader = make_loader(Broken(), StepOrder(10, 4, seed=1), workers, pin_memory=False)
+def test_the_error_of_a_worker_has_no_traceback(workers):
+    loader = make_loader(Broken(), DistributedBatchSampler(10, 4, seed=1), workers, pin_memory=False)
     with pytest.raises(UserError, match=r"^3\.png: broken\.$"):
-        list(batches(loader))
+        list(load_batches(loader))
     stop_workers(loader)
 
 
-def test_workers_leave_signals_to_the_trainer():
-    loader = make_loader(Handlers(), StepOrder(1, 1, seed=1), 1, pin_memory=False)
-    assert [(d.item(), t.item()) for d, t in batches(loader)] == [(1.0, 1.0)]
+def test_workers_do_not_end_on_signals():
+    loader = make_loader(Handlers(), DistributedBatchSampler(1, 1, seed=1), 1, pin_memory=False)
+    assert [(d.item(), t.item()) for d, t in load_batches(loader)] == [(1.0, 1.0)]
     stop_workers(loader)
 
 
-def test_workers_are_kept_for_the_next_epoch_and_end_when_told():
-    loader = make_loader(Noise(), StepOrder(10, 4, seed=1), 1, pin_memory=False)
-    list(batches(loader))
+def test_workers_stay_for_the_next_epoch_until_they_are_stopped():
+    loader = make_loader(Noise(), DistributedBatchSampler(10, 4, seed=1), 1, pin_memory=False)
+    list(load_batches(loader))
     (worker,) = loader._iterator._workers
-    list(batches(loader))
+    list(load_batches(loader))
     assert loader._iterator._workers == [worker]
     assert worker.is_alive()
     stop_workers(loader)
     assert not worker.is_alive()
-    stop_workers(make_loader(Noise(), StepOrder(10, 4, seed=1), 0, pin_memory=False))
+    stop_workers(make_loader(Noise(), DistributedBatchSampler(10, 4, seed=1), 0, pin_memory=False))
 
 
-def test_items_of_several_sizes_get_a_sentence():
+def test_items_of_several_sizes_are_an_error():
     small, large = (tuple(torch.zeros(2, 3, 8, side)) for side in (8, 16))
-    with pytest.raises(UserError, match="several sizes, 16x8 and 8x8: crop them alike"):
-        stack([small, large])
-    assert [part.shape for part in stack([small, small])] == [(2, 3, 8, 8)] * 2
+    with pytest.raises(UserError, match="several sizes, 16x8 and 8x8: crop them to one size"):
+        stack_samples([small, large])
+    assert [part.shape for part in stack_samples([small, small])] == [(2, 3, 8, 8)] * 2
 
 
 @pytest.mark.parametrize(
     ("cores", "processes", "workers"), [(1, 1, 0), (2, 1, 0), (8, 1, 6), (64, 1, 12), (64, 8, 6), (8, 8, 0)]
 )
-def test_how_many_workers_there_are(monkeypatch, cores, processes, workers):
+def test_number_of_workers(monkeypatch, cores, processes, workers):
     monkeypatch.setattr(loading.torch.multiprocessing, "cpu_count", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert free_workers() == workers
+    assert choose_workers() == workers
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    assert free_workers() == max(0, min(12, cores - 2))
+    assert choose_workers() == max(0, min(12, cores - 2))
 
 
-def test_a_worker_goes_on_for_half_a_minute_after_sigterm(monkeypatch):
-    """The trainer still needs its batch."""
+def test_a_worker_continues_for_30_seconds_after_sigterm(monkeypatch):
+    """The trainer still needs a batch from it."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     alarms = []
     monkeypatch.setattr(loading.signal, "alarm", alarms.append)
     try:
-        loading._leave_signals_to_the_trainer(0)
+        loading._set_worker_signals(0)
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
     finally:

@@ -1,5 +1,4 @@
 import contextlib
-import csv
 import json
 import os
 import sys
@@ -10,16 +9,11 @@ import pytest
 
 from mprnet import UserError
 from mprnet.training import logs
-from mprnet.training.logs import Journal
-from training.runs import tiny_settings
+from mprnet.training.logs import RunLogger
+from training.runs import read_lines, read_log, tiny_settings
 
 ROW = {"epoch": 1, "step": 3, "lr": 2e-4, "loss": 0.25, "skipped_steps": 0}
 VALIDATED = ROW | {"epoch": 2, "step": 6, "skipped_steps": 2, "input_psnr": 20.0, "psnr": 21.5, "best_psnr": 22.0}
-
-
-def read(folder) -> list[dict[str, str]]:
-    with open(folder / "log.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(autouse=True)
@@ -27,15 +21,15 @@ def _without_tensorboard(monkeypatch):
     monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
 
 
-def test_rows_become_a_table_lines_and_curves(tmp_path, capsys):
-    journal = Journal(tmp_path, writes=True)
-    journal.start(tiny_settings(), 0)
-    journal.add(ROW)
-    journal.add(VALIDATED)
-    journal.close()
-    first, second = read(tmp_path)
+def test_rows_are_written_as_table_lines_and_curves(tmp_path, capsys):
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.start(tiny_settings(), 0)
+    logger.add_row(ROW)
+    logger.add_row(VALIDATED)
+    logger.close()
+    first, second = read_log(tmp_path)
     assert (first["loss"], first["psnr"], second["psnr"], second["best_psnr"]) == ("0.25", "", "21.5", "22.0")
-    lines = [line[21:] for line in (tmp_path / "log.txt").read_text().splitlines()]
+    lines = read_lines(tmp_path)
     assert lines == [
         "epoch 1: loss 0.25000",
         "epoch 2: loss 0.25000, 2 steps skipped (loss or gradient not finite or too large), validation 21.500 dB "
@@ -47,23 +41,23 @@ def test_rows_become_a_table_lines_and_curves(tmp_path, capsys):
     assert {"python", "torch", "device", "git", "command"} <= set(environment)
 
 
-def test_other_processes_keep_rows_and_write_nothing(tmp_path, capsys):
-    journal = Journal(tmp_path, writes=False)
-    journal.start(tiny_settings(), 0)
-    journal.add(ROW)
-    journal.say("hello")
-    journal.close()
-    assert journal.history == [ROW]
+def test_other_processes_keep_rows_but_write_nothing(tmp_path, capsys):
+    logger = RunLogger(tmp_path, is_main=False)
+    logger.start(tiny_settings(), 0)
+    logger.add_row(ROW)
+    logger.print("hello")
+    logger.close()
+    assert logger.history == [ROW]
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr().out == ""
 
 
-def test_settings_of_earlier_parts_stay_readable(tmp_path):
+def test_settings_of_earlier_starts_are_kept(tmp_path):
     def start(steps: int, *overrides: object) -> None:
-        Journal(tmp_path, writes=True).start(tiny_settings(*overrides), steps)
+        RunLogger(tmp_path, is_main=True).start(tiny_settings(*overrides), steps)
 
     start(0)
-    start(5, "TRAINING.RESUME", True)  # nothing else: these are the same settings
+    start(5, "TRAINING.RESUME", True)  # RESUME alone does not count as a change
     start(9, "TRAINING.RESUME", True, "OPTIM.BATCH_SIZE", 2)
     start(9, "TRAINING.RESUME", True, "OPTIM.BATCH_SIZE", 3)
     assert {path.name for path in tmp_path.glob("settings*")} == {
@@ -76,31 +70,31 @@ def test_settings_of_earlier_parts_stay_readable(tmp_path):
     assert sizes == ["4", "2", "3"]
 
 
-def test_curves_show_the_whole_run(tmp_path, monkeypatch):
+def test_curves_are_drawn_at_validations_and_show_all_rows(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
         logs, "draw_curves", lambda path, runs: drawn.append((path, {k: list(v) for k, v in runs.items()}))
     )
-    journal = Journal(tmp_path, writes=True)
-    journal.add(ROW)
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.add_row(ROW)
     assert not drawn
-    journal.add(VALIDATED)
+    logger.add_row(VALIDATED)
     assert drawn == [(tmp_path / "curves.png", {"restored": [ROW, VALIDATED]})]
 
 
-def test_figures_that_cannot_be_drawn_cost_a_warning(tmp_path, monkeypatch, capsys):
+def test_an_error_in_drawing_is_only_a_warning(tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise ZeroDivisionError("no fonts")
 
     monkeypatch.setattr(logs, "draw_curves", fail)
-    journal = Journal(tmp_path, writes=True)
-    journal.add(VALIDATED)
-    assert "warning: the log lacks epoch 2: loss 0.25000" in capsys.readouterr().err
-    assert len(read(tmp_path)) == 1
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.add_row(VALIDATED)
+    assert "warning: could not write this line to the log: epoch 2: loss 0.25000" in capsys.readouterr().err
+    assert len(read_log(tmp_path)) == 1
 
 
 class Writer:
-    """As TensorBoard's, until it breaks."""
+    """Like TensorBoard's writer, but it fails when it writes psnr."""
 
     def __init__(self, folder: str, purge_step: int) -> None:
         self.folder, self.purge_step, self.rows, self.closed = folder, purge_step, [], False
@@ -117,7 +111,7 @@ class Writer:
         self.closed = True
 
 
-def with_tensorboard(monkeypatch, writer: object) -> None:
+def replace_tensorboard(monkeypatch, writer: object) -> None:
     module = types.ModuleType("torch.utils.tensorboard")
     if writer is not None:
         module.SummaryWriter = writer
@@ -125,38 +119,40 @@ def with_tensorboard(monkeypatch, writer: object) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
 
 
-def test_tensorboard_gets_every_figure_and_replaces_what_comes_after_the_start(tmp_path, monkeypatch):
-    made = []
-    with_tensorboard(monkeypatch, lambda *a, **k: made.append(Writer(*a, **k)) or made[-1])
-    journal = Journal(tmp_path, writes=True)
-    journal.start(tiny_settings(), 7)
-    journal.add(ROW)
-    journal.close()
-    (writer,) = made
+def test_tensorboard_gets_all_values_and_discards_those_of_later_steps(tmp_path, monkeypatch):
+    writers = []
+    replace_tensorboard(monkeypatch, lambda *a, **k: writers.append(Writer(*a, **k)) or writers[-1])
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.start(tiny_settings(), 7)
+    logger.add_row(ROW)
+    logger.close()
+    (writer,) = writers
     assert (writer.folder, writer.purge_step, writer.closed) == (str(tmp_path / "tensorboard"), 8, True)
     assert writer.rows == [("lr", 2e-4, 3), ("loss", 0.25, 3), ("skipped_steps", 0, 3)]
 
 
 @pytest.mark.parametrize("writer", [None, Writer])
-def test_a_broken_tensorboard_costs_a_note(tmp_path, monkeypatch, capsys, writer):
-    """It breaks when it is imported, or when a figure is written."""
-    with_tensorboard(monkeypatch, writer)
-    journal = Journal(tmp_path, writes=True)
-    journal.start(tiny_settings(), 0)
+def test_an_error_in_tensorboard_is_only_a_note(tmp_path, monkeypatch, capsys, writer):
+    """The error comes when it is imported, or when a value is written."""
+    replace_tensorboard(monkeypatch, writer)
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.start(tiny_settings(), 0)
     for _ in range(2):
-        journal.add(VALIDATED)
-    journal.close()
-    assert capsys.readouterr().out.count("note: going on without TensorBoard (") == 1
-    assert len(read(tmp_path)) == 2
+        logger.add_row(VALIDATED)
+    logger.close()
+    assert capsys.readouterr().out.count("note: continuing without TensorBoard (") == 1
+    assert len(read_log(tmp_path)) == 2
 
 
-def test_the_revision_is_that_of_the_program_wherever_one_is(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(logs.subprocess, "run", lambda *command, **options: asked.append(options["cwd"]) or Revision())
+def test_the_git_revision_is_that_of_the_program_not_of_the_working_directory(tmp_path, monkeypatch):
+    folders = []
+    monkeypatch.setattr(
+        logs.subprocess, "run", lambda *command, **options: folders.append(options["cwd"]) or Revision()
+    )
     monkeypatch.chdir(tmp_path)
-    Journal(tmp_path, writes=True).start(tiny_settings(), 0)
+    RunLogger(tmp_path, is_main=True).start(tiny_settings(), 0)
     assert json.loads((tmp_path / "environment.json").read_text())["git"] == "v1-2-gabc"
-    assert [Path(folder) for folder in asked] == [Path(logs.__file__).parent]
+    assert [Path(folder) for folder in folders] == [Path(logs.__file__).parent]
 
 
 class Revision:
@@ -164,10 +160,10 @@ class Revision:
 
 
 @pytest.mark.parametrize("name", ["log.csv", "curves.png", "settings.yml"])
-def test_files_are_whole_or_as_they_were(tmp_path, monkeypatch, name):
-    journal = Journal(tmp_path, writes=True)
-    journal.start(tiny_settings(), 0)
-    journal.add(VALIDATED)
+def test_a_file_that_cannot_be_written_keeps_its_content(tmp_path, monkeypatch, name):
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.start(tiny_settings(), 0)
+    logger.add_row(VALIDATED)
     before = (tmp_path / name).read_bytes()
 
     def fail(source: object, target: object) -> None:
@@ -175,8 +171,8 @@ def test_files_are_whole_or_as_they_were(tmp_path, monkeypatch, name):
 
     monkeypatch.setattr(os, "replace", fail)
     with contextlib.suppress(UserError, OSError):
-        journal.start(tiny_settings("OPTIM.BATCH_SIZE", 5), 0)
-    journal.add(VALIDATED)
+        logger.start(tiny_settings("OPTIM.BATCH_SIZE", 5), 0)
+    logger.add_row(VALIDATED)
     monkeypatch.undo()
-    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert before in (kept.get(name), kept.get("settings_until_step_0.yml"))
+    contents = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before in (contents.get(name), contents.get("settings_until_step_0.yml"))

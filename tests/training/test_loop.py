@@ -1,6 +1,5 @@
-"""Whole runs of a tiny network: what they write, skip, and stop for."""
+"""Whole runs of a tiny network: their logs, files, skipped steps and stops."""
 
-import csv
 import multiprocessing
 import signal
 from pathlib import Path
@@ -16,19 +15,13 @@ from mprnet.training import progress as module
 from mprnet.training.loop import Stopped
 from mprnet.training.mixup import draw_mixup
 from mprnet.training.state import LATEST
-from training.runs import ALONE, Grey, Noise, make_trainer, tiny_settings
+from training.runs import ONE_PROCESS, SLOW_LOGS, Grey, Noise, are_equal, make_trainer, read_log, tiny_settings
 
 
 @pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch):
-    """They take longer than all else."""
-    for name in ("draw_curves", "_tensorboard_writer"):
+def _without_slow_logs(monkeypatch):
+    for name in SLOW_LOGS:
         monkeypatch.setattr(logs, name, lambda *arguments: None)
-
-
-def read_log(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "log.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def run(folder: Path, *overrides: object, **data: object) -> loop.Trainer:
@@ -37,7 +30,19 @@ def run(folder: Path, *overrides: object, **data: object) -> loop.Trainer:
     return trainer
 
 
-def test_a_thousand_steps_with_a_poisoned_batch(tmp_path):
+def record_saves(monkeypatch, trainer: loop.Trainer) -> list[tuple[int, int]]:
+    """Return a list to which each save of the latest checkpoint appends (epochs done, steps done)."""
+    progress, save, places = trainer.progress, trainer.progress.save, []
+
+    def record() -> None:
+        places.append((progress.epochs_done, progress.steps_done))
+        save()
+
+    monkeypatch.setattr(progress, "save", record)
+    return places
+
+
+def test_a_thousand_steps_with_a_broken_sample(tmp_path):
     epochs = ["OPTIM.NUM_EPOCHS", 8, "TRAINING.VAL_AFTER_EVERY", 8]
     trainer = make_trainer(tmp_path, tiny_settings(*epochs), Noise(500, broken=17))
     before = {key: value.clone() for key, value in trainer.stepper.model.state_dict().items()}
@@ -49,10 +54,10 @@ def test_a_thousand_steps_with_a_poisoned_batch(tmp_path):
     assert "1 steps skipped (loss or gradient not finite or too large)" in (tmp_path / "log.txt").read_text()
     after = trainer.stepper.model.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())
-    assert any(not torch.equal(value, before[key]) for key, value in after.items())
+    assert not are_equal(after, before)
 
 
-def test_a_row_for_each_epoch_with_its_rate_and_loss(tmp_path):
+def test_the_log_has_a_row_for_each_epoch_with_learning_rate_and_loss(tmp_path):
     rates = ["OPTIM.LR_INITIAL", 0.003, "OPTIM.LR_MIN", 0.001, "OPTIM.WARMUP_EPOCHS", 2]
     run(tmp_path, "OPTIM.NUM_EPOCHS", 4, "TRAINING.VAL_AFTER_EVERY", 2, *rates)
     rows = read_log(tmp_path)
@@ -66,30 +71,30 @@ def test_a_row_for_each_epoch_with_its_rate_and_loss(tmp_path):
     }  # fmt: skip
 
 
-def test_iterations_count_whole_epochs(tmp_path):
+def test_num_iterations_is_rounded_up_to_whole_epochs(tmp_path):
     assert make_trainer(tmp_path, tiny_settings("OPTIM.NUM_ITERATIONS", 7)).epochs == 3  # of three steps each
     assert make_trainer(tmp_path, tiny_settings("OPTIM.NUM_ITERATIONS", 6)).epochs == 2
     assert make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 5)).epochs == 5
 
 
-def test_the_last_epoch_is_validated_and_the_best_is_kept(tmp_path, monkeypatch):
+def test_the_best_weights_are_kept(tmp_path, monkeypatch):
     measured = iter([25.0, 27.0, 26.0])
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
     trainer = run(tmp_path, "OPTIM.NUM_EPOCHS", 3)
-    assert trainer.progress.best == 27.0
+    assert trainer.progress.best_psnr == 27.0
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 2
     assert [row["best_psnr"] for row in read_log(tmp_path)] == ["25.0", "27.0", "27.0"]
 
 
-def test_a_validation_that_is_no_number_is_not_the_best(tmp_path, monkeypatch):
+def test_a_validation_of_nan_is_not_test_the_best_weights_may_be_from_within_an_epoch(tmp_path, monkeypatch):
     measured = iter([float("nan"), 30.0])
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
     trainer = run(tmp_path)
-    assert trainer.progress.best == 30.0
+    assert trainer.progress.best_psnr == 30.0
     assert (tmp_path / "model_best.pth").exists()
 
 
-def test_validations_within_an_epoch(tmp_path, monkeypatch):
+def test_validation_steps_an_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
     times = ["TRAINING.VAL_TIMES", 3, "TRAINING.VAL_EPOCHS", [1], "TRAINING.VAL_ALL_FROM", 3, "OPTIM.BATCH_SIZE", 2]
     run(tmp_path, "OPTIM.NUM_EPOCHS", 4, *times)
@@ -99,22 +104,23 @@ def test_validations_within_an_epoch(tmp_path, monkeypatch):
     assert [bool(row["psnr"]) for row in rows] == [True] * 3 + [False] + [True] * 6
 
 
-@pytest.mark.parametrize("begin", [0, 1, 2])
-def test_mixup_begins_with_its_epoch_and_draws_anew_in_each_step(tmp_path, monkeypatch, begin):
-    trainer = make_trainer(tmp_path, tiny_settings("AUGMENT.MIXUP_FROM_EPOCH", begin, "AUGMENT.MIXUP_ALPHA", 2.0))
+@pytest.mark.parametrize("first_epoch", [0, 1, 2])
+def test_mixup_starts_in_its_epoch_and_differs_in_each_step(tmp_path, monkeypatch, first_epoch):
+    trainer = make_trainer(tmp_path, tiny_settings("AUGMENT.MIXUP_FROM_EPOCH", first_epoch, "AUGMENT.MIXUP_ALPHA", 2.0))
     update, seen = trainer.stepper.update, []
 
-    def record(degraded, target, share, draws):
-        seen.append(draws)
-        return update(degraded, target, share, draws)
+    def record(degraded, target, counts, mixup):
+        seen.append(mixup)
+        return update(degraded, target, counts, mixup)
 
     monkeypatch.setattr(trainer.stepper, "update", record)
     trainer.run()
-    mixed = [draws is not None for draws in seen]
-    assert mixed == {0: [False] * 6, 1: [True] * 6, 2: [False] * 3 + [True] * 3}[begin]
-    weights = [tuple(draws.weights) for draws in seen if draws is not None]
+    assert [mixup is not None for mixup in seen] == {0: [False] * 6, 1: [True] * 6, 2: [False] * 3 + [True] * 3}[
+        first_epoch
+    ]
+    weights = [tuple(mixup.weights) for mixup in seen if mixup is not None]
     assert len(set(weights)) == len(weights)
-    if begin == 1:
+    if first_epoch == 1:
         assert [len(row) for row in weights] == [4, 4, 2] * 2
         assert weights[1] == tuple(draw_mixup(4, 2.0, [1234, 1, 1, 1]).weights)
 
@@ -130,48 +136,49 @@ def test_mixup_begins_with_its_epoch_and_draws_anew_in_each_step(tmp_path, monke
         ),
     ],
 )
-def test_a_run_that_no_longer_learns_stops_and_names_the_batch(tmp_path, options, advice):
+def test_too_many_skipped_steps_stop_the_run_and_list_the_batch(tmp_path, options, advice):
     options = ["TRAINING.MAX_BAD_STEPS", 4, *options]
     trainer = make_trainer(tmp_path, tiny_settings(*options), Noise(10, broken=None))
-    trainer.data.training.data = type("Poison", (Noise,), {"__getitem__": _poison})()
+    trainer.data.training.data = type("Broken", (Noise,), {"__getitem__": _make_nan})()
     with pytest.raises(UserError, match="above 100, in 4 steps in a row") as caught:
         trainer.run()
-    earlier = "begin another run from an earlier model_epoch_N.pth (TRAINING.INIT_WEIGHTS)"  # as an epoch is done
+    # This advice is given because the first epoch is done.
+    earlier = "start another run from an earlier model_epoch_N.pth (TRAINING.INIT_WEIGHTS)"
     listed = tmp_path / "skipped_batch.txt"
     assert str(caught.value).endswith(f"(the last batch is listed in {listed}): {advice}, or {earlier}.")
-    assert trainer.progress.tally.bad_in_a_row == 4
-    trainer.order.epoch = 2
+    assert trainer.progress.totals.skipped_in_a_row == 4
+    trainer.sampler.epoch = 2
     listed = (tmp_path / "skipped_batch.txt").read_text().splitlines()
-    assert listed == [f"sample {index}" for index in trainer.order.together(0)]
+    assert listed == [f"sample {index}" for index in trainer.sampler.global_batch(0)]
 
 
-def _poison(self: Noise, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+def _make_nan(self: Noise, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.full((3, 16, 16), float("nan")), torch.zeros(3, 16, 16)
 
 
-def test_the_second_resort_outlives_a_save_that_fails(tmp_path, monkeypatch):
-    """When the latest checkpoint is damaged, the one before is all there is until another is written."""
+def test_the_previous_checkpoint_survives_a_save_that_fails(tmp_path, monkeypatch):
+    """If the latest checkpoint is damaged, the previous one is needed until a new one is written."""
     run(tmp_path, "OPTIM.NUM_EPOCHS", 1)
     (tmp_path / LATEST).write_bytes(b"damaged")
 
-    def full(path: Path, content: object) -> None:
+    def raise_no_space(path: Path, content: object) -> None:
         raise UserError(f"{path}: cannot be written (No space left on device).")
 
     with monkeypatch.context() as patch:
-        patch.setattr(state, "save_checkpoint", full)
+        patch.setattr(state, "save_checkpoint", raise_no_space)
         with pytest.raises(UserError, match="No space left"):
             run(tmp_path, "TRAINING.RESUME", True)
-    assert run(tmp_path, "TRAINING.RESUME", True).progress.done == 2
+    assert run(tmp_path, "TRAINING.RESUME", True).progress.epochs_done == 2
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
     (tmp_path / "log.csv").mkdir()
-    assert run(tmp_path).progress.done == 2
-    assert capsys.readouterr().err.count("warning: the log lacks epoch 1: loss") == 1
+    assert run(tmp_path).progress.epochs_done == 2
+    assert capsys.readouterr().err.count("warning: could not write this line to the log: epoch 1: loss") == 1
 
 
-class Ending(Noise):
-    """An ordinary mistake: next() of something empty. A loader takes it for the end of the data."""
+class RaisingStopIteration(Noise):
+    """Raises StopIteration, as next() of an empty iterator does. A loader ends the epoch then."""
 
     addressed_by_epoch = False
 
@@ -179,21 +186,21 @@ class Ending(Noise):
         return next(iter([])) if key == 3 else super().__getitem__((1, key))
 
 
-def test_a_data_set_that_ends_too_early_gets_a_sentence(tmp_path, monkeypatch):
+def test_data_that_ends_too_early_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"item 3 of the training data cannot be read \(StopIteration\)"):
-        run(tmp_path / "a", training=Ending())
+        run(tmp_path / "a", training=RaisingStopIteration())
     trainer = make_trainer(tmp_path / "b", tiny_settings())
-    monkeypatch.setattr(loop, "batches", lambda loader: iter(list(loader)[:2]))
+    monkeypatch.setattr(loop, "load_batches", lambda loader: iter(list(loader)[:2]))
     with pytest.raises(UserError, match="the training data ended after 2 of 3 steps"):
         trainer.run()
 
 
 class Signalling(Noise):
-    """A signal comes while the n-th sample is read."""
+    """Sends a signal to this process while the n-th sample is read."""
 
-    def __init__(self, after: int, number: signal.Signals) -> None:
+    def __init__(self, sample: int, number: signal.Signals) -> None:
         super().__init__()
-        self.left, self.number = after, number
+        self.left, self.number = sample, number
 
     def __getitem__(self, key):
         self.left -= 1
@@ -203,78 +210,71 @@ class Signalling(Noise):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("after", [1, 5, 10, 11])
-def test_a_signal_saves_and_the_run_goes_on_to_the_same_weights(tmp_path, number, after):
-    """In the first, a middle and the last step of an epoch, and in the first of the next one."""
+@pytest.mark.parametrize("sample", [1, 5, 10, 11])
+def test_a_run_stopped_by_a_signal_resumes_to_the_same_weights(tmp_path, number, sample):
+    """The signal comes in the first, second or last step of an epoch, or in the first step of the next one."""
     handler = signal.getsignal(number)
     whole = run(tmp_path / "whole")
-    with pytest.raises(Stopped, match=r"stopped after .* TRAINING.RESUME True goes on"):
-        run(tmp_path / "cut", training=Signalling(after, number))
+    with pytest.raises(Stopped, match=r"stopped after .* set TRAINING.RESUME True to continue"):
+        run(tmp_path / "stopped", training=Signalling(sample, number))
     assert signal.getsignal(number) == handler
-    steps = torch.load(tmp_path / "cut" / LATEST, weights_only=True)
-    assert 3 * steps["epoch"] + steps["steps_done"] == {1: 1, 5: 2, 10: 3, 11: 4}[after]
-    cut = run(tmp_path / "cut", "TRAINING.RESUME", True)
-    for key, value in whole.stepper.model.state_dict().items():
-        assert torch.equal(cut.stepper.model.state_dict()[key], value)
-    assert read_log(tmp_path / "cut") == read_log(tmp_path / "whole")
+    checkpoint = torch.load(tmp_path / "stopped" / LATEST, weights_only=True)
+    assert 3 * checkpoint["epoch"] + checkpoint["steps_done"] == {1: 1, 5: 2, 10: 3, 11: 4}[sample]
+    resumed = run(tmp_path / "stopped", "TRAINING.RESUME", True)
+    assert are_equal(resumed.stepper.model.state_dict(), whole.stepper.model.state_dict())
+    assert read_log(tmp_path / "stopped") == read_log(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
-    ("number", "seconds", "at_once"),
+    ("number", "seconds", "stops_at_once"),
     [(signal.SIGINT, 1.5, True), (signal.SIGINT, 0.5, False), (signal.SIGTERM, 9, False)],
 )
-def test_a_second_signal(tmp_path, monkeypatch, number, seconds, at_once):
-    """A second Ctrl-C after some time is a person's, who does not want to wait for the state to be saved."""
+def test_a_second_signal(tmp_path, monkeypatch, number, seconds, stops_at_once):
+    """A second Ctrl-C after some time is from a user who does not want to wait until the state is saved."""
     now = [0.0]
     monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
     trainer = make_trainer(tmp_path, tiny_settings())
     trainer._on_signal(number, None)
     assert trainer.signal == number
     now[0] = seconds
-    if at_once:
+    if stops_at_once:
         with pytest.raises(KeyboardInterrupt):
             trainer._on_signal(number, None)
     else:
         trainer._on_signal(number, None)
 
 
-def test_checkpoints_within_an_epoch_come_as_often_as_asked_for(tmp_path, monkeypatch):
+def test_save_minutes_0_saves_after_every_step(tmp_path, monkeypatch):
     for minutes, saves in ((0.0, 3), (1e9, 0)):
         folder = tmp_path / str(saves)
         trainer = make_trainer(folder, tiny_settings("OPTIM.NUM_EPOCHS", 1, "TRAINING.SAVE_MINUTES", minutes))
-        at = []
-        save = trainer.progress.save
-        monkeypatch.setattr(trainer.progress, "save", lambda at=at, save=save, p=trainer.progress: at.append(
-            (p.done, p.steps_done)) or save())  # fmt: skip
+        places = record_saves(monkeypatch, trainer)
         trainer.run()
-        assert [place for place in at if place[1] > 0][:-1] == [(0, 1), (0, 2), (0, 3)][:saves]
-        assert at[-2:] == [(0, 3), (1, 0)]  # before the validation, and after it
+        assert [place for place in places if place[1] > 0][:-1] == [(0, 1), (0, 2), (0, 3)][:saves]
+        assert places[-2:] == [(0, 3), (1, 0)]  # before the validation, and after it
 
 
-def test_a_running_average_is_what_is_validated_and_kept(tmp_path, monkeypatch):
+def test_the_ema_is_validated_and_saved_as_weights(tmp_path, monkeypatch):
     validated = []
     monkeypatch.setattr(loop, "validate", lambda model, *arguments: validated.append(model) or (20.0, 21.0))
     trainer = run(tmp_path, "OPTIM.EMA", 0.9)
-    average = trainer.stepper.average
-    assert average is not None
-    assert validated == [average.module] * 2
-    kept = torch.load(tmp_path / LATEST, weights_only=True)
-    for key, value in average.module.state_dict().items():
-        assert torch.equal(kept["state_dict"][key], value)
-    for key, value in trainer.stepper.model.state_dict().items():
-        assert torch.equal(kept["trained"][key], value)
+    ema = trainer.stepper.ema
+    assert ema is not None
+    assert validated == [ema.module] * 2
+    checkpoint = torch.load(tmp_path / LATEST, weights_only=True)
+    assert are_equal(checkpoint["state_dict"], ema.module.state_dict())
+    assert are_equal(checkpoint["trained"], trainer.stepper.model.state_dict())
 
 
-def test_a_resumed_run_has_the_running_average_too(tmp_path):
+def test_a_resumed_run_has_the_same_ema(tmp_path):
     whole = run(tmp_path / "whole", "OPTIM.EMA", 0.9)
     with pytest.raises(Stopped):
-        run(tmp_path / "cut", "OPTIM.EMA", 0.9, training=Signalling(5, signal.SIGTERM))
-    cut = run(tmp_path / "cut", "OPTIM.EMA", 0.9, "TRAINING.RESUME", True)
-    for one, other in zip(whole.stepper.kept.parameters(), cut.stepper.kept.parameters(), strict=True):
-        assert torch.equal(one, other)
+        run(tmp_path / "stopped", "OPTIM.EMA", 0.9, training=Signalling(5, signal.SIGTERM))
+    resumed = run(tmp_path / "stopped", "OPTIM.EMA", 0.9, "TRAINING.RESUME", True)
+    assert are_equal(resumed.stepper.eval_model.state_dict(), whole.stepper.eval_model.state_dict())
 
 
-def test_results_are_saved_and_broken_pictures_left_out_if_the_settings_say_so(tmp_path, monkeypatch):
+def test_save_images_and_on_broken_reach_the_validation(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(loop, "validate", lambda *arguments: seen.append(arguments[4:]) or (20.0, 21.0))
     run(tmp_path / "a", "OPTIM.NUM_EPOCHS", 1)
@@ -282,19 +282,19 @@ def test_results_are_saved_and_broken_pictures_left_out_if_the_settings_say_so(t
     assert seen == [(False, False), (True, True)]
 
 
-def test_validation_data_reaches_validation(tmp_path):
+def test_the_validation_data_is_used(tmp_path):
     trainer = run(tmp_path, validation=Grey(0.3))
     assert float(read_log(tmp_path)[-1]["input_psnr"]) == pytest.approx(13.979, abs=1e-3)
-    assert trainer.progress.best == pytest.approx(float(read_log(tmp_path)[-1]["best_psnr"]))
+    assert trainer.progress.best_psnr == pytest.approx(float(read_log(tmp_path)[-1]["best_psnr"]))
 
 
-def test_an_equal_psnr_does_not_replace_the_best(tmp_path, monkeypatch):
+def test_an_equal_psnr_does_not_replace_test_the_best_weights_may_be_from_within_an_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 25.0))
     run(tmp_path, "OPTIM.NUM_EPOCHS", 3)
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 1
 
 
-def test_the_best_within_an_epoch_is_kept(tmp_path, monkeypatch):
+def test_the_best_weights_may_be_from_within_an_epoch(tmp_path, monkeypatch):
     measured = iter([25.0, 21.0, 20.0])
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
     run(tmp_path, "OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_TIMES", 3)
@@ -302,12 +302,12 @@ def test_the_best_within_an_epoch_is_kept(tmp_path, monkeypatch):
     assert (best["epoch"], best["steps_done"], best["best_psnr"]) == (0, 1, 25.0)
 
 
-def test_the_last_epoch_is_validated_whatever_the_settings_say(tmp_path):
+def test_the_last_epoch_is_always_validated(tmp_path):
     run(tmp_path, "OPTIM.NUM_EPOCHS", 3, "TRAINING.VAL_AFTER_EVERY", 2)
     assert [bool(row["psnr"]) for row in read_log(tmp_path)] == [False, True, True]
 
 
-def test_what_the_data_has_to_say_is_said(tmp_path):
+def test_notes_of_the_data_are_printed(tmp_path):
     trainer = make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 1))
     trainer.data.notes.append("something to know")
     trainer.run()
@@ -316,33 +316,33 @@ def test_what_the_data_has_to_say_is_said(tmp_path):
 
 @pytest.mark.parametrize(("minutes", "saves"), [(1.0, 3), (2.0, 0)])
 def test_save_minutes_are_minutes(tmp_path, monkeypatch, minutes, saves):
-    monkeypatch.setattr(loop.Progress, "unsaved_for", 90.0)
+    monkeypatch.setattr(loop.Progress, "seconds_since_save", 90.0)
     trainer = make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 1, "TRAINING.SAVE_MINUTES", minutes))
-    places, save = [], trainer.progress.save
-    monkeypatch.setattr(trainer.progress, "save", lambda: places.append(trainer.progress.steps_done) or save())
+    places = record_saves(monkeypatch, trainer)
     trainer.run()
-    assert places == [*[1, 2, 3][:saves], 3, 0]  # before the validation, and after it
+    assert [steps for _, steps in places] == [*[1, 2, 3][:saves], 3, 0]  # before the validation, and after it
 
 
 class Second(World):
-    """The second of two processes, seen alone: its sums are its own."""
+    """The second of two processes. The sums of ``all_reduce`` are those of this process alone."""
 
     def all_reduce(self, *values: float) -> list[float]:
         return list(values)
 
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch):
-    """DistributedDataParallel needs a group of processes: this one trains without."""
+    """The run is without DistributedDataParallel, which needs a real process group."""
     monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda network, **options: network)
-    trainer = make_trainer(tmp_path, tiny_settings("TRAINING.VAL_AFTER_EVERY", 1), world=Second(1, 2, ALONE.device))
+    world = Second(1, 2, ONE_PROCESS.device)
+    trainer = make_trainer(tmp_path, tiny_settings("TRAINING.VAL_AFTER_EVERY", 1), world=world)
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
     trainer.run()
-    assert trainer.progress.done == 2
-    trainer._diverged()
+    assert trainer.progress.epochs_done == 2
+    trainer._make_divergence_error()
     assert not list(tmp_path.iterdir())
 
 
-def test_workers_end_with_a_run_that_fails(tmp_path, monkeypatch):
+def test_workers_end_if_the_run_fails(tmp_path, monkeypatch):
     def fail(*arguments: object) -> None:
         raise UserError("no")
 
@@ -353,8 +353,8 @@ def test_workers_end_with_a_run_that_fails(tmp_path, monkeypatch):
     assert not multiprocessing.active_children()
 
 
-def test_a_validation_within_an_epoch_is_not_made_twice(tmp_path, monkeypatch):
-    """A run that is cut off right after it goes on with the next step."""
+def test_a_resumed_run_does_not_repeat_a_validation_within_an_epoch(tmp_path, monkeypatch):
+    """The run is stopped right after the validation, and resumes with the next step."""
     validated = []
     monkeypatch.setattr(loop, "validate", lambda *arguments: validated.append(1) or (20.0, 21.0))
     times = ["OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_TIMES", 3]
@@ -366,18 +366,17 @@ def test_a_validation_within_an_epoch_is_not_made_twice(tmp_path, monkeypatch):
     assert [row["step"] for row in read_log(tmp_path)] == ["1", "2", "3"]
 
 
-def test_the_time_between_checkpoints_begins_anew_with_each(tmp_path, monkeypatch):
-    """Steps of 400 seconds, and checkpoints every 15 minutes: every third step."""
+def test_the_time_between_checkpoints_is_counted_from_the_last_one(tmp_path, monkeypatch):
+    """With steps of 400 seconds and checkpoints every 15 minutes, there is a checkpoint at every third step."""
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     trainer = make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 1), Noise(28))
-    places, save, update = [], trainer.progress.save, trainer.stepper.update
+    places, update = record_saves(monkeypatch, trainer), trainer.stepper.update
 
     def slow(*arguments: object):
         now[0] += 400
         return update(*arguments)
 
     monkeypatch.setattr(trainer.stepper, "update", slow)
-    monkeypatch.setattr(trainer.progress, "save", lambda: places.append(trainer.progress.steps_done) or save())
     trainer.run()
-    assert places == [3, 6, 7, 0]
+    assert [steps for _, steps in places] == [3, 6, 7, 0]

@@ -1,15 +1,15 @@
 import pytest
 from conftest import ROOT, TASKS
 
-from mprnet.training.recipes import which_recipe
+from mprnet.training.recipes import describe_recipe
 from mprnet.training.settings import load
 
 
 def lines(task: str, file: str = "training.yml", *overrides: str) -> list[str]:
-    return which_recipe(load(ROOT / task / file, overrides), ROOT / task)
+    return describe_recipe(load(ROOT / task / file, overrides), ROOT / task)
 
 
-def test_each_file_is_known_and_told_from_the_other():
+def test_each_recipe_is_recognized():
     assert lines("Deraining") == ["recipe: training.yml"]
     assert lines("Deblurring") == [
         "recipe: training.yml (the paper's)",
@@ -23,13 +23,13 @@ def test_each_file_is_known_and_told_from_the_other():
     assert lines("Denoising", "training_released.yml")[0] == "recipe: training_released.yml (the released code's)"
 
 
-def test_the_published_denoising_file_trains_neither_recipe_and_is_told_so(tmp_path):
-    """Its keys alone: what differs stands in the original's train.py."""
+def test_the_published_denoising_settings_are_neither_recipe(tmp_path):
+    """The file has these keys only. The rest of the recipe is in the published train.py."""
     (tmp_path / "published.yml").write_text(
         "MODEL: {MODE: Denoising}\nOPTIM: {BATCH_SIZE: 16, NUM_EPOCHS: 80, LR_INITIAL: 2e-4, LR_MIN: 1e-6}\n"
         "TRAINING: {VAL_AFTER_EVERY: 1, TRAIN_PS: 128, VAL_PS: 256}\n"
     )
-    own, paper, released = which_recipe(load(tmp_path / "published.yml"), ROOT / "Denoising")
+    own, paper, released = describe_recipe(load(tmp_path / "published.yml"), ROOT / "Denoising")
     assert own == "recipe: your own"
     assert paper == "  differs from training.yml (the paper's): TRAINING.TRAIN_PS 128 instead of 256"
     assert released == (
@@ -39,7 +39,7 @@ def test_the_published_denoising_file_trains_neither_recipe_and_is_told_so(tmp_p
     )
 
 
-def test_many_differences_are_counted():
+def test_only_the_first_differences_are_shown():
     overrides = [
         word
         for key, value in {
@@ -52,6 +52,6 @@ def test_many_differences_are_counted():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_paths_precision_and_speed_make_no_recipe(task):
+def test_paths_precision_and_speed_are_not_part_of_a_recipe(task):
     changes = ["TRAINING.TRAIN_DIR", "x", "TRAINING.PRECISION", "bf16", "TRAINING.COMPILE", "True", "VERBOSE", "True"]
     assert lines(task, "training.yml", *changes) == lines(task)

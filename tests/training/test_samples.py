@@ -1,4 +1,4 @@
-"""Ordinary data sets, as the loop takes them."""
+"""Data sets of any kind, as the training loop uses them."""
 
 import random
 from collections import namedtuple
@@ -16,8 +16,12 @@ from training.runs import Grey, Noise
 Item = namedtuple("Item", ["degraded", "target", "path"])
 
 
-class Own(Dataset):
-    """As people write them: an index in, two tensors out, with draws from whatever generator they like."""
+class RandomItems(Dataset):
+    """A data set as users write it: the key is an index, and items are random, by three different generators.
+
+    Args:
+        item: if not None, all items are this.
+    """
 
     def __init__(self, item=None) -> None:
         self.item = item
@@ -33,14 +37,14 @@ class Own(Dataset):
         return image, image
 
 
-class Bare(Dataset):
-    """What PyTorch's base class leaves open stays open."""
+class WithoutGetItem(Dataset):
+    """Has no ``__getitem__`` of its own. PyTorch's base class has one that only raises."""
 
     def __len__(self) -> int:
         return 3
 
 
-class Failing(Own):
+class Failing(RandomItems):
     def __getitem__(self, index: int):
         if index == 0:
             raise FileNotFoundError(2, "No such file", "x.png")
@@ -56,51 +60,51 @@ def levels(samples: TrainingSamples, epoch: int, index: int) -> list[float]:
     return samples[epoch, index][0][0, 0, :4].tolist()
 
 
-def test_what_is_drawn_is_a_function_of_seed_epoch_and_index():
-    samples = TrainingSamples(Own(), seed=5)
+def test_random_numbers_depend_only_on_seed_epoch_and_index():
+    samples = TrainingSamples(RandomItems(), seed=5)
     first = levels(samples, 1, 2)
     random.seed(9), np.random.seed(9), torch.manual_seed(9)
-    assert levels(samples, 1, 2) == levels(TrainingSamples(Own(), seed=5), 1, 2) == first
+    assert levels(samples, 1, 2) == levels(TrainingSamples(RandomItems(), seed=5), 1, 2) == first
     assert first[3] == pytest.approx(0.2)
-    for other in (levels(samples, 2, 2), levels(samples, 1, 1), levels(TrainingSamples(Own(), seed=6), 1, 2)):
+    for other in (levels(samples, 2, 2), levels(samples, 1, 1), levels(TrainingSamples(RandomItems(), seed=6), 1, 2)):
         assert all(a != b for a, b in zip(first[:3], other[:3], strict=True))
 
 
-def test_the_programs_own_draws_go_on_as_if_nothing_had_been_drawn():
+def test_the_global_random_generators_are_not_changed():
     def draw() -> list[float]:
         return [random.random(), np.random.rand(), torch.rand(()).item()]
 
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = draw()
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
-    TrainingSamples(Own(), seed=5)[1, 0]
-    ValidationPairs(Own())[0]
+    TrainingSamples(RandomItems(), seed=5)[1, 0]
+    ValidationPairs(RandomItems())[0]
     assert draw() == expected
 
 
-def test_data_sets_addressed_by_epoch_are_asked_for_it():
+def test_data_sets_addressed_by_epoch_get_the_epoch():
     samples = TrainingSamples(Noise(), seed=5)
     assert all(torch.equal(a, b) for a, b in zip(samples[3, 4], Noise()[3, 4], strict=True))
     assert len(samples) == 10
 
 
-def test_pytorchs_combinations_of_data_sets_work():
-    samples = TrainingSamples(ConcatDataset([Own(), Subset(Own(), [2])]), seed=5)
+def test_concatenated_data_sets_and_subsets():
+    samples = TrainingSamples(ConcatDataset([RandomItems(), Subset(RandomItems(), [2])]), seed=5)
     assert len(samples) == 4
     assert levels(samples, 1, 3)[3] == pytest.approx(0.2)
 
 
-def test_names_come_from_the_pairs_if_there_are_any(tmp_path):
-    assert TrainingSamples(Own(), 0).names == ["sample 0", "sample 1", "sample 2"]
-    data = Own()
+def test_names_come_from_the_pairs(tmp_path):
+    assert TrainingSamples(RandomItems(), 0).names == ["sample 0", "sample 1", "sample 2"]
+    data = RandomItems()
     data.pairs = [Pair(name, tmp_path, tmp_path) for name in "abc"]
     assert TrainingSamples(data, 0).names == ["a", "b", "c"]
     data.pairs = data.pairs[:2]
     assert TrainingSamples(data, 0).names == ["sample 0", "sample 1", "sample 2"]
 
 
-def test_validation_shows_the_same_pictures_every_time_and_names_them():
-    pairs = ValidationPairs(Own())
+def test_validation_items_are_the_same_every_time_and_have_names():
+    pairs = ValidationPairs(RandomItems())
     assert len(pairs) == 3
     assert torch.equal(pairs[1][0], pairs[1][0])
     assert not torch.equal(pairs[1][0][:, :, :3], pairs[0][0][:, :, :3])
@@ -112,16 +116,16 @@ def test_validation_shows_the_same_pictures_every_time_and_names_them():
 
 
 @pytest.mark.parametrize("kind", [TrainingSamples, ValidationPairs])
-def test_what_is_no_data_set_gets_a_sentence(kind):
+def test_objects_that_are_not_data_sets_are_an_error(kind):
     arguments = [0] if kind is TrainingSamples else []
-    for data, sentence in [
+    for data, message in [
         (Stream(), "Stream"),
         (None, "NoneType"),
         ([], "without items"),
         ({1}, "set"),
-        (Bare(), "Bare"),
+        (WithoutGetItem(), "WithoutGetItem"),
     ]:
-        with pytest.raises(UserError, match=f"get_(training|validation)_data of data_RGB.py returns .*{sentence}"):
+        with pytest.raises(UserError, match=f"get_(training|validation)_data of data_RGB.py returns .*{message}"):
             kind(data, *arguments)
 
 
@@ -129,7 +133,7 @@ IMAGE = torch.zeros(3, 8, 8)
 
 
 @pytest.mark.parametrize(
-    ("item", "sentence"),
+    ("item", "message"),
     [
         (IMAGE, "is of type Tensor: it has to be a tuple"),
         ((IMAGE,), "is of type tuple: it has to be a tuple"),
@@ -145,32 +149,33 @@ IMAGE = torch.zeros(3, 8, 8)
         ((IMAGE, torch.zeros(3, 8, 16)), "different sizes, 8x8 and 16x8"),
     ],
 )
-def test_items_that_cannot_be_trained_on_get_a_sentence(item, sentence):
-    with pytest.raises(UserError, match=f"item 1 of the training data.*{sentence}"):
-        TrainingSamples(Own(item), 0)[1, 1]
-    with pytest.raises(UserError, match=f"item 1 of the validation data.*{sentence}"):
-        ValidationPairs(Own(item))[1]
+def test_items_of_the_wrong_kind_are_an_error(item, message):
+    with pytest.raises(UserError, match=f"item 1 of the training data.*{message}"):
+        TrainingSamples(RandomItems(item), 0)[1, 1]
+    with pytest.raises(UserError, match=f"item 1 of the validation data.*{message}"):
+        ValidationPairs(RandomItems(item))[1]
 
 
-def test_sides_that_the_network_cannot_take_get_a_sentence():
+def test_sizes_and_values_that_the_network_cannot_use_are_an_error():
     image = torch.zeros(3, 8, 12)
     with pytest.raises(UserError, match="is 12x8: crop it to multiples of 8"):
-        TrainingSamples(Own((image, image)), 0)[1, 0]
+        TrainingSamples(RandomItems((image, image)), 0)[1, 0]
     with pytest.raises(UserError, match="is 8x12: crop it to multiples of 8"):
-        TrainingSamples(Own((image.mT, image.mT)), 0)[1, 0]
-    assert ValidationPairs(Own((image, image)))[0][0].shape == (3, 8, 12)
+        TrainingSamples(RandomItems((image.mT, image.mT)), 0)[1, 0]
+    assert ValidationPairs(RandomItems((image, image)))[0][0].shape == (3, 8, 12)
     image = torch.full((3, 8, 8), float("nan"))
-    with pytest.raises(UserError, match="no numbers"):
-        ValidationPairs(Own((IMAGE, image)))[0]
-    with pytest.raises(UserError, match="no numbers"):
-        ValidationPairs(Own((image, IMAGE)))[0]
-    assert TrainingSamples(Own((IMAGE, image)), 0)[1, 0][1].isnan().all()  # such a step is skipped, and counted
+    with pytest.raises(UserError, match="not finite"):
+        ValidationPairs(RandomItems((IMAGE, image)))[0]
+    with pytest.raises(UserError, match="not finite"):
+        ValidationPairs(RandomItems((image, IMAGE)))[0]
+    # The training skips and counts such a step.
+    assert TrainingSamples(RandomItems((IMAGE, image)), 0)[1, 0][1].isnan().all()
 
 
-def files(folder, contents: dict[str, bytes]):
-    """A data set of pairs whose files have these contents."""
+def write_pairs(folder, contents: dict[str, bytes]) -> ValidationPairs:
+    """Write pairs of files with these contents, by name, and return them as validation data."""
     folder.mkdir()
-    data = Own((IMAGE, IMAGE))
+    data = RandomItems((IMAGE, IMAGE))
     data.pairs = []
     for name, content in contents.items():
         for side in ("input", "target"):
@@ -179,47 +184,47 @@ def files(folder, contents: dict[str, bytes]):
     return ValidationPairs(data)
 
 
-def test_fingerprints_tell_pictures_apart_and_not_where_they_are(tmp_path):
-    one = files(tmp_path / "1", {"a": b"x", "b": b"y"}).fingerprint()
-    assert files(tmp_path / "2", {"a": b"x", "b": b"y"}).fingerprint() == one
+def test_fingerprints_differ_for_different_pictures_but_not_for_different_folders(tmp_path):
+    one = write_pairs(tmp_path / "1", {"a": b"x", "b": b"y"}).fingerprint()
+    assert write_pairs(tmp_path / "2", {"a": b"x", "b": b"y"}).fingerprint() == one
     others = [{"a": b"x"}, {"a": b"x", "c": b"y"}, {"a": b"x", "b": b"z"}, {"a": b"x", "b": b"y" * 10}]
-    others += [{"a": bytes(size)} for size in (20000, 20001)]  # all that is read of them is the same
+    others += [{"a": bytes(size)} for size in (20000, 20001)]  # their excerpts are the same
     others += [{"a": bytes(100) + bytes([n]) + bytes(19899)} for n in (1, 2)]
-    found = [files(tmp_path / f"other{n}", other).fingerprint() for n, other in enumerate(others)]
+    found = [write_pairs(tmp_path / f"other{n}", other).fingerprint() for n, other in enumerate(others)]
     assert len({one, *found}) == 9
-    for pair in (data := files(tmp_path / "3", {"a": b"x"})).data.pairs:
+    for pair in (data := write_pairs(tmp_path / "3", {"a": b"x"})).data.pairs:
         pair.target.write_bytes(b"another target")
     assert data.fingerprint() != found[0]
 
 
-def test_files_that_are_not_there_get_a_sentence_and_the_others_a_fingerprint():
-    said = r"item 0 of the {} data cannot be read \(FileNotFoundError: .*x\.png"
-    with pytest.raises(UserError, match=said.format("training")):
+def test_missing_files_are_an_error_but_not_for_the_fingerprint():
+    message = r"item 0 of the {} data cannot be read \(FileNotFoundError: .*x\.png"
+    with pytest.raises(UserError, match=message.format("training")):
         TrainingSamples(Failing(), 0)[1, 0]
-    with pytest.raises(UserError, match=said.format("validation")):
+    with pytest.raises(UserError, match=message.format("validation")):
         ValidationPairs(Failing())[0]
-    assert ValidationPairs(Failing()).fingerprint() != ValidationPairs(Own()).fingerprint()
+    assert ValidationPairs(Failing()).fingerprint() != ValidationPairs(RandomItems()).fingerprint()
 
 
-def test_what_calls_itself_pairs_and_is_none_is_no_reason_to_stop():
-    data = Own((IMAGE, IMAGE.requires_grad_()))
+def test_an_attribute_pairs_of_another_type_is_ignored():
+    data = RandomItems((IMAGE, IMAGE.requires_grad_()))
     data.pairs = [("a.png", "b.png")] * 3
     assert TrainingSamples(data, 0).names == ["sample 0", "sample 1", "sample 2"]
     assert len(ValidationPairs(data).fingerprint()) == 32
 
 
-def test_names_do_not_lead_out_of_the_folder_that_results_are_saved_in():
+def test_names_do_not_contain_path_separators():
     image = torch.zeros(3, 8, 8)
     assert ValidationPairs([(image, image, "../a/b\\\\c:0")])[0][2] == ".._a_b__c_0"
 
 
-def test_fingerprints_see_the_end_of_a_file_too(tmp_path):
-    """Pictures that are not compressed begin alike, and have one size."""
-    found = [files(tmp_path / str(n), {"a": bytes(20000) + bytes([n])}).fingerprint() for n in range(2)]
+def test_fingerprints_include_the_end_of_a_file(tmp_path):
+    """Pictures that are not compressed have the same size, and often start with the same bytes."""
+    found = [write_pairs(tmp_path / str(n), {"a": bytes(20000) + bytes([n])}).fingerprint() for n in range(2)]
     assert found[0] != found[1]
 
 
-def test_fingerprints_of_other_data_sets_look_at_the_first_item():
+def test_fingerprints_of_other_data_sets_include_items():
     one = ValidationPairs(Grey()).fingerprint()
     assert ValidationPairs(Grey()).fingerprint() == one
     assert len({one, ValidationPairs(Grey(0.3)).fingerprint(), ValidationPairs(Grey(side=24)).fingerprint()}) == 3

@@ -16,8 +16,8 @@ FILES = {
 }
 
 
-def rates(optim, epochs: int) -> list[float]:
-    """The learning rate in epochs 1 to ``epochs``."""
+def learning_rates(optim, epochs: int) -> list[float]:
+    """Return the learning rates of epochs 1 to ``epochs``."""
     adam = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=optim.LR_INITIAL)
     schedule = make_schedule(adam, optim, epochs)
     seen = []
@@ -30,26 +30,26 @@ def rates(optim, epochs: int) -> list[float]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_tasks_files_train_at_the_published_rates(name):
+def test_the_tasks_have_the_published_learning_rates(name):
     facts = SCHEDULES[name]
     optim = load(ROOT / FILES[name]).OPTIM
     assert facts["epochs"] == optim.NUM_EPOCHS
-    seen = rates(optim, optim.NUM_EPOCHS)
+    seen = learning_rates(optim, optim.NUM_EPOCHS)
     for epoch, rate in facts["lr"].items():
         assert seen[int(epoch) - 1] == pytest.approx(rate, abs=1e-12)
 
 
-def test_every_number_of_the_schedule_counts():
-    """By the formula: linear over the warm-up, then half a cosine."""
+def test_the_schedule_follows_the_formula_for_all_settings():
+    """The learning rate rises linearly during the warm-up, then falls by half a cosine."""
     optim = tiny_settings("OPTIM.LR_INITIAL", 0.1, "OPTIM.LR_MIN", 0.02, "OPTIM.WARMUP_EPOCHS", 2).OPTIM
     cosine = [0.1, 0.02 + 0.08 * 0.853553391, 0.06, 0.02 + 0.08 * 0.146446609]
-    assert rates(optim, 6) == pytest.approx([0.05, 0.1, *cosine])
+    assert learning_rates(optim, 6) == pytest.approx([0.05, 0.1, *cosine])
     optim.COSINE_EXTRA_EPOCHS = 4
-    assert rates(optim, 6)[-1] == pytest.approx(0.02 + 0.08 * 0.691341716)
+    assert learning_rates(optim, 6)[-1] == pytest.approx(0.02 + 0.08 * 0.691341716)
     optim.WARMUP_EPOCHS, optim.COSINE_EXTRA_EPOCHS = 0, 0
-    assert rates(optim, 4) == pytest.approx(cosine)
+    assert learning_rates(optim, 4) == pytest.approx(cosine)
 
 
-def test_a_warm_up_longer_than_the_training():
+def test_a_warm_up_may_be_longer_than_the_training():
     optim = tiny_settings("OPTIM.LR_INITIAL", 0.1, "OPTIM.WARMUP_EPOCHS", 4).OPTIM
-    assert rates(optim, 2) == pytest.approx([0.025, 0.05])
+    assert learning_rates(optim, 2) == pytest.approx([0.025, 0.05])

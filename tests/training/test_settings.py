@@ -2,7 +2,7 @@ import pytest
 from conftest import ROOT
 
 from mprnet import UserError
-from mprnet.training.keys import defaults
+from mprnet.training.keys import get_defaults
 from mprnet.training.settings import flatten, load
 
 
@@ -12,24 +12,24 @@ def write(tmp_path, text: str):
     return path
 
 
-def test_file_over_defaults_and_command_line_over_file(tmp_path):
+def test_a_file_replaces_defaults_and_the_command_line_replaces_both(tmp_path):
     path = write(tmp_path, "OPTIM: {BATCH_SIZE: 4, LR_INITIAL: 2e-4}\nMODEL: {SESSION: mine}\n")
     settings = load(path, ["OPTIM.BATCH_SIZE", "8", "SYNTHETIC.SIGMA", "[5, 10]"])
     assert settings.OPTIM.BATCH_SIZE == 8
     assert settings.OPTIM.LR_INITIAL == 2e-4
     assert settings.MODEL.SESSION == "mine"
     assert settings.SYNTHETIC.SIGMA == [5.0, 10.0]
-    assert settings.OPTIM.NUM_EPOCHS == defaults().OPTIM.NUM_EPOCHS
+    assert settings.OPTIM.NUM_EPOCHS == get_defaults().OPTIM.NUM_EPOCHS
     assert str(tmp_path / "checkpoints") == settings.TRAINING.SAVE_DIR
 
 
 @pytest.mark.parametrize(
-    ("text", "overrides", "sentence"),
+    ("text", "overrides", "message"),
     [
         (
             "OPTIM: {BATCHSIZE: 4}",
             [],
-            "no setting; the nearest one is OPTIM.BATCH_SIZE",
+            "not a setting; the nearest one is OPTIM.BATCH_SIZE",
         ),
         ("OPTIM: {BATCH_SIZE: many}", [], "takes a value like 16"),
         ("OPTIM: {BATCH_SIZE: 0}", [], "OPTIM.BATCH_SIZE is 0, but must be at least 1"),
@@ -41,7 +41,7 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
         ("SYNTHETIC: {DEGRADATION: snow}", [], "of noise, camera_noise, rain, camera_shake, motion_blur"),
         ("SYNTHETIC: {DEGRADATION: 'noise,'}", [], "comma-separated, or empty"),
         ("OPTIM: {}", ["OPTIM.BATCH_SIZE"], "stands alone"),
-        ("OPTIM: {}", ["training_lite.yml"], "a file is named by --config FILE"),
+        ("OPTIM: {}", ["training_lite.yml"], "to name a file, use --config FILE"),
         ("OPTIM: {}", ["BATCH_SIZE", "3"], "nearest one is OPTIM.BATCH_SIZE"),
         ("OPTIM: {}", ["OPTIM.LR_INITIAL", "[1,"], "the command line is not YAML"),
         ("OPTIM: {LR_INITIAL: .inf}", [], "finite"),
@@ -58,20 +58,20 @@ def test_file_over_defaults_and_command_line_over_file(tmp_path):
         ("TRAINING: {VAL_EPOCHS: [1, b]}", [], "(list)"),
     ],
 )
-def test_wrong_settings_get_a_sentence(tmp_path, text, overrides, sentence):
-    with pytest.raises(UserError, match=sentence) as caught:
+def test_wrong_settings_are_an_error_of_one_line(tmp_path, text, overrides, message):
+    with pytest.raises(UserError, match=message) as caught:
         load(write(tmp_path, text), overrides)
     assert "\n" not in str(caught.value)
 
 
-def test_pairs_are_matched_in_one_way(tmp_path):
+def test_two_ways_to_match_pairs_are_an_error(tmp_path):
     write(tmp_path, "TRAINING: {PAIR_MANY_TO_ONE: true}\n")
     assert load(tmp_path / "training.yml").TRAINING.PAIR_MANY_TO_ONE
     with pytest.raises(UserError, match="by order or many to one, not both"):
         load(tmp_path / "training.yml", ["TRAINING.PAIR_BY_ORDER", "True"])
 
 
-def test_a_file_may_begin_with_anothers_settings(tmp_path):
+def test_base_names_a_file_whose_settings_come_first(tmp_path):
     """Each file's paths are relative to itself."""
     (tmp_path / "rows").mkdir()
     write(tmp_path, "OPTIM: {BATCH_SIZE: 4, NUM_EPOCHS: 7}\nTRAINING: {TRAIN_DIR: data}\n")
@@ -85,15 +85,15 @@ def test_a_file_may_begin_with_anothers_settings(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("base", "sentence"), [("a.yml", "its own _BASE_"), ("b.yml", "cannot read"), ("3", "sets _BASE_")]
+    ("base", "message"), [("a.yml", "its own _BASE_"), ("b.yml", "cannot read"), ("3", "sets _BASE_")]
 )
-def test_a_base_that_is_none_gets_a_sentence(tmp_path, base, sentence):
+def test_a_wrong_base_is_an_error(tmp_path, base, message):
     (tmp_path / "a.yml").write_text(f"_BASE_: {base}\n")
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=message):
         load(tmp_path / "a.yml")
 
 
-def test_paths_on_the_command_line_are_relative_to_where_one_is(tmp_path, monkeypatch):
+def test_paths_on_the_command_line_are_relative_to_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     assert (
@@ -105,7 +105,7 @@ def test_paths_on_the_command_line_are_relative_to_where_one_is(tmp_path, monkey
 @pytest.mark.parametrize(
     "path", sorted(ROOT.glob("*/**/training*.yml")) + sorted(ROOT.glob("*/ablations/*.yml")), ids=str
 )
-def test_every_file_of_settings_that_is_brought_along_is_right(path):
+def test_the_projects_settings_files_are_valid(path):
     settings = load(path)
     assert path.relative_to(ROOT).parts[0] == settings.MODEL.MODE
 
@@ -118,20 +118,20 @@ def test_the_ablations_are_the_rows_of_table_6():
     assert {(s.OPTIM.NUM_ITERATIONS, s.TRAINING.TRAIN_PS) for s in rows.values()} == {(100_000, 128)}
 
 
-def test_text_on_the_command_line_is_taken_as_it_is(tmp_path):
+def test_strings_on_the_command_line_are_not_parsed_as_yaml(tmp_path):
     settings = load(write(tmp_path, "OPTIM:\n"), ["TRAINING.TRAIN_DIR", "/a #1: b/train", "MODEL.SESSION", "12"])
     assert settings.TRAINING.TRAIN_DIR == "/a #1: b/train"
     assert settings.MODEL.SESSION == "12"
 
 
-def test_a_missing_file_gets_a_sentence(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(UserError, match="cannot read the settings"):
         load(tmp_path / "nowhere.yml")
 
 
-def test_what_holds_where_a_file_is_silent():
-    """The numbers that make a training another one."""
-    known = flatten(defaults())
+def test_default_values():
+    """Of all settings that change the result of a training."""
+    known = flatten(get_defaults())
     assert {key: value for key, value in known.items() if key.startswith(("OPTIM.", "LOSS.", "AUGMENT."))} == {
         "OPTIM.BATCH_SIZE": 16, "OPTIM.NUM_EPOCHS": 100, "OPTIM.NUM_ITERATIONS": 0, "OPTIM.LR_INITIAL": 2e-4,
         "OPTIM.LR_MIN": 1e-6, "OPTIM.BETA1": 0.9, "OPTIM.WEIGHT_DECAY": 0.0, "OPTIM.WARMUP_EPOCHS": 3,
@@ -162,12 +162,12 @@ def test_what_holds_where_a_file_is_silent():
         ("AUGMENT.SATURATION", "[1.0, 1.0, 1.0]"), ("AUGMENT.MIXUP_ALPHA", "0.0"), ("TRAINING.MAX_BAD_STEPS", "0"),
     ],
 )  # fmt: skip
-def test_values_out_of_their_range_are_refused(tmp_path, key, value):
+def test_values_out_of_their_range_are_an_error(tmp_path, key, value):
     with pytest.raises(UserError, match=f"{key} is .*, but must be"):
         load(write(tmp_path, "OPTIM:\n"), [key, value])
 
 
-def test_every_path_is_relative_to_its_file_and_an_empty_one_stays_empty(tmp_path):
+def test_paths_are_relative_to_their_file_and_empty_paths_stay_empty(tmp_path):
     names = ["TRAIN_DIR", "VAL_DIR", "ELSE_IN", "SAVE_DIR", "INIT_WEIGHTS"]
     lines = "".join(f"  {name}: {name.lower()}\n" for name in names)
     settings = load(write(tmp_path, f"TRAINING:\n{lines}SYNTHETIC: {{BANK_DIR: bank}}\n"))

@@ -1,4 +1,4 @@
-"""One update, by value: every option of it, alone."""
+"""One training step: the values it gives, for each option alone."""
 
 import copy
 import shutil
@@ -11,26 +11,26 @@ from mprnet.training import step
 from mprnet.training.losses import restoration_loss
 from mprnet.training.mixup import MixUp
 from mprnet.training.step import Stepper, recompute_blocks
-from training.runs import ALONE, tiny_network, tiny_settings
+from training.runs import ONE_PROCESS, are_equal, tiny_network, tiny_settings
 
 DEGRADED, TARGET = torch.rand(2, 5, 3, 16, 16, generator=torch.Generator().manual_seed(3))
 
 
 def make_stepper(*overrides: object) -> Stepper:
-    return Stepper(tiny_network().train(), tiny_settings(*overrides), ALONE)
+    return Stepper(tiny_network().train(), tiny_settings(*overrides), ONE_PROCESS)
 
 
-def gradients(stepper: Stepper) -> torch.Tensor:
+def concatenated_gradients(stepper: Stepper) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in stepper.model.parameters() if p.grad is not None])
 
 
-def weights(stepper: Stepper) -> dict[str, torch.Tensor]:
+def copy_weights(stepper: Stepper) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in stepper.model.state_dict().items()}
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_recomputed_blocks_give_the_same_with_and_without_gradients(tiny, grad):
-    """Training and validation go through the same blocks."""
+def test_recomputed_blocks_give_the_same_images(tiny, grad):
+    """Training runs them with gradients, and validation without."""
     image = torch.rand(1, 3, 16, 16)
     with torch.set_grad_enabled(grad):
         expected = tiny(image)
@@ -52,7 +52,7 @@ def test_checkpointing_recomputes_blocks(monkeypatch):
     assert seen == [stepper.model]
 
 
-def test_the_optimizer_is_adam_with_the_settings_numbers():
+def test_the_optimizer_is_adam_with_the_numbers_of_the_settings():
     stepper = make_stepper("OPTIM.LR_INITIAL", 3e-4, "OPTIM.BETA1", 0.8, "OPTIM.WEIGHT_DECAY", 0.01)
     assert type(stepper.optimizer) is torch.optim.Adam
     (group,) = stepper.optimizer.param_groups
@@ -60,7 +60,7 @@ def test_the_optimizer_is_adam_with_the_settings_numbers():
     assert {id(p) for p in group["params"]} == {id(p) for p in stepper.model.parameters()}
 
 
-def test_the_loss_is_summed_over_the_samples_and_the_gradient_is_that_of_their_mean():
+def test_the_loss_is_the_sum_over_samples_and_the_gradient_that_of_their_mean():
     stepper = make_stepper()
     twin = tiny_network().train()
     loss = restoration_loss(twin(DEGRADED), TARGET, 0.05)
@@ -68,76 +68,77 @@ def test_the_loss_is_summed_over_the_samples_and_the_gradient_is_that_of_their_m
     result = stepper.update(DEGRADED, TARGET, (5, 5))
     assert result.loss == pytest.approx(5 * loss.item(), rel=1e-6)
     expected = torch.cat([p.grad.flatten() for p in twin.parameters()])
-    torch.testing.assert_close(gradients(stepper), expected, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(concatenated_gradients(stepper), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_gradients_do_not_add_up_over_steps():
+def test_gradients_are_reset_in_each_step():
     stepper = make_stepper("OPTIM.LR_INITIAL", 1e-12, "OPTIM.LR_MIN", 0.0)
     stepper.update(DEGRADED, TARGET, (5, 5))
-    first = gradients(stepper)
+    first = concatenated_gradients(stepper)
     stepper.update(DEGRADED, TARGET, (5, 5))
-    torch.testing.assert_close(gradients(stepper), first, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(concatenated_gradients(stepper), first, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
-def test_edge_weight(weight):
+def test_the_edge_weight_of_the_settings_is_used(weight):
     result = make_stepper("LOSS.EDGE_WEIGHT", weight).update(DEGRADED, TARGET, (5, 5))
     expected = restoration_loss(tiny_network()(DEGRADED), TARGET, weight).item()
     assert result.loss == pytest.approx(5 * expected, rel=1e-6)
 
 
-def test_clamped_outputs_have_no_gradient_outside_of_0_to_1():
-    """Far outside, the loss of clamped outputs does not change with the weights."""
+def test_clamped_outputs_outside_of_0_to_1_have_no_gradient():
+    """If all outputs are far outside, the loss does not depend on the weights."""
     far = DEGRADED + 8
     stepper = make_stepper("LOSS.CLAMP", True)
     result = stepper.update(far, TARGET, (5, 5))
     expected = restoration_loss([torch.ones_like(TARGET)], TARGET, 0.05).item()
     assert result.loss == pytest.approx(5 * expected, rel=1e-6)
-    assert not gradients(stepper).any()
+    assert not concatenated_gradients(stepper).any()
     stepper = make_stepper("LOSS.CLAMP", False)
     assert stepper.update(far, TARGET, (5, 5)).loss > 5 * 7
-    assert gradients(stepper).any()
+    assert concatenated_gradients(stepper).any()
 
 
 @pytest.mark.parametrize("parts", [2, 3, 5])
-def test_a_batch_in_parts_gives_the_gradient_of_the_whole(parts):
-    """Five samples do not divide into equal parts: each part weighs by its samples."""
-    whole, cut = make_stepper(), make_stepper("OPTIM.ACCUMULATE", parts)
-    forward, sizes = cut.network.forward, []
-    cut.network.forward = lambda batch: sizes.append(len(batch)) or forward(batch)
-    losses = [stepper.update(DEGRADED, TARGET, (5, 5)).loss for stepper in (whole, cut)]
+def test_accumulated_gradients_are_those_of_the_whole_batch(parts):
+    """Five samples cannot be split into equal parts. Each part has a weight by its number of samples."""
+    whole, accumulated = make_stepper(), make_stepper("OPTIM.ACCUMULATE", parts)
+    forward, sizes = accumulated.network.forward, []
+    accumulated.network.forward = lambda batch: sizes.append(len(batch)) or forward(batch)
+    losses = [stepper.update(DEGRADED, TARGET, (5, 5)).loss for stepper in (whole, accumulated)]
     assert sizes == {2: [3, 2], 3: [2, 2, 1], 5: [1] * 5}[parts]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    torch.testing.assert_close(gradients(cut), gradients(whole), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(concatenated_gradients(accumulated), concatenated_gradients(whole), rtol=1e-4, atol=1e-7)
 
 
-def test_mixup_blends_degraded_and_target_alike_before_the_batch_is_cut():
-    draws = MixUp(torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]).numpy(), torch.tensor([4, 3, 0, 1, 2]).numpy())
-    share = torch.tensor(draws.weights)[:, None, None, None]
-    mixed = [share * images + (1 - share) * images[draws.partners] for images in (DEGRADED, TARGET)]
-    expected, got = make_stepper(), make_stepper("OPTIM.ACCUMULATE", 2)
-    losses = expected.update(*mixed, (5, 5)).loss, got.update(DEGRADED, TARGET, (5, 5), draws).loss
+def test_mixup_blends_degraded_and_target_before_the_batch_is_split():
+    mixup = MixUp(torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]).numpy(), torch.tensor([4, 3, 0, 1, 2]).numpy())
+    weight = torch.tensor(mixup.weights)[:, None, None, None]
+    mixed = [weight * images + (1 - weight) * images[mixup.partners] for images in (DEGRADED, TARGET)]
+    expected, found = make_stepper(), make_stepper("OPTIM.ACCUMULATE", 2)
+    losses = expected.update(*mixed, (5, 5)).loss, found.update(DEGRADED, TARGET, (5, 5), mixup).loss
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    torch.testing.assert_close(gradients(got), gradients(expected), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(concatenated_gradients(found), concatenated_gradients(expected), rtol=1e-4, atol=1e-7)
 
 
-def test_a_sample_that_does_not_count_leaves_loss_and_gradient_at_nothing():
+def test_a_sample_that_does_not_count_gives_no_loss_and_no_gradient():
     stepper = make_stepper()
     result = stepper.update(DEGRADED[:1], TARGET[:1], (0, 3))
-    assert (result.loss, result.sound) == (0.0, True)
-    assert not gradients(stepper).any()
+    assert (result.loss, result.is_updated) == (0.0, True)
+    assert not concatenated_gradients(stepper).any()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("limit", [1e-3, 1e9])
-def test_gradients_are_clipped_to_the_norm_asked_for(precision, limit):
-    """In fp16 they are clipped after the loss scale is taken out of them."""
-    free, clipped = (make_stepper("TRAINING.PRECISION", precision, "OPTIM.GRAD_CLIP", clip) for clip in (0.0, limit))
-    for stepper in (free, clipped):
-        assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
-    norm = gradients(free).norm().item()
+def test_gradients_are_clipped_to_grad_clip(precision, limit):
+    """In fp16, they are divided by the loss scale first."""
+    options = ["TRAINING.PRECISION", precision, "OPTIM.GRAD_CLIP"]
+    unclipped, clipped = make_stepper(*options, 0.0), make_stepper(*options, limit)
+    for stepper in (unclipped, clipped):
+        assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
+    norm = concatenated_gradients(unclipped).norm().item()
     assert 1e-2 < norm < 1e3
-    assert gradients(clipped).norm().item() == pytest.approx(min(norm, limit), rel=1e-3)
+    assert concatenated_gradients(clipped).norm().item() == pytest.approx(min(norm, limit), rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_the_network_computes_in_the_precision_asked_for_and_the_weights_stay_in
     stepper = make_stepper("TRAINING.PRECISION", precision)
     seen = []
     stepper.model.tail.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
+    assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
     assert seen == [dtype]
     assert {value.dtype for value in stepper.model.state_dict().values()} == {torch.float32}
     assert stepper.scaler.is_enabled() == (precision == "fp16")
@@ -155,141 +156,141 @@ def test_the_network_computes_in_the_precision_asked_for_and_the_weights_stay_in
 
 def test_the_running_average_follows_the_weights():
     stepper = make_stepper("OPTIM.EMA", 0.9)
-    assert stepper.kept is not stepper.model
+    assert stepper.eval_model is not stepper.model
     expected: dict[str, torch.Tensor] = {}
     for _ in range(3):
         stepper.update(DEGRADED, TARGET, (5, 5))
-        now = weights(stepper)
+        now = copy_weights(stepper)
         expected = {k: 0.9 * expected[k] + 0.1 * v for k, v in now.items()} if expected else now
-    for key, value in stepper.kept.state_dict().items():
+    for key, value in stepper.eval_model.state_dict().items():
         torch.testing.assert_close(value, expected[key], rtol=1e-6, atol=1e-7)
-    assert any(not torch.equal(value, expected[key]) for key, value in weights(stepper).items())
-    assert make_stepper().average is None
+    assert any(not torch.equal(value, expected[key]) for key, value in copy_weights(stepper).items())
+    assert make_stepper().ema is None
 
 
-def test_a_skipped_step_does_not_touch_the_running_average():
+def test_a_skipped_step_does_not_change_the_ema():
     stepper = make_stepper("OPTIM.EMA", 0.5)
     stepper.update(DEGRADED, TARGET, (5, 5))
-    before = {key: value.clone() for key, value in stepper.kept.state_dict().items()}
-    assert not stepper.update(DEGRADED * float("nan"), TARGET, (5, 5)).sound
-    assert all(torch.equal(value, before[key]) for key, value in stepper.kept.state_dict().items())
+    before = {key: value.clone() for key, value in stepper.eval_model.state_dict().items()}
+    assert not stepper.update(DEGRADED * float("nan"), TARGET, (5, 5)).is_updated
+    assert are_equal(stepper.eval_model.state_dict(), before)
 
 
-def growth(stepper: Stepper) -> int:
+def growth_steps(stepper: Stepper) -> int:
     return stepper.scaler.state_dict()["_growth_tracker"]
 
 
-def test_the_loss_scale_is_lowered_by_an_overflow_and_begins_to_count_anew():
+def test_an_overflow_lowers_the_loss_scale_and_restarts_its_count():
     stepper = make_stepper("TRAINING.PRECISION", "fp16")
     for _ in range(3):
-        assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
-    assert growth(stepper) == 3
+        assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
+    assert growth_steps(stepper) == 3
     stepper.scaler.update(2.0**127)  # a loss times this is infinite
-    before = weights(stepper)
-    assert not stepper.update(DEGRADED, TARGET, (5, 5)).sound
-    assert (stepper.scaler.get_scale(), growth(stepper)) == (2.0**126, 0)
-    assert all(torch.equal(value, before[key]) for key, value in weights(stepper).items())
+    before = copy_weights(stepper)
+    assert not stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
+    assert (stepper.scaler.get_scale(), growth_steps(stepper)) == (2.0**126, 0)
+    assert are_equal(copy_weights(stepper), before)
     stepper.scaler.update(2.0**10)
-    assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
-    assert (stepper.scaler.get_scale(), growth(stepper)) == (2.0**10, 1)
+    assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
+    assert (stepper.scaler.get_scale(), growth_steps(stepper)) == (2.0**10, 1)
 
 
-def test_a_finite_loss_beyond_the_limit_does_not_lower_the_loss_scale():
+def test_a_loss_above_the_limit_does_not_lower_the_loss_scale():
     stepper = make_stepper("TRAINING.PRECISION", "fp16")
-    assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
+    assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
     scale = stepper.scaler.get_scale()
-    stepper.scaler.set_growth_interval(1)  # nor is it a step after which the scale may grow
-    assert not stepper.update(DEGRADED, TARGET + 1000, (5, 5)).sound
-    assert (stepper.scaler.get_scale(), growth(stepper)) == (scale, 0)
+    stepper.scaler.set_growth_interval(1)  # a skipped step must not make the scale grow either
+    assert not stepper.update(DEGRADED, TARGET + 1000, (5, 5)).is_updated
+    assert (stepper.scaler.get_scale(), growth_steps(stepper)) == (scale, 0)
 
 
-@pytest.mark.parametrize(("offset", "sound"), [(99.0, True), (101.0, False)])
-def test_a_step_whose_loss_is_above_100_is_left_out(offset, sound):
-    """The mean of a sample; a finite loss, and its gradient is finite as well."""
+@pytest.mark.parametrize(("offset", "is_updated"), [(99.0, True), (101.0, False)])
+def test_a_step_with_a_loss_above_100_is_skipped(offset, is_updated):
+    """The limit is for the mean over samples. Loss and gradient are finite here."""
     stepper = make_stepper("LOSS.EDGE_WEIGHT", 0.0)
-    before = weights(stepper)
+    before = copy_weights(stepper)
     result = stepper.update(TARGET, TARGET + offset, (5, 5))
-    assert result.sound == sound
-    assert (result.loss > 0) == sound
-    assert all(torch.equal(value, before[key]) for key, value in weights(stepper).items()) != sound
+    assert result.is_updated == is_updated
+    assert (result.loss > 0) == is_updated
+    assert are_equal(copy_weights(stepper), before) != is_updated
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_step_with_a_value_that_is_not_finite_is_left_out(value):
+def test_a_step_with_a_value_that_is_not_finite_is_skipped(value):
     stepper = make_stepper()
     stepper.update(DEGRADED, TARGET, (5, 5))
-    before = weights(stepper)
-    poisoned = DEGRADED.clone()
-    poisoned[2, 0, 3, 3] = value
-    assert not stepper.update(poisoned, TARGET, (5, 5)).sound
-    assert all(torch.equal(value, before[key]) for key, value in weights(stepper).items())
+    before = copy_weights(stepper)
+    broken = DEGRADED.clone()
+    broken[2, 0, 3, 3] = value
+    assert not stepper.update(broken, TARGET, (5, 5)).is_updated
+    assert are_equal(copy_weights(stepper), before)
 
 
-def test_states_from_another_kind_of_device_go_on_in_this_ones_way():
-    """On a GPU Adam is one fused kernel, and a checkpoint says whether it was."""
+def test_the_optimizer_is_fused_by_device_not_by_checkpoint():
+    """On a GPU, Adam is one fused kernel. A checkpoint says whether it was, but the current device decides."""
     stepper = make_stepper()
     stepper.update(DEGRADED, TARGET, (5, 5))
-    state = stepper.state()
-    own = [group["fused"] for group in state["optimizer"]["param_groups"]]
+    state = stepper.state_dict()
+    expected = [group["fused"] for group in state["optimizer"]["param_groups"]]
     for group in state["optimizer"]["param_groups"]:
         group["fused"] = True
-    stepper.load_state(state)
-    assert [group["fused"] for group in stepper.optimizer.param_groups] == own == [False]
+    stepper.load_state_dict(state)
+    assert [group["fused"] for group in stepper.optimizer.param_groups] == expected == [False]
 
 
-def test_settings_changed_on_the_way_hold():
-    state = make_stepper().state()
+def test_changed_optimizer_settings_are_used_after_a_resume():
+    state = make_stepper().state_dict()
     stepper = make_stepper("OPTIM.BETA1", 0.5, "OPTIM.WEIGHT_DECAY", 0.01)
-    stepper.load_state(state)
+    stepper.load_state_dict(state)
     (group,) = stepper.optimizer.param_groups
     assert (group["betas"], group["weight_decay"]) == ((0.5, 0.999), 0.01)
 
 
-def test_a_state_brings_back_optimizer_scaler_and_average():
+def test_a_state_restores_optimizer_scaler_and_ema():
     options = ["TRAINING.PRECISION", "fp16", "OPTIM.EMA", 0.9]
     one, other = make_stepper(*options), make_stepper(*options)
     for _ in range(3):
         one.update(DEGRADED, TARGET, (5, 5))
     one.scaler.update(2.0**9)
     other.model.load_state_dict(one.model.state_dict())
-    other.load_state(copy.deepcopy(one.state()))
-    assert (other.scaler.get_scale(), growth(other)) == (2.0**9, 3)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert (other.scaler.get_scale(), growth_steps(other)) == (2.0**9, 3)
     for stepper in (one, other):
         stepper.update(DEGRADED, TARGET, (5, 5))
-    for a, b in zip(one.kept.state_dict().values(), other.kept.state_dict().values(), strict=True):
+    for a, b in zip(one.eval_model.state_dict().values(), other.eval_model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
-    assert all(torch.equal(value, weights(one)[key]) for key, value in weights(other).items())
+    assert all(torch.equal(value, copy_weights(one)[key]) for key, value in copy_weights(other).items())
 
 
-def test_a_running_average_that_begins_on_the_way_begins_with_the_weights():
+def test_an_ema_that_is_new_after_a_resume_starts_from_the_weights():
     one, other = make_stepper(), make_stepper("OPTIM.EMA", 0.9)
     one.update(DEGRADED, TARGET, (5, 5))
     other.model.load_state_dict(one.model.state_dict())
-    other.load_state(copy.deepcopy(one.state()))
-    for key, value in other.kept.state_dict().items():
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    for key, value in other.eval_model.state_dict().items():
         assert torch.equal(value, one.model.state_dict()[key])
 
 
-def test_without_a_compiler_it_goes_on_without(monkeypatch, capsys):
+def test_without_a_compiler_training_is_not_compiled(monkeypatch, capsys):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     stepper = make_stepper("TRAINING.COMPILE", True)
-    assert stepper.update(DEGRADED, TARGET, (5, 5)).sound
+    assert stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
     assert "there is no C++ compiler" in capsys.readouterr().err
 
 
-class Loud(World):
-    """One process whose sums are those of a run in which another process's loss is beyond all measure."""
+class LargeLossElsewhere(World):
+    """A world in which another process has a very large loss."""
 
     def all_reduce(self, *values: float) -> list[float]:
         return [1e9 for _ in values]
 
 
-def test_whether_to_make_the_step_is_decided_by_all_processes_together():
-    stepper = Stepper(tiny_network().train(), tiny_settings(), Loud(0, 1, torch.device("cpu")))
-    assert not stepper.update(DEGRADED, TARGET, (5, 5)).sound
+def test_a_large_loss_in_another_process_skips_the_step():
+    stepper = Stepper(tiny_network().train(), tiny_settings(), LargeLossElsewhere(0, 1, torch.device("cpu")))
+    assert not stepper.update(DEGRADED, TARGET, (5, 5)).is_updated
 
 
-def test_compile_takes_the_budget_asked_for(monkeypatch):
+def test_compile_uses_the_budget_of_the_settings(monkeypatch):
     compiled = []
     monkeypatch.setattr(step, "has_compiler", lambda device: True)
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
