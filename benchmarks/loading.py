@@ -14,7 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mprnet.data.paired import get_training_data, read_pair
+from mprnet.data.paired import get_training_data
+from mprnet.data.reading import read_pair
 from mprnet.training.loading import batches, make_loader
 from mprnet.training.order import StepOrder
 

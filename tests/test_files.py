@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from mprnet import UserError
-from mprnet.files import locked
+from mprnet.files import lock_folder
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -17,8 +17,8 @@ def test_a_file_system_without_locks_is_not_somebody_at_work(tmp_path, monkeypat
 
     monkeypatch.setattr(fcntl, "flock", flock)
     if refused:
-        with pytest.raises(UserError, match="another program is at work"), locked(tmp_path):
+        with pytest.raises(UserError, match="another program is at work"), lock_folder(tmp_path):
             pass
         return
-    with locked(tmp_path):
+    with lock_folder(tmp_path):
         assert (tmp_path / ".lock").exists()

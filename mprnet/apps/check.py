@@ -9,9 +9,9 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mprnet.data.checking import Findings, check_pairs
+from mprnet.data.folders import resolve_folder
 from mprnet.data.formats import dnd
-from mprnet.data.paired import located
-from mprnet.data.pairs import Pair, match_pairs, orphans_sentence, side_folders
+from mprnet.data.pairs import Pair, describe_orphans, find_pair_folders, match_pairs
 from mprnet.data.scenes import split_by_scene
 from mprnet.errors import UserError
 from mprnet.evaluation.protocols import Benchmark
@@ -44,7 +44,7 @@ def check_training(settings: CfgNode, get_training_data: GetData, get_validation
         try:
             data = make()
         except UserError as error:
-            problems = [str(error), *(_tree(located(folder, t.ELSE_IN), expected) if folder else [])]
+            problems = [str(error), *(_tree(resolve_folder(folder, t.ELSE_IN), expected) if folder else [])]
         else:
             problems = _check_set(data, kind, expected, done, t)
         status = max(status, _print_problems(problems))
@@ -92,8 +92,8 @@ def check_benchmarks(places: Mapping[Benchmark, Path | None], datasets: Path) ->
 
 def _benchmark_problems(benchmark: Benchmark, place: Path) -> list[str]:
     if benchmark.kind == "pairs":
-        matching = match_pairs(*side_folders(place))
-        problems = [orphans_sentence(matching)] if matching.orphans else []
+        matching = match_pairs(*find_pair_folders(place))
+        problems = [describe_orphans(matching)] if matching.orphans else []
         return problems + _check_pairs(
             matching.pairs, benchmark.name, benchmark.count, [], aligned=benchmark.measure != "aligned"
         )

@@ -25,7 +25,7 @@ from mprnet.errors import UserError
 from mprnet.files import make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.inference.folder import restore_all
-from mprnet.inference.jobs import Job, find_photos, left_to_do, plan
+from mprnet.inference.jobs import Job, find_photos, find_unfinished, plan_jobs
 
 
 def main(project: Path) -> None:
@@ -69,7 +69,7 @@ def _restore_task(project: Path, a: argparse.Namespace, world: World) -> tuple[l
     source: Path = a.input_dir or project / INPUTS / a.task
     result_dir: Path = a.result_dir or project / OUTPUT / a.task
     photos, closed = find_photos(source, a.recursive, skip=result_dir)
-    jobs = plan(photos, source, result_dir, FORMATS[a.format], a.compare)
+    jobs = plan_jobs(photos, source, result_dir, FORMATS[a.format], a.compare)
     restorer = make_restorer(load(weights, project / a.task), a, world, a.stage)
     make_folder(result_dir)
     if world.is_main:
@@ -77,7 +77,7 @@ def _restore_task(project: Path, a: argparse.Namespace, world: World) -> tuple[l
         for error in closed:
             print(f"error: {error}", file=sys.stderr)
     mine = jobs[world.rank :: world.size]
-    missing = left_to_do(mine) if a.skip_existing else mine
+    missing = find_unfinished(mine) if a.skip_existing else mine
     report = restore_all(missing, restorer)
     done, failed, skipped = (
         int(n) for n in world.all_reduce(report.done, len(report.failures), len(mine) - len(missing))

@@ -15,7 +15,7 @@ from mprnet.data.png import write_png
 from mprnet.errors import UserError
 from mprnet.evaluation.benchmark import eight_bit
 from mprnet.evaluation.sources import file_stamp
-from mprnet.files import make_folder, write_whole
+from mprnet.files import make_folder, write_atomically
 from mprnet.inference.distributed import World
 from mprnet.inference.restorer import Restorer
 
@@ -55,7 +55,7 @@ def submit(
     with world.fail_together():  # all look before anybody writes, or they share out different lists
         make_folder(folder)
         if world.is_main:
-            write_whole(folder / "settings.json", key.encode())
+            write_atomically(folder / "settings.json", key.encode())
         todo = [n for n in numbers if not _is_done(folder, n, boxes, a)]
     broken: list[str] = []
     for number in tqdm(todo[world.rank :: world.size], "DND", unit="image", leave=False, disable=not world.is_main):
@@ -69,7 +69,7 @@ def submit(
 
 def _is_done(folder: Path, number: int, boxes: np.ndarray, a: argparse.Namespace) -> bool:
     pictures = [_picture(folder, number, box) for box in range(dnd.BOXES)] if a.save_images else []
-    whole = not dnd.submission_problem(dnd.submission_path(folder, number), boxes[number])
+    whole = not dnd.find_submission_problem(dnd.submission_path(folder, number), boxes[number])
     return whole and all(path.exists() for path in pictures)
 
 
@@ -85,7 +85,7 @@ def _denoise(
     if a.save_images:
         for box, result in enumerate(results):
             write_png(_picture(folder, number, box), eight_bit(result))
-    dnd.encode_submission(results, dnd.submission_path(folder, number))
+    dnd.write_submission(results, dnd.submission_path(folder, number))
 
 
 def _picture(folder: Path, number: int, box: int) -> Path:
@@ -95,7 +95,7 @@ def _picture(folder: Path, number: int, box: int) -> Path:
 def _report(folder: Path, numbers: Sequence[int], boxes: np.ndarray, world: World, broken: list[str]) -> list[str]:
     if not world.is_main:
         return []
-    found = (dnd.submission_problem(dnd.submission_path(folder, number), boxes[number]) for number in numbers)
+    found = (dnd.find_submission_problem(dnd.submission_path(folder, number), boxes[number]) for number in numbers)
     problems = broken + [f"{problem}." for problem in found if problem]
     if not problems and len(numbers) == dnd.IMAGES:
         print(f"DND: the submission in {folder} is complete, {dnd.IMAGES} files, and as the server wants it")

@@ -15,7 +15,7 @@ from mprnet.data.png import write_png
 from mprnet.errors import UserError
 from mprnet.evaluation.scoring import Scorers, Scores
 from mprnet.evaluation.sources import Sample, Source
-from mprnet.files import make_folder, write_whole
+from mprnet.files import make_folder, write_atomically
 from mprnet.inference.distributed import World
 
 # From an image's number and content to its restored images by stage, (H, W, 3) float32 in [0, 1] or uint8.
@@ -59,12 +59,12 @@ def evaluate(source: Source, numbers: Sequence[int], plan: Plan, scorers: Scorer
     path = _journal(plan.folder, world.rank)
     with world.fail_together():
         if world.is_main:
-            write_whole(path, "".join(map(_line, [{"key": plan.key}, *known.values()])).encode())
+            write_atomically(path, "".join(map(_line, [{"key": plan.key}, *known.values()])).encode())
             for other in set(plan.folder.glob(_JOURNALS)) - {path}:
                 other.unlink()
     with world.fail_together():
         if not world.is_main:
-            write_whole(path, _line({"key": plan.key}).encode())
+            write_atomically(path, _line({"key": plan.key}).encode())
         with open(path, "a", encoding="utf-8") as journal:
             mine = todo[world.rank :: world.size]
             _work(source, mine, plan, scorers, journal, show=world.is_main)
@@ -77,19 +77,19 @@ def write_results(plan: Plan, records: Sequence[Record], summary: dict[str, Any]
     """Write results.json and results.csv, and clear away what was kept for the case of an interruption."""
     content = {"settings": plan.key, "summary": summary, "images": list(records)}
     known = _known(plan)
-    write_whole(plan.folder / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(plan.folder / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
     lines = ["name,stage,psnr,ssim"]
     for record in records:
         for stage, (psnr, ssim) in record.get("scores", {}).items():
             name = '"' + record["name"].replace('"', '""') + '"'
             lines.append(f"{name},{stage},{'inf' if psnr is None else f'{psnr:.6f}'},{ssim:.6f}")
-    write_whole(plan.folder / "results.csv", ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
+    write_atomically(plan.folder / "results.csv", ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
     # Scores of images that were not asked for this time (--limit) are kept for the next.
     names = {record["name"] for record in records}
     rest = [record for record in known.values() if record["name"] not in names]
     kept = _journal(plan.folder, "rest")
     if rest:
-        write_whole(kept, "".join(map(_line, [{"key": plan.key}, *rest])).encode())
+        write_atomically(kept, "".join(map(_line, [{"key": plan.key}, *rest])).encode())
     for path in set(plan.folder.glob(_JOURNALS)) - ({kept} if rest else set()):
         path.unlink()
 

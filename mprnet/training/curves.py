@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 
 
 def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -38,7 +38,7 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
                 text.set_parse_math(False)  # names may hold $
     file = io.BytesIO()
     figure.savefig(file, format=path.suffix[1:], dpi=110)
-    write_whole(path, file.getvalue())
+    write_atomically(path, file.getvalue())
 
 
 def _with_gaps(validated: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from mprnet.data.paired import WholePairs, located
+from mprnet.data.folders import resolve_folder
+from mprnet.data.paired import WholePairs
 from mprnet.data.pairs import Pair
-from mprnet.data.scenes import scene_of, split_by_scene
+from mprnet.data.scenes import find_scene, split_by_scene
 from mprnet.data.synthetic.degradations import degradations, split_names
 from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
 from mprnet.errors import UserError
@@ -95,7 +96,7 @@ def training_set(settings: CfgNode, get_training_data: GetData) -> Any:
         "skip_broken": t.ON_BROKEN == "skip",
         **_pairing(t),
     }
-    return get_training_data(located(t.TRAIN_DIR, t.ELSE_IN), options)
+    return get_training_data(resolve_folder(t.TRAIN_DIR, t.ELSE_IN), options)
 
 
 def validation_set(settings: CfgNode, get_validation_data: GetData) -> Any:
@@ -108,7 +109,7 @@ def validation_set(settings: CfgNode, get_validation_data: GetData) -> Any:
     if not t.VAL_DIR:
         raise UserError("there is nothing to validate on: set TRAINING.VAL_DIR, or TRAINING.HOLD_OUT 0.05.")
     options = {"patch_size": t.VAL_PS, **_pairing(t)}
-    return get_validation_data(located(t.VAL_DIR, t.ELSE_IN), options)
+    return get_validation_data(resolve_folder(t.VAL_DIR, t.ELSE_IN), options)
 
 
 def pairs_of(training: Any) -> Sequence[Pair]:
@@ -150,8 +151,8 @@ def _hold_out(training: Any, settings: CfgNode, earlier: Mapping[str, Any]) -> t
         return [], [f"{note}; it is validated on TRAINING.VAL_DIR"]
     names = set(earlier["held_out"])
     scene = earlier.get("scene", t.SCENE)  # by which it was split: later pairs of a scene stay on its side
-    scenes = {scene_of(pair, scene) for pair in pairs if pair.name in names}
-    targets = {pair.target for pair in pairs if scene_of(pair, scene) in scenes}
+    scenes = {find_scene(pair, scene) for pair in pairs if pair.name in names}
+    targets = {pair.target for pair in pairs if find_scene(pair, scene) in scenes}
     held = [pair for pair in pairs if pair.target in targets]
     if not held:
         raise UserError(

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 from mprnet.training.curves import draw_curves
 from mprnet.training.state import keep_until
 
@@ -49,7 +49,7 @@ class Journal:
         if not self.writes:
             return
         self._write_settings(settings.dump(), steps_done)
-        write_whole(self.folder / "environment.json", json.dumps(_environment(), indent=2).encode())
+        write_atomically(self.folder / "environment.json", json.dumps(_environment(), indent=2).encode())
         with self._optional("TensorBoard"):
             self._tensorboard = _tensorboard_writer(self.folder, steps_done)
 
@@ -58,7 +58,7 @@ class Journal:
         path = self.folder / SETTINGS
         if path.exists() and _without_resume(path.read_text(encoding="utf-8")) != _without_resume(text):
             keep_until(path, steps_done)
-        write_whole(path, text.encode())
+        write_atomically(path, text.encode())
 
     def say(self, line: str) -> None:
         """Print a line, above any progress bar, and add it to log.txt."""
@@ -82,7 +82,7 @@ class Journal:
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
         writer.writerows(self.history)
-        write_whole(self.folder / LOG, text.getvalue().encode())
+        write_atomically(self.folder / LOG, text.getvalue().encode())
         self.say(_line(row))
         if "psnr" in row:  # which the last row has, too; drawing takes as long as some short epochs
             draw_curves(self.folder / "curves.png", {"restored": self.history})

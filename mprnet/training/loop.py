@@ -11,7 +11,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mprnet.errors import UserError
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 from mprnet.inference.distributed import World
 from mprnet.model.network import MPRNet
 from mprnet.training.datasets import RunData
@@ -138,7 +138,7 @@ class Trainer:
         path = self.folder / "skipped_batch.txt"
         if self.world.is_main:
             names = [self.data.training.names[index] for index in self.order.together(self.progress.steps_done)]
-            write_whole(path, "".join(f"{name}\n" for name in names).encode(errors="replace"))
+            write_atomically(path, "".join(f"{name}\n" for name in names).encode(errors="replace"))
         times = self.progress.tally.bad_in_a_row
         ways = [f"lower OPTIM.LR_INITIAL (it is {self.settings.OPTIM.LR_INITIAL:g})"]
         if not self.settings.OPTIM.GRAD_CLIP:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from mprnet.data.pairs import pairing_of
+from mprnet.data.pairs import choose_pairing
 from mprnet.errors import UserError
 from mprnet.training.keys import PATHS, RANGES, defaults
 
@@ -55,7 +55,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
             raise UserError(f"{key} is {value!r}, but must be {wanted}.")
     if settings.OPTIM.LR_MIN > settings.OPTIM.LR_INITIAL:
         raise UserError("OPTIM.LR_MIN is greater than OPTIM.LR_INITIAL: the rate is to fall, not to rise.")
-    pairing_of(settings.TRAINING.PAIR_BY_ORDER, settings.TRAINING.PAIR_MANY_TO_ONE)  # refuses both
+    choose_pairing(settings.TRAINING.PAIR_BY_ORDER, settings.TRAINING.PAIR_MANY_TO_ONE)  # refuses both
     settings.freeze()
     return settings
 

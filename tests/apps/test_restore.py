@@ -19,7 +19,7 @@ from mprnet import Restorer, UserError, save_weights
 from mprnet.apps.options import choose_weights, load
 from mprnet.data import photos
 from mprnet.inference.folder import restore_all
-from mprnet.inference.jobs import plan
+from mprnet.inference.jobs import plan_jobs
 from mprnet.model.local_pooling import training_patch
 
 DEMO = (ROOT / "demo.py", "--task", "Denoising", "--device", "cpu")
@@ -206,7 +206,7 @@ def test_wrong_arguments_get_a_sentence(identity, tmp_path, arguments, sentence)
 
 def test_result_names_never_meet(tmp_path):
     names = ["a.jpg", "a.png", "a_jpg.png", "A.PNG", "a.jpeg", "a_compare.png", "b.tif"]
-    jobs = plan([tmp_path / name for name in names], tmp_path, tmp_path / "out", ".png", compare=True)
+    jobs = plan_jobs([tmp_path / name for name in names], tmp_path, tmp_path / "out", ".png", compare=True)
     results = [str(path).lower() for job in jobs for path in (job.result, job.comparison)]
     assert len(set(results)) == 2 * len(names)
     assert {job.source.name: job.result.name for job in jobs}["a.png"] == "a.png"
@@ -217,7 +217,7 @@ def test_a_result_that_is_its_original_by_another_name_is_refused(tmp_path):
     write_png(tmp_path / "IMG.PNG")
     (tmp_path / "IMG.png").hardlink_to(tmp_path / "IMG.PNG")
     with pytest.raises(UserError, match="would overwrite"):
-        plan([tmp_path / "IMG.PNG"], tmp_path, tmp_path, ".png", compare=False)
+        plan_jobs([tmp_path / "IMG.PNG"], tmp_path, tmp_path, ".png", compare=False)
 
 
 def test_the_published_weights_are_taken_if_they_are_there(identity, tmp_path, capsys):
@@ -318,7 +318,7 @@ def test_two_processes_share_a_folder(identity, tmp_path):
 def test_pictures_of_one_size_are_restored_together_where_the_device_gains(tiny, tmp_path, monkeypatch):
     for number in range(7):
         write_png(tmp_path / "in" / f"{number}.png", 30 * number, 20 if number < 5 else 30)
-    jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    jobs = plan_jobs(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
     restorer = Restorer(tiny, "cpu")
     restore_all(jobs, restorer)
     alone = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -335,7 +335,7 @@ def test_pictures_of_one_size_are_restored_together_where_the_device_gains(tiny,
 def test_one_bad_picture_of_a_batch_fails_alone(tiny, tmp_path, monkeypatch):
     for number in range(3):
         write_png(tmp_path / "in" / f"{number}.png", 50 * number, 20)
-    jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    jobs = plan_jobs(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
     restorer = Restorer(tiny, "cpu")
     run = restorer._run
 
@@ -358,7 +358,7 @@ def test_a_picture_that_memory_is_too_small_for_is_no_broken_one(tiny, tmp_path,
     """Beside the network, where tiles do not help; the others go on."""
     for number in range(3):
         write_png(tmp_path / "in" / f"{number}.png", 50 * number, 20)
-    jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    jobs = plan_jobs(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
     as_it_is = operator.attrgetter(place)(photos)
 
     def short(picture, *arguments):

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from mprnet import UserError
-from mprnet.data.checking import check_pairs, displacement, likeness
-from mprnet.data.pairs import match_pairs, side_folders
+from mprnet.data.checking import check_pairs, find_displacement, thumbnail_correlation
+from mprnet.data.pairs import find_pair_folders, match_pairs
 from mprnet.data.synthetic.dead_leaves import dead_leaves
 from mprnet.data.synthetic.noise import gaussian_noise
 
@@ -17,9 +17,9 @@ def test_strangers_are_told_from_pairs():
         streaks = cv2.blur((rng.random(image.shape[:2]) > 0.98).astype(np.uint8) * 255, (1, 9))
         rainy = cv2.add(image, np.repeat(streaks[:, :, None], 3, 2))
         for degraded in (gaussian_noise(rng, image, 50), cv2.blur(image, (21, 1)), rainy):
-            assert likeness(degraded, image) > 0.8
-    strangers = [likeness(clean[i], clean[(i + 1) % 12]) < 0.5 for i in range(12)]
-    flips = [likeness(image, image[::-1]) < 0.5 for image in clean]
+            assert thumbnail_correlation(degraded, image) > 0.8
+    strangers = [thumbnail_correlation(clean[i], clean[(i + 1) % 12]) < 0.5 for i in range(12)]
+    flips = [thumbnail_correlation(image, image[::-1]) < 0.5 for image in clean]
     assert sum(strangers) >= 11
     assert sum(flips) >= 9
 
@@ -31,7 +31,7 @@ def test_displacement_is_found_under_noise(shift, sigma):
     dx, dy = shift
     degraded = gaussian_noise(np.random.default_rng(0), big[24:136, 24:136], sigma)
     target = big[24 - dy : 136 - dy, 24 - dx : 136 - dx]
-    assert displacement(degraded, target) == shift
+    assert find_displacement(degraded, target) == shift
 
 
 def test_blur_and_noise_are_no_displacement():
@@ -39,10 +39,10 @@ def test_blur_and_noise_are_no_displacement():
     for index in range(6):
         clean = dead_leaves(3, index, 96)
         flat = np.full_like(clean, 90)
-        assert displacement(cv2.GaussianBlur(clean, (0, 0), 3), clean) == (0, 0)
-        assert displacement(cv2.blur(clean, (9, 1)), clean) == (0, 0)
-        assert displacement(gaussian_noise(rng, flat, 30), flat) == (0, 0)
-        assert displacement(clean[:8], clean[:8]) == (0, 0)
+        assert find_displacement(cv2.GaussianBlur(clean, (0, 0), 3), clean) == (0, 0)
+        assert find_displacement(cv2.blur(clean, (9, 1)), clean) == (0, 0)
+        assert find_displacement(gaussian_noise(rng, flat, 30), flat) == (0, 0)
+        assert find_displacement(clean[:8], clean[:8]) == (0, 0)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def folder(tmp_path):
 
 
 def test_a_good_folder_has_no_problems(folder):
-    findings = check_pairs(match_pairs(*side_folders(folder)).pairs, "test")
+    findings = check_pairs(match_pairs(*find_pair_folders(folder)).pairs, "test")
     assert (len(findings.pairs), findings.problems, dict(findings.sizes)) == (5, [], {(64, 64): 5})
     assert len(findings.digests) == 5
 
@@ -73,7 +73,7 @@ def test_each_problem_is_named_and_none_hides_another(folder):
     (folder / "input" / "lonely.png").write_bytes((folder / "input" / "4.png").read_bytes())
     cv2.imwrite(str(folder / "input" / "6.tif"), read("input/4.png"))
     (folder / "target" / "6.png").write_bytes((folder / "target" / "4.png").read_bytes())
-    matching = match_pairs(*side_folders(folder))
+    matching = match_pairs(*find_pair_folders(folder))
     assert [path.name for path in matching.orphans] == ["lonely.png"]
     problems = "\n".join(check_pairs(matching.pairs, "test").problems)
     for sentence in (
@@ -89,7 +89,7 @@ def test_each_problem_is_named_and_none_hides_another(folder):
 
 def test_missing_folders_show_what_is_expected(tmp_path):
     with pytest.raises(UserError, match="pairs are expected as"):
-        side_folders(tmp_path / "nowhere")
+        find_pair_folders(tmp_path / "nowhere")
 
 
 def write_pair(folder, name, degraded, target):
@@ -99,7 +99,7 @@ def write_pair(folder, name, degraded, target):
 
 
 def found(folder, **options):
-    return check_pairs(match_pairs(*side_folders(folder)).pairs, "test", **options)
+    return check_pairs(match_pairs(*find_pair_folders(folder)).pairs, "test", **options)
 
 
 def test_what_each_problem_is_not(tmp_path):

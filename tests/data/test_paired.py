@@ -11,16 +11,16 @@ from torch.utils.data import ConcatDataset
 
 from mprnet import UserError
 from mprnet.data.augment import saturate, symmetry
+from mprnet.data.folders import resolve_folder
 from mprnet.data.paired import (
     PairedPictures,
     get_test_data,
     get_training_data,
     get_validation_data,
-    located,
     pad_to,
 )
 from mprnet.data.pairs import Pair
-from mprnet.data.scenes import scene_of, split_by_scene
+from mprnet.data.scenes import find_scene, split_by_scene
 
 
 def ramp(height: int, width: int, offset: int = 0) -> np.ndarray:
@@ -188,11 +188,11 @@ def test_orphans_are_named_and_kept(folder, capsys):
 def test_folders_are_found_where_they_are_or_elsewhere(tmp_path):
     for name in ("a/train", "b/train", "b/test/X"):
         (tmp_path / name).mkdir(parents=True)
-    assert located(tmp_path / "a/train", tmp_path / "b") == tmp_path / "a/train"
-    assert located(tmp_path / "c/train", tmp_path / "b") == tmp_path / "b/train"
-    assert located(tmp_path / "c/test/X", tmp_path / "b") == tmp_path / "b/test/X"
-    assert located(tmp_path / "c/none", tmp_path / "b") == tmp_path / "c/none"
-    assert located(tmp_path / "c/train", "") == tmp_path / "c/train"
+    assert resolve_folder(tmp_path / "a/train", tmp_path / "b") == tmp_path / "a/train"
+    assert resolve_folder(tmp_path / "c/train", tmp_path / "b") == tmp_path / "b/train"
+    assert resolve_folder(tmp_path / "c/test/X", tmp_path / "b") == tmp_path / "b/test/X"
+    assert resolve_folder(tmp_path / "c/none", tmp_path / "b") == tmp_path / "c/none"
+    assert resolve_folder(tmp_path / "c/train", "") == tmp_path / "c/train"
 
 
 def pairs_named(*names: str) -> list[Pair]:
@@ -226,7 +226,7 @@ def test_two_scenes_are_enough():
 
 @pytest.mark.parametrize(
     ("scene", "sentence"),
-    [("x", r"TRAINING.SCENE 'x' does not match the name s0_0"), ("s", "needs two scenes at least")],
+    [("x", r"TRAINING.SCENE 'x' does not match the name s0_0"), ("s", "needs at least two scenes")],
 )
 def test_scenes_that_cannot_be_told_get_a_sentence(scene, sentence):
     with pytest.raises(UserError, match=sentence):
@@ -237,13 +237,13 @@ def test_scenes_that_cannot_be_told_get_a_sentence(scene, sentence):
     ("scene", "name"), [(r"\w+?_", "one1_"), (r"(\w+?)_", "one1"), (r"(x)|one(\d)", "1"), (".*", "one1_3")]
 )
 def test_a_scene_is_what_matches_or_its_first_group_that_does(scene, name):
-    assert scene_of(*pairs_named("one1_3"), scene) == name
+    assert find_scene(*pairs_named("one1_3"), scene) == name
 
 
 def test_of_two_places_elsewhere_the_nearer_name_counts(tmp_path):
     for name in ("b/test/X", "b/X"):
         (tmp_path / name).mkdir(parents=True)
-    assert located(tmp_path / "c/test/X", tmp_path / "b") == tmp_path / "b/test/X"
+    assert resolve_folder(tmp_path / "c/test/X", tmp_path / "b") == tmp_path / "b/test/X"
 
 
 def test_the_order_of_the_pairs_does_not_change_what_is_held_out():

@@ -4,7 +4,7 @@ import pytest
 
 from mprnet import UserError
 from mprnet.data.paired import get_training_data, get_validation_data
-from mprnet.data.pairs import match_pairs, orphans_sentence
+from mprnet.data.pairs import describe_orphans, match_pairs
 from mprnet.data.scenes import split_by_scene
 from mprnet.evaluation.sources import PairSource, results_by_target
 
@@ -48,8 +48,8 @@ def test_a_missing_picture_does_not_shift_the_others(tmp_path):
     shown = (
         f"2 pictures have no partner and are left out: {tmp_path / 'input' / '2.png'}, {tmp_path / 'target' / '4.png'}."
     )
-    assert orphans_sentence(matching) == shown
-    assert "MANY_TO_ONE" not in orphans_sentence(matching)
+    assert describe_orphans(matching) == shown
+    assert "MANY_TO_ONE" not in describe_orphans(matching)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_suffix_decides_among_targets_of_one_name(tmp_path):
     (targets / "3.PNG").write_bytes(b"")
     assert partners(match_pairs(inputs, targets)) == {"1.JPG": "1.jpg", "2.png": "2.png", "rain-3.png": "3.PNG"}
     (targets / "3.png").write_bytes(b"")
-    with pytest.raises(UserError, match="go by the same name"):
+    with pytest.raises(UserError, match="have the same name"):
         match_pairs(inputs, targets)
 
 
@@ -153,7 +153,7 @@ def test_an_input_belongs_to_the_longest_name_it_begins_with(tmp_path, inputs, t
 
 def test_the_setting_that_would_help_is_named(tmp_path):
     given = folders(tmp_path, MANY, ONE)
-    sentence = orphans_sentence(match_pairs(*given))
+    sentence = describe_orphans(match_pairs(*given))
     assert "TRAINING.PAIR_MANY_TO_ONE" in sentence
     assert "--many_to_one" in sentence
     assert " 9 of the inputs" in sentence
@@ -200,9 +200,9 @@ def test_by_order_only_when_asked(tmp_path):
     ("inputs", "targets", "sentence"),
     [
         ([], ["1.png"], "holds no pictures"),
-        (["a.tif", "a.jpg"], ["a.png"], "go by the same name"),
-        (["a.png"], ["a.tif", "a.jpg"], "go by the same name"),
-        (["blur_1.png", "noisy_1.png"], ["gt_1.png"], "go by the same name"),
+        (["a.tif", "a.jpg"], ["a.png"], "have the same name"),
+        (["a.png"], ["a.tif", "a.jpg"], "have the same name"),
+        (["blur_1.png", "noisy_1.png"], ["gt_1.png"], "have the same name"),
     ],
 )
 def test_unclear_folders_get_a_sentence(tmp_path, inputs, targets, sentence):
@@ -262,14 +262,14 @@ def test_sides_that_are_swapped_or_the_same_are_no_pairs(tmp_path, inputs, targe
 
 def test_by_order_needs_pictures_alone(tmp_path):
     given = folders(tmp_path, ["a.png", "b.ppm", "c.png"], ["a.png", "b.png", ".DS_Store"])
-    with pytest.raises(UserError, match=r"b\.ppm is of a type that is not read here"):
+    with pytest.raises(UserError, match=r"b\.ppm is of a type that cannot be read"):
         match_pairs(*given, "order")
 
 
 @pytest.mark.parametrize("many", [3, 4])
 def test_the_first_three_orphans_are_shown(tmp_path, many):
     given = folders(tmp_path, ["a.png", *(f"{n}.png" for n in range(many))], ["a.png"])
-    sentence = orphans_sentence(match_pairs(*given))
+    sentence = describe_orphans(match_pairs(*given))
     assert all(f"{n}.png" in sentence for n in range(3))
     assert (" and 1 more" in sentence) == (many == 4)
 

@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from mprnet import UserError
 from mprnet.data import reading
-from mprnet.data.photos import read_photo
+from mprnet.data.photos import decode_photo, read_photo
 from mprnet.data.reading import read_picture, read_rgb
 
 _rng = np.random.default_rng(3)
@@ -271,12 +271,12 @@ def test_whatever_demo_py_refuses(tmp_path, name):
 
 
 def test_the_usual_pictures_are_read_the_fast_way_and_no_others(tmp_path, monkeypatch):
-    taken = []
-    monkeypatch.setattr(reading, "read_photo", lambda path: taken.append(path.name) or read_photo(path))
+    slow = []
+    monkeypatch.setattr(reading, "decode_photo", lambda data, path: slow.append(path.name) or decode_photo(data, path))
     for name, (data, _) in (FAST | SLOW).items():
         (tmp_path / name).write_bytes(data)
         read_rgb(tmp_path / name)
-    assert taken == list(SLOW)
+    assert slow == list(SLOW)
 
 
 def test_files_that_are_none(tmp_path):

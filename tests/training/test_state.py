@@ -60,7 +60,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
     def full(path, data):
         raise UserError("no space")
 
-    monkeypatch.setattr(state, "write_whole", full)
+    monkeypatch.setattr(state, "write_atomically", full)
     with pytest.raises(UserError, match="no space"):
         save_checkpoint(path, content(2))
     assert load_latest(tmp_path).content["epoch"] == 1

@@ -21,7 +21,7 @@ from mprnet.data.synthetic.dead_leaves import dead_leaves
 from mprnet.data.synthetic.degradations import Degradation
 from mprnet.data.tensors import to_tensor
 from mprnet.errors import UserError
-from mprnet.files import make_folder, write_whole
+from mprnet.files import make_folder, write_atomically
 
 # Goes into the file names of banks: raise it when dead_leaves comes to draw other pictures.
 GENERATOR_VERSION = 2
@@ -68,7 +68,7 @@ def _draw(path: Path, draw: Callable[[int], np.ndarray], shape: tuple[int, ...],
             bank[index] = picture
     file = io.BytesIO()
     np.save(file, bank)
-    write_whole(path, file.getvalue())
+    write_atomically(path, file.getvalue())
 
 
 def _leave_interrupts_to_the_parent() -> None:
