@@ -14,8 +14,8 @@ from mprnet.data.folders import resolve_folder
 from mprnet.data.paired import WholePairs
 from mprnet.data.pairs import Pair
 from mprnet.data.scenes import find_scene, split_by_scene
-from mprnet.data.synthetic.degradations import degradations, split_names
-from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
+from mprnet.data.synthetic.degradations import make_degradations, split_names
+from mprnet.data.synthetic.pairs import SyntheticPairs, load_picture_bank
 from mprnet.errors import UserError
 from mprnet.training.samples import TrainingSamples, ValidationPairs, file_pairs
 
@@ -199,17 +199,17 @@ def _generated(settings: CfgNode, earlier: dict[str, Any]) -> RunData:
     seed = int(earlier.get("bank_seed", t.SEED))
     # One process of each machine draws, with all cores.
     workers = torch.multiprocessing.cpu_count() if os.environ.get("LOCAL_RANK", "0") == "0" else 0
-    bank = partial(picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=workers)
+    bank = partial(load_picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=workers)
     training = SyntheticPairs(
         bank(seed=seed, count=c.PICTURES),
-        degradations(c.DEGRADATION, (low, high)),
+        make_degradations(c.DEGRADATION, (low, high)),
         c.SAMPLES_PER_EPOCH,
         t.TRAIN_PS,
         t.SEED,
     )
     # The pictures to validate on are others: of another seed.
     unseen = bank(seed=seed + 1, count=c.VAL_PICTURES)
-    degraded = degradations(c.DEGRADATION, (c.VAL_SIGMA, c.VAL_SIGMA), untouched=False)
+    degraded = make_degradations(c.DEGRADATION, (c.VAL_SIGMA, c.VAL_SIGMA), untouched=False)
     pairs = SyntheticPairs(unseen, degraded, c.VAL_PICTURES, c.PICTURE_SIZE, seed + 1)
     described = f"generated pictures (dead leaves), {c.DEGRADATION.replace('_', ' ')}"
     if "noise" in split_names(c.DEGRADATION):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mprnet.data.synthetic.camera import Camera, camera_noise, demosaick, jpeg, mosaic
+from mprnet.data.synthetic.camera import Camera, camera_noise, compress_jpeg, demosaick, mosaic
 from mprnet.data.synthetic.dead_leaves import dead_leaves
 
 
@@ -75,6 +75,6 @@ def test_the_target_is_the_picture_within_a_grey_level():
 
 def test_jpeg_leaves_its_traces_and_the_size():
     clean = dead_leaves(1, 0, 50)
-    off = [np.abs(jpeg(np.random.default_rng(1), clean, q).astype(int) - clean).mean() for q in (70, 98)]
+    off = [np.abs(compress_jpeg(np.random.default_rng(1), clean, q).astype(int) - clean).mean() for q in (70, 98)]
     assert off[0] > off[1] > 0
-    assert jpeg(np.random.default_rng(1), clean[:31, :17], 90).shape == (31, 17, 3)
+    assert compress_jpeg(np.random.default_rng(1), clean[:31, :17], 90).shape == (31, 17, 3)

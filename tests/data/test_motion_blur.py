@@ -73,7 +73,7 @@ def test_a_camera_shakes_within_its_range_and_the_same_everywhere(monkeypatch):
 @pytest.mark.parametrize("sharp", [0.0, 1.0])
 def test_targets_are_softened_as_often_as_said(degrade, sharp, monkeypatch):
     """Of the samples that nothing moves in too."""
-    monkeypatch.setattr(module, "_thing", lambda rng, clean: (clean, np.zeros(clean.shape[:2], np.float32)))
+    monkeypatch.setattr(module, "_random_object", lambda rng, clean: (clean, np.zeros(clean.shape[:2], np.float32)))
     clean = dead_leaves(1, 0, 48)
     targets = [degrade(np.random.default_rng(seed), clean, sharp)[1] for seed in range(200)]
     assert np.mean([np.array_equal(target, clean) for target in targets]) == pytest.approx(1 - module.SOFT, abs=0.1)
@@ -148,4 +148,4 @@ def test_blurred_and_sharp_picture_lie_on_one_another():
 
 def test_encoding_undoes_linear_light():
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
-    assert np.array_equal(module.encoded(module.decoded(levels)), levels)
+    assert np.array_equal(module.to_grey_levels(module.to_linear(levels)), levels)

@@ -7,9 +7,9 @@ import pytest
 
 from mprnet.data.augment import random_crop, symmetry
 from mprnet.data.synthetic.dead_leaves import dead_leaves
-from mprnet.data.synthetic.degradations import NAMES, Degradation, degradations
+from mprnet.data.synthetic.degradations import NAMES, Degradation, make_degradations
 from mprnet.data.synthetic.noise import gaussian_noise, shot_read_noise
-from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
+from mprnet.data.synthetic.pairs import SyntheticPairs, load_picture_bank
 
 
 def test_a_picture_depends_on_seed_and_index_alone():
@@ -60,25 +60,25 @@ def test_crops_reach_every_border():
 
 
 def test_a_bank_is_drawn_once_and_whole(tmp_path):
-    bank = picture_bank(tmp_path, seed=2, count=3, size=32, workers=2)
+    bank = load_picture_bank(tmp_path, seed=2, count=3, size=32, workers=2)
     assert bank.shape == (3, 32, 32, 3)
     assert np.array_equal(bank[1], dead_leaves(2, 1, 32))
     (file,) = tmp_path.iterdir()
     written = file.stat().st_mtime_ns
-    picture_bank(tmp_path, seed=2, count=3, size=32, workers=2)
+    load_picture_bank(tmp_path, seed=2, count=3, size=32, workers=2)
     assert file.stat().st_mtime_ns == written
 
 
 def test_of_several_processes_one_draws_a_bank(tmp_path):
     with ThreadPoolExecutor(1) as another:
-        waiting = another.submit(picture_bank, tmp_path, seed=2, count=3, size=32, workers=0)
-        bank = picture_bank(tmp_path, seed=2, count=3, size=32, workers=1)
+        waiting = another.submit(load_picture_bank, tmp_path, seed=2, count=3, size=32, workers=0)
+        bank = load_picture_bank(tmp_path, seed=2, count=3, size=32, workers=1)
         assert np.array_equal(waiting.result(timeout=60), bank)
 
 
 def test_items_depend_on_seed_epoch_and_index_alone():
     pictures = np.stack([dead_leaves(1, i, 48) for i in range(2)])
-    make = lambda seed: SyntheticPairs(pictures, degradations("noise", (20, 20)), 9, 32, seed)  # noqa: E731
+    make = lambda seed: SyntheticPairs(pictures, make_degradations("noise", (20, 20)), 9, 32, seed)  # noqa: E731
     first, second = make(1), make(1)
     second[3, 5]
     for a, b in zip(first[2, 4], second[2, 4], strict=True):
@@ -103,7 +103,7 @@ def test_shot_and_read_noise_have_the_variance_of_the_model():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (8, 8), (33, 20)])
 def test_every_degradation_takes_any_size(name, shape):
-    (degradation,) = degradations(name, (0, 55))
+    (degradation,) = make_degradations(name, (0, 55))
     for seed in range(30):
         rng = np.random.default_rng(seed)
         clean = rng.integers(0, 256, (*shape, 3), np.uint8)
@@ -114,7 +114,7 @@ def test_every_degradation_takes_any_size(name, shape):
 
 def _sample(name: str, key: tuple[int, int]) -> list[np.ndarray]:
     pictures = np.stack([dead_leaves(1, i, 64) for i in range(2)])
-    pair = SyntheticPairs(pictures, degradations(name, (0, 55)), 9, 32, 5)[key]
+    pair = SyntheticPairs(pictures, make_degradations(name, (0, 55)), 9, 32, 5)[key]
     return [tensor.numpy() for tensor in pair[:2]]
 
 
@@ -152,9 +152,9 @@ def test_crops_see_their_surroundings():
 
 def test_samples_go_to_processes_that_are_started_anew(tmp_path):
     """Where processes are not forked they get what they need pickled; of a bank not the pictures."""
-    bank = picture_bank(tmp_path, seed=2, count=8, size=64, workers=1)
+    bank = load_picture_bank(tmp_path, seed=2, count=8, size=64, workers=1)
     for pictures in (bank, bank[4:], np.array(bank)):
-        data = SyntheticPairs(pictures, degradations(", ".join(NAMES), (0, 55)), 4, 16, seed=5)
+        data = SyntheticPairs(pictures, make_degradations(", ".join(NAMES), (0, 55)), 4, 16, seed=5)
         sent = pickle.dumps(data)
         assert len(sent) < 5000 or pictures is not bank
         for key in [(1, 0), (1, 3), (2, 1)]:
@@ -166,7 +166,7 @@ def test_samples_go_to_processes_that_are_started_anew(tmp_path):
 def test_what_is_validated_on_is_always_degraded(name):
     picture = np.full((64, 64, 3), 100, np.uint8)
     picture[::2, ::3] = 30
-    (degradation,) = degradations(name, (0, 55), untouched=False)
+    (degradation,) = make_degradations(name, (0, 55), untouched=False)
     for seed in range(40):
         degraded, target = degradation.apply(np.random.default_rng(seed), picture)
         assert not np.array_equal(degraded, target)
