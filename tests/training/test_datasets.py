@@ -222,10 +222,10 @@ def synthetic(tmp_path, seed: int, split: dict[str, int] | None = None):
 def test_every_generated_picture_to_validate_on_is_degraded(tmp_path, monkeypatch):
     """Some of those that are trained on are left as they are."""
     asked = []
-    make_degradations = datasets.degradations
+    make_degradations = datasets.make_degradations
     monkeypatch.setattr(
         datasets,
-        "degradations",
+        "make_degradations",
         lambda *sigma, **options: asked.append(options) or make_degradations(*sigma, **options),
     )
     synthetic(tmp_path, 5)

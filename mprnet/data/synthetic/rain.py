@@ -32,9 +32,8 @@ class _Layer:
     @classmethod
     def random(cls, rng: np.random.Generator, heaviness: float, angle: float) -> "_Layer":
         """Return a layer of rain between light (0) and heavy (1), with about the direction ``angle``."""
-        near = 2 ** rng.uniform(
-            -1, 1
-        )  # at half the distance, drops look twice as large, and a quarter as many are in view
+        # At half the distance, drops look twice as large, and a quarter as many are in view.
+        near = 2 ** rng.uniform(-1, 1)
         width = near**0.7 * rng.uniform(0.35, 0.65 + 0.3 * heaviness)
         return cls(
             angle=angle + (0.03 + 0.25 * heaviness) * rng.standard_normal(),
