@@ -6,14 +6,14 @@ from mprnet.data.synthetic.dead_leaves import dead_leaves
 from mprnet.data.synthetic.rain import DRY, add_streaks, rain, random_streaks
 
 
-def test_dry_pictures_come_out_dry_and_about_as_often_as_said():
+def test_the_share_of_pictures_without_rain():
     clean = dead_leaves(1, 0, 32)
     dry = 0
     for seed in range(400):
         rainy, target = rain(np.random.default_rng(seed), clean)
         assert np.array_equal(target, clean)
         dry += np.array_equal(rainy, clean)
-    # Light rain may miss so small a picture.
+    # In so small a picture, light rain may have no streak.
     assert DRY * 400 - 25 < dry < DRY * 400 + 60
 
 
@@ -29,7 +29,7 @@ def test_streaks_never_darken(screen):
         assert wet.max() <= 1
 
 
-def test_heavier_rain_is_brighter_and_hides_more():
+def test_heavier_rain_is_brighter_and_covers_more():
     means, covered = [], []
     for heaviness in (0.0, 0.5, 1.0):
         layers = [random_streaks(np.random.default_rng(k), 96, 96, heaviness) for k in range(30)]
@@ -40,8 +40,8 @@ def test_heavier_rain_is_brighter_and_hides_more():
     assert covered[2] > 0.35
 
 
-def test_streaks_run_along_the_fall():
-    """Neighbours along the direction are alike, those across it are not."""
+def test_streaks_have_the_direction_of_the_layer():
+    """Neighbours along the direction are similar, those across it are not."""
     for kind in (rain_module._draw_streaks, rain_module._smear_drops):
         layer = rain_module._Layer(angle=0, length=24, width=0.5, density=0.004, brightness=0.6, spread=0)
         light = kind(np.random.default_rng(0), 128, 128, layer)
@@ -51,7 +51,7 @@ def test_streaks_run_along_the_fall():
         assert 0.3 < light.max() <= 1
 
 
-def test_a_smeared_drop_keeps_its_light_and_its_place():
+def test_blurring_keeps_the_sum_and_the_centre_of_a_drop():
     drop = np.zeros((61, 61), np.float32)
     drop[30, 30] = 1
     smeared = rain_module._blur_along(drop, 0.3, 20)
