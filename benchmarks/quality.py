@@ -24,9 +24,9 @@ from photographs import crops
 
 from mprnet import Restorer, load_model
 from mprnet.data.synthetic import motion_blur
-from mprnet.data.synthetic.camera import jpeg, noisy_photograph
+from mprnet.data.synthetic.camera import compress_jpeg, noisy_photograph
 from mprnet.data.synthetic.noise import gaussian_noise
-from mprnet.data.synthetic.rain import add_streaks, streaks
+from mprnet.data.synthetic.rain import add_streaks, random_streaks
 from mprnet.evaluation.figures import ComparisonRow, draw_comparison
 from mprnet.metrics import luma, psnr, ssim_wang2003
 
@@ -64,12 +64,12 @@ def camera_noise(
 ) -> Degraded:
     noisy, target = noisy_photograph(rng, clean, OTHER_CAMERA, shot, read)
     if quality is not None:
-        noisy = jpeg(rng, noisy, quality)
+        noisy = compress_jpeg(rng, noisy, quality)
     return noisy, target, float(np.std(noisy / 255.0 - target / 255.0))
 
 
 def trained_rain(heaviness: float, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
-    light = streaks(rng, *clean.shape[:2], heaviness)
+    light = random_streaks(rng, *clean.shape[:2], heaviness)
     rainy = add_streaks(clean / np.float32(255), light[:, :, None], screen=False)
     return np.rint(255 * rainy).astype(np.uint8), clean, None
 
@@ -81,7 +81,7 @@ def other_rain(drops: int, rng: np.random.Generator, clean: np.ndarray) -> Degra
 def trained_shake(length: float, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
     """A shift alone, so that there is one kernel for those methods that need it; with noise of sigma 1."""
     motion = motion_blur.Motion.random(rng, length, frames=64, centre=np.zeros(2), turn=0.0)
-    blurred = motion_blur.encoded(motion_blur.expose(motion_blur.decoded(clean), motion))
+    blurred = motion_blur.to_grey_levels(motion_blur.expose(motion_blur.to_linear(clean), motion))
     point = np.zeros((2 * int(length) + 3,) * 2 + (1,), np.float32)
     point[int(length) + 1, int(length) + 1] = 1
     return gaussian_noise(rng, blurred, 1), clean, motion_blur.expose(np.repeat(point, 3, axis=2), motion)[:, :, 0]
@@ -98,7 +98,7 @@ def untouched(_: np.random.Generator, clean: np.ndarray) -> Degraded:
 def as_jpeg(degrade: Callable[..., Degraded], *of: float) -> Callable[[np.random.Generator, np.ndarray], Degraded]:
     def apply(rng: np.random.Generator, clean: np.ndarray) -> Degraded:
         degraded, target, known = degrade(*of, rng, clean)
-        return jpeg(rng, degraded, JPEG_QUALITY), target, known
+        return compress_jpeg(rng, degraded, JPEG_QUALITY), target, known
 
     return apply
 

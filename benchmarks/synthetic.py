@@ -18,7 +18,7 @@ import numpy as np
 from photographs import photographs
 
 from mprnet.data.synthetic.dead_leaves import dead_leaves
-from mprnet.data.synthetic.degradations import NAMES, degradations
+from mprnet.data.synthetic.degradations import NAMES, make_degradations
 from mprnet.data.synthetic.pairs import SyntheticPairs
 from mprnet.metrics import psnr
 
@@ -44,7 +44,7 @@ def tiles_of_photographs() -> np.ndarray:
 def time_degradations(pictures: np.ndarray, count: int) -> None:
     """Of whole samples: crop, symmetry, degradation, tensors."""
     for name in NAMES:
-        pairs = SyntheticPairs(pictures, degradations(name, SIGMA), count, PATCHES[name], 0)
+        pairs = SyntheticPairs(pictures, make_degradations(name, SIGMA), count, PATCHES[name], 0)
         pairs[0, 0]
         start = time.perf_counter()
         for index in range(count):
@@ -58,7 +58,7 @@ def contact_sheet(pictures: np.ndarray) -> np.ndarray:
     small = [cv2.resize(picture, (CROP, CROP), interpolation=cv2.INTER_AREA) for picture in pictures[: 2 * COLUMNS]]
     rows = [np.concatenate(small[:COLUMNS], axis=1), np.concatenate(small[COLUMNS:], axis=1)]
     for name in NAMES:
-        pairs = SyntheticPairs(pictures, degradations(name, SIGMA), 1, CROP, 1)
+        pairs = SyntheticPairs(pictures, make_degradations(name, SIGMA), 1, CROP, 1)
         samples = [[(255 * t).byte().permute(1, 2, 0).numpy() for t in pairs[2, k][:2]] for k in range(6 * COLUMNS)]
         samples.sort(key=lambda pair: -psnr(*pair))
         shown = samples[:: len(samples) // COLUMNS][:COLUMNS]

@@ -1,10 +1,10 @@
-"""The one kind of error that people are meant to read."""
+"""The errors that are written for users."""
 
 
 class UserError(ValueError):
-    """Something the user gave is not as needed; the message is one sentence: what, where, what to do.
+    """An input of the user is wrong. The message is one sentence: what is wrong, where, and what to do.
 
-    Programs print it alone, without a traceback, and exit with a non-zero status.
+    Programs print only the message, without a traceback, and exit with a non-zero status.
     """
 
 

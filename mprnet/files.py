@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Writing files atomically, and locking folders."""
 
 import contextlib
 import os
@@ -9,16 +9,17 @@ from pathlib import Path
 from mprnet.errors import UserError
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Make ``data`` the content of ``path``, whose folders are made if they are missing.
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``. Missing folders are created.
 
-    Whoever looks at ``path`` meanwhile, or after a crash, sees what was there before; two processes that write the same
-    file do not mix.
+    The data is written to a temporary file first, which then replaces ``path``. So a reader, or a person after a crash,
+    finds either the complete old file or the complete new file. Two processes can write the same file: one of the two
+    versions remains.
 
     Raises:
-        UserError: it cannot be written (no space, no permission, ...); what was there before still is.
+        UserError: the file cannot be written (no space, no permission, ...). The old file is still there.
     """
-    unfinished = path.parent / f".{uuid.uuid4().hex[:12]}.unfinished"
+    unfinished = _unfinished_path(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -34,15 +35,14 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Have ``folder`` for oneself: nobody else who asks so gets it meanwhile. Held until the process ends, at most.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock ``folder``: only one process at a time gets past this call.
 
-    What programs that were killed left unfinished in it is cleared away.
-
-    Where the system has no locks, everybody gets it.
+    The lock ends with the ``with`` block, or with the process. Temporary files that killed programs left in the folder
+    are removed. On a system without locks, every process gets past.
 
     Raises:
-        UserError: somebody else has it.
+        UserError: another process holds the lock.
     """
     with open(folder / ".lock", "w") as file:
         try:
@@ -51,7 +51,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"another program is at work in {folder}: let it end, or stop it.") from error
-        except (ImportError, OSError):  # Windows, or a file system that knows no locks
+        except (ImportError, OSError):  # Windows, or a file system without locks
             pass
         for path in folder.glob(".*.unfinished"):
             path.unlink(missing_ok=True)
@@ -59,15 +59,20 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Make sure that files can be written into the folder ``path``.
+    """Create the folder ``path`` if it is missing, and check that files can be written to it.
 
     Raises:
         UserError: they cannot.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".{uuid.uuid4().hex[:12]}.unfinished"
+        probe = _unfinished_path(path)
         probe.touch()
-        probe.unlink(missing_ok=True)  # whoever locks the folder clears it away
+        probe.unlink(missing_ok=True)  # another process that locks the folder may have removed it
     except OSError as error:
         raise UserError(f"{path}: nothing can be written there ({error.strerror or error}).") from error
+
+
+def _unfinished_path(folder: Path) -> Path:
+    """Return the path of a new temporary file; ``lock_folder`` removes files with such names."""
+    return folder / f".{uuid.uuid4().hex[:12]}.unfinished"

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's recipe for a new task, followed word by word."""
+"""The instructions for a new task in CONTRIBUTING.md work as written."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ def run(*command: object) -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """demo.py and Deraining's folder, and beside it what CONTRIBUTING.md makes of that; two pairs to train on."""
+    """A project with demo.py, the folder Deraining, and the new task that CONTRIBUTING.md makes from it, with data."""
     project = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "demo.py", project)
     ignored = shutil.ignore_patterns("checkpoints", "results", "*.pth", "*.safetensors", "__pycache__")
@@ -47,14 +47,14 @@ def project(tmp_path_factory) -> Path:
 
 def test_a_new_task_trains_scores_and_restores(project, tmp_path):
     task = project / "Dehazing"
-    small = ["MODEL.N_FEAT", 4, "MODEL.SCALE_UNETFEATS", 2, "MODEL.SCALE_ORSNETFEATS", 2, "OPTIM.BATCH_SIZE", 2]
-    small += ["OPTIM.NUM_EPOCHS", 1, "OPTIM.WARMUP_EPOCHS", 0, "TRAINING.TRAIN_PS", 32, "TRAINING.WORKERS", 0]
-    run(task / "train.py", *small)
+    options = ["MODEL.N_FEAT", 4, "MODEL.SCALE_UNETFEATS", 2, "MODEL.SCALE_ORSNETFEATS", 2, "OPTIM.BATCH_SIZE", 2]
+    options += ["OPTIM.NUM_EPOCHS", 1, "OPTIM.WARMUP_EPOCHS", 0, "TRAINING.TRAIN_PS", 32, "TRAINING.WORKERS", 0]
+    run(task / "train.py", *options)
     weights = task / "checkpoints" / "Dehazing" / "models" / "MPRNet" / "model_best.pth"
     assert load_model(weights).config["num_cab"] == 4
     pairs = [task / "Datasets" / "RESIDE" / "val" / side for side in ("input", "target")]
     assert "pairs" in run(task / "test.py", "--weights", weights, "--pairs", *pairs)
     assert "Table" not in run(task / "test.py", "--table")
     folders = ["--input_dir", pairs[0], "--result_dir", tmp_path]
-    said = run(project / "demo.py", "--task", "Dehazing", "--weights", weights, *folders)
-    assert "4 of 4 pictures restored" in said
+    output = run(project / "demo.py", "--task", "Dehazing", "--weights", weights, *folders)
+    assert "4 of 4 pictures restored" in output

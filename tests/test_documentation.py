@@ -1,7 +1,7 @@
-"""Every command that README.md and docs/ show is run, as it stands, in a project with miniatures of the data sets.
+"""Runs every command in README.md and docs/, in a copy of the project with miniatures of the data sets.
 
-Only what a command leaves open is filled in (PATH, FILE, TASK, ...), and what would take hours is made small by
-settings added to its end. A command that this file does not know how to run fails.
+Placeholders in commands (PATH, FILE, TASK, ...) are replaced, and settings are appended that make long runs short. A
+command that this file does not know fails.
 """
 
 import re
@@ -23,7 +23,7 @@ PAGES = sorted(
     | {*ROOT.glob("*/Datasets/README.md"), *ROOT.glob("*/pretrained_models/README.md")}
 )
 PROGRAMS = ("python", "torchrun", "make", "pip")
-# The test suite, or what it would have to install.
+# Settings that make training short.
 TINY = "MODEL.N_FEAT 8 MODEL.SCALE_UNETFEATS 4 MODEL.SCALE_ORSNETFEATS 4 MODEL.NUM_CAB 1 OPTIM.BATCH_SIZE 4"
 TINY += " OPTIM.NUM_EPOCHS 2 OPTIM.WARMUP_EPOCHS 1 TRAINING.TRAIN_PS 32 TRAINING.VAL_PS 32 TRAINING.VAL_AFTER_EVERY 1"
 TINY += " TRAINING.COMPILE False SYNTHETIC.PICTURES 4 SYNTHETIC.PICTURE_SIZE 48 SYNTHETIC.SAMPLES_PER_EPOCH 8"
@@ -31,18 +31,18 @@ TINY += " SYNTHETIC.VAL_PICTURES 2 TRAINING.WORKERS 0 TRAINING.INIT_WEIGHTS ''"
 
 
 def commands() -> list[tuple[str, str]]:
-    """(page, command) for each indented line that starts with a program's name; each command once."""
-    found: dict[str, str] = {}
+    """Return (page, command) for each indented line that starts with the name of a program; each command once."""
+    pages: dict[str, str] = {}
     for page in PAGES:
         text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
         for line in re.findall(rf"^ {{4,}}((?:{'|'.join(PROGRAMS)}) .*)$", text, flags=re.MULTILINE):
             command = re.sub(r"\s+#.*", "", line).strip()
-            found.setdefault(command, str(page.relative_to(ROOT)))
-    return [(page, command) for command, page in found.items()]
+            pages.setdefault(command, str(page.relative_to(ROOT)))
+    return [(page, command) for command, page in pages.items()]
 
 
 def parameters() -> list[object]:
-    """The README's short ones in every test run, what trains or measures and all else in slow ones."""
+    """Return a parameter for each command. Only the short commands of the README are not marked as slow."""
     return [
         pytest.param(command, id=f"{page}: {command}", marks=[] if is_quick(page, command) else [pytest.mark.slow])
         for page, command in commands()
@@ -55,7 +55,7 @@ def is_quick(page: str, command: str) -> bool:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of the project but for the library, with miniatures of all data sets where they belong."""
+    """A copy of the project without the library, with miniatures of all data sets in their folders."""
     project = tmp_path_factory.mktemp("project")
     ignored = shutil.ignore_patterns("checkpoints", "results", "synthetic", "output", "__pycache__", "*.pth")
     for name in (*TASKS, "samples", "benchmarks"):
@@ -80,8 +80,8 @@ def project(tmp_path_factory) -> Path:
     return project
 
 
-def filled(command: str, results: Path) -> str:
-    """The command with what it leaves open."""
+def fill_in(command: str, results: Path) -> str:
+    """Return the command with its placeholders replaced."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -106,8 +106,8 @@ def filled(command: str, results: Path) -> str:
     return command
 
 
-def made_small(command: str, results: Path) -> str:
-    """With settings at its end that keep it short; ValueError if it is not known what to do."""
+def make_small(command: str, results: Path) -> str:
+    """Return the command with settings that make it short; raise ValueError if it is unknown."""
     script = next((word for word in command.split() if word.endswith(".py") or word.startswith("mprnet.")), "")
     weights = "" if "--weights" in command or "--score_only" in command else " --weights tiny.safetensors"
     match Path(script).name:
@@ -154,16 +154,16 @@ def test_a_documented_command_runs(command, project, tmp_path):
         pytest.importorskip("onnxruntime")
     if "--web" in command:
         pytest.importorskip("gradio")
-    whole = made_small(filled(command, tmp_path / "out"), tmp_path / "out")
-    if "TRAINING.RESUME True" in command:  # there has to be something to go on from
-        run(whole.replace("TRAINING.RESUME True", ""), project)
-    run(whole, project)
+    command = make_small(fill_in(command, tmp_path / "out"), tmp_path / "out")
+    if "TRAINING.RESUME True" in command:  # first make a run that can be resumed
+        run(command.replace("TRAINING.RESUME True", ""), project)
+    run(command, project)
 
 
 def run(command: str, project: Path) -> None:
     name, *words = shlex.split(command)
     program = programs.Program(*{"python": [], "torchrun": ["-m", "torch.distributed.run"]}[name], *words, cwd=project)
-    serves = "--web" in words  # until somebody stops it
+    serves = "--web" in words  # it runs until it is stopped
     if serves:
         program.wait_until(lambda: "open http://" in program.stdout)
         program.send_signal(signal.SIGTERM)
@@ -172,13 +172,13 @@ def run(command: str, project: Path) -> None:
 
 
 def check_install(command: str) -> None:
-    """What cannot be run within itself: that the target, or the extra, is there."""
+    """Check that the target of make, or the extra of pip, exists: these commands cannot run inside a test."""
     if command.startswith("make"):
         assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     else:
         extras = re.findall(r"\[(\w+)\]", command)
-        wanted = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
-        assert all(re.search(rf"^{extra} = ", wanted, flags=re.MULTILINE) for extra in extras)
+        defined = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
+        assert all(re.search(rf"^{extra} = ", defined, flags=re.MULTILINE) for extra in extras)
         assert extras or (ROOT / "requirements.txt").exists()
 
 

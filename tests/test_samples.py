@@ -1,4 +1,4 @@
-"""What a fresh clone does out of the box."""
+"""demo.py in a fresh clone: the samples and the bundled weights."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from PIL import Image
 from mprnet import load_model, metrics
 
 SAMPLES = ROOT / "samples"
-# By task, what the bundled networks gain on the samples in the mean, dB, in fp32 and bf16, rounded down.
+# For each task, the mean gain in PSNR of the bundled networks on the samples, in dB, in fp32 and bf16, rounded down.
 GAINS = {"Deblurring": 1.5, "Denoising": 12, "Deraining": 6}
 GAINS_OF_PLUS = {"Deblurring": 3.0, "Denoising": 12.3, "Deraining": 7.8}
 PARAMETERS = {"lite": 490_969, "plus": 1_703_857}
@@ -23,15 +23,15 @@ def read(path) -> np.ndarray:
         return np.asarray(image)
 
 
-def demo(folder: Path, *options: str) -> str:
-    """What demo.py says while it writes into ``folder``."""
+def run_demo(folder: Path, *options: str) -> str:
+    """Run demo.py with results in ``folder``, and return what it prints."""
     run = programs.run(ROOT / "demo.py", "--result_dir", folder, *options, cwd=folder, timeout=600)
     assert run.returncode == 0, run.stderr
     return run.stdout
 
 
-def gain(task: str, results: Path) -> float:
-    """Of ``results`` over the task's samples in the mean; none of them loses."""
+def mean_gain(task: str, results: Path) -> float:
+    """Return the mean gain in PSNR of the results of a task; check that each result has a gain."""
     gains = []
     for path in sorted((SAMPLES / "input" / task).glob("*.png")):
         target = read(SAMPLES / "target" / task / path.name)
@@ -43,37 +43,37 @@ def gain(task: str, results: Path) -> float:
 
 @pytest.fixture(scope="module")
 def restored(tmp_path_factory):
-    """demo.py's results for the samples, with nothing said but where to write."""
+    """A folder with demo.py's results for the samples, without further options."""
     folder = tmp_path_factory.mktemp("results")
-    said = demo(folder, "--compare")
-    assert all(f"{task} with the bundled lite weights" in said for task in GAINS)
-    assert str(folder) in said
+    output = run_demo(folder, "--compare")
+    assert all(f"{task} with the bundled lite weights" in output for task in GAINS)
+    assert str(folder) in output
     return folder
 
 
 @pytest.mark.parametrize("task", GAINS)
-def test_the_bundled_networks_gain_what_is_said(restored, task):
-    assert gain(task, restored / task) >= GAINS[task]
+def test_the_bundled_networks_have_the_documented_gain(restored, task):
+    assert mean_gain(task, restored / task) >= GAINS[task]
     for path in (SAMPLES / "input" / task).glob("*.png"):
         assert (restored / task / f"{path.stem}_compare.png").exists()
 
 
 @pytest.mark.parametrize("task", GAINS_OF_PLUS)
-def test_the_larger_networks_gain_what_is_said(tmp_path, task):
-    said = demo(tmp_path, "--task", task, "--grade", "plus", "--input_dir", str(SAMPLES / "input" / task))
-    assert f"{task} with the bundled plus weights" in said
-    assert gain(task, tmp_path) >= GAINS_OF_PLUS[task]
+def test_the_larger_networks_have_the_documented_gain(tmp_path, task):
+    output = run_demo(tmp_path, "--task", task, "--grade", "plus", "--input_dir", str(SAMPLES / "input" / task))
+    assert f"{task} with the bundled plus weights" in output
+    assert mean_gain(task, tmp_path) >= GAINS_OF_PLUS[task]
 
 
-def test_all_samples_are_on_one_sheet(restored):
-    """A row for each task: 256 pixels of picture and its caption."""
+def test_the_sheet_shows_all_samples(restored):
+    """The sheet has a row for each task: pictures of 256 pixels, and captions."""
     height, width = read(restored / "sheet.png").shape[:2]
     assert height >= 256 * len(GAINS)
     assert width >= 256 * 8
 
 
 @pytest.mark.parametrize("task", ["Deblurring", "Denoising", "Deraining"])
-def test_every_sample_has_its_target(task):
+def test_every_sample_has_a_target(task):
     inputs = {path.name: read(path) for path in (SAMPLES / "input" / task).iterdir()}
     targets = {path.name: read(path) for path in (SAMPLES / "target" / task).iterdir()}
     assert inputs.keys() == targets.keys()
@@ -84,7 +84,7 @@ def test_every_sample_has_its_target(task):
 
 
 @pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.stem)
-def test_the_bundled_weights_say_what_they_are(path):
+def test_the_bundled_weights_have_metadata(path):
     task, grade = path.parts[-3], path.stem.split("_")[-1]
     assert path.stem == f"model_{task.lower()}_{grade}"
     model = load_model(path)

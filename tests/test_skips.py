@@ -1,30 +1,30 @@
-"""--no-skips, which CI gives: a test that is skipped fails, unless no installation helps."""
+"""The option --no-skips, which CI uses: a skipped test fails, unless no installation can prevent the skip."""
 
 from types import SimpleNamespace
 
 import pytest
-from conftest import ALLOWED_SKIP, refuse_skip
+from conftest import refuse_skip
 
 
-def judged(reason: str, given: bool) -> SimpleNamespace:
+def refuse(reason: str, no_skips: bool) -> SimpleNamespace:
     report = SimpleNamespace(skipped=True, outcome="skipped", longrepr=("test.py", 1, f"Skipped: {reason}"))
-    return refuse_skip(report, SimpleNamespace(getoption=lambda name: {"--no-skips": given}[name]))
+    return refuse_skip(report, SimpleNamespace(getoption=lambda name: {"--no-skips": no_skips}[name]))
 
 
 @pytest.mark.parametrize(
-    ("reason", "given", "outcome"),
+    ("reason", "no_skips", "outcome"),
     [
         ("there is no Chromium", True, "failed"),
         ("there is no Chromium", False, "skipped"),
         (ALLOWED_SKIP, True, "skipped"),
     ],
 )
-def test_a_skip_fails_where_none_is_allowed(reason, given, outcome):
-    report = judged(reason, given)
+def test_a_skip_fails_with_no_skips_unless_it_is_allowed(reason, no_skips, outcome):
+    report = refuse(reason, no_skips)
     assert report.outcome == outcome
     assert reason in str(report.longrepr)
 
 
-def test_an_expected_failure_is_no_skip():
+def test_an_expected_failure_is_not_a_skip():
     report = SimpleNamespace(skipped=True, outcome="skipped", wasxfail="known", longrepr="")
     assert refuse_skip(report, SimpleNamespace(getoption=lambda name: True)).outcome == "skipped"

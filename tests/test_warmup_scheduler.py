@@ -23,8 +23,8 @@ def optimizer(*rates: float) -> SGD:
     return SGD([{"params": [torch.zeros(1, requires_grad=True)], "lr": rate} for rate in rates])
 
 
-def rates(scheduler: LRScheduler, epochs: int) -> list[float]:
-    """The rate of epochs 1 to ``epochs`` under the recipe's use of the scheduler."""
+def collect_rates(scheduler: LRScheduler, epochs: int) -> list[float]:
+    """Return the rates of epochs 1 to ``epochs``; ``step()`` is called before each epoch."""
     seen = []
     for _ in range(epochs):
         scheduler.step()
@@ -33,11 +33,11 @@ def rates(scheduler: LRScheduler, epochs: int) -> list[float]:
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_the_published_recipes_rates(name):
+def test_the_rates_equal_those_of_the_published_recipe(name):
     facts = SCHEDULES[name]
     adam = Adam([torch.zeros(1, requires_grad=True)], lr=2e-4)
     cosine = CosineAnnealingLR(adam, facts["T_max"], eta_min=1e-6)
-    seen = rates(GradualWarmupScheduler(adam, 1, 3, cosine), facts["epochs"])
+    seen = collect_rates(GradualWarmupScheduler(adam, 1, 3, cosine), facts["epochs"])
     for epoch, rate in facts["lr"].items():
         assert seen[int(epoch) - 1] == pytest.approx(rate, abs=1e-12)
 
@@ -48,8 +48,8 @@ def test_the_rate_before_the_first_step_is_zero():
     assert sgd.param_groups[0]["lr"] == 0
 
 
-def test_multiplier_and_nothing_after():
-    seen = rates(GradualWarmupScheduler(optimizer(0.1), multiplier=3, total_epoch=4), 6)
+def test_a_multiplier_without_another_scheduler():
+    seen = collect_rates(GradualWarmupScheduler(optimizer(0.1), multiplier=3, total_epoch=4), 6)
     assert seen == pytest.approx([0.15, 0.2, 0.25, 0.3, 0.3, 0.3])
 
 
@@ -66,15 +66,15 @@ def test_multiplier_and_nothing_after():
 @pytest.mark.parametrize("multiplier", [1, 2])
 @pytest.mark.filterwarnings("ignore:Detected call")
 @pytest.mark.filterwarnings("ignore:The epoch parameter")  # SequentialLR's own, in torch 2.6
-def test_any_scheduler_goes_on_as_it_would_have_alone(make, multiplier):
+def test_the_other_scheduler_gives_the_same_rates_as_alone(make, multiplier):
     alone = make(optimizer(0.1 * multiplier))
-    expected = [0.1 * multiplier, *rates(alone, 8)]
+    expected = [0.1 * multiplier, *collect_rates(alone, 8)]
     sgd = optimizer(0.1)
-    seen = rates(GradualWarmupScheduler(sgd, multiplier, 3, make(sgd)), 3 + 9)
+    seen = collect_rates(GradualWarmupScheduler(sgd, multiplier, 3, make(sgd)), 3 + 9)
     assert seen[3:] == pytest.approx(expected, abs=1e-15)
 
 
-def test_parameter_groups_keep_their_own_rates():
+def test_parameter_groups_have_their_own_rates():
     sgd = optimizer(0.1, 0.3)
     scheduler = GradualWarmupScheduler(sgd, 1, 2, StepLR(sgd, 1, 0.5))
     for expected in ([0.05, 0.15], [0.1, 0.3], [0.1, 0.3], [0.05, 0.15]):
@@ -82,7 +82,7 @@ def test_parameter_groups_keep_their_own_rates():
         assert scheduler.get_last_lr() == pytest.approx(expected)
 
 
-def test_reduce_on_plateau_follows():
+def test_reduce_on_plateau_after_the_warm_up():
     sgd = optimizer(0.1)
     scheduler = GradualWarmupScheduler(sgd, 1, 2, ReduceLROnPlateau(sgd, factor=0.5, patience=1))
     seen = []
@@ -95,20 +95,20 @@ def test_reduce_on_plateau_follows():
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 7])
-def test_state_goes_through_a_file_and_on(tmp_path, stop):
+def test_a_saved_state_can_be_resumed(tmp_path, stop):
     def make() -> GradualWarmupScheduler:
         sgd = optimizer(0.1, 0.2)
         return GradualWarmupScheduler(sgd, 1, 3, CosineAnnealingLR(sgd, 6, eta_min=0.01))
 
     whole = make()
-    expected = rates(whole, 9)
+    expected = collect_rates(whole, 9)
     first = make()
-    rates(first, stop)
+    collect_rates(first, stop)
     torch.save(first.state_dict(), tmp_path / "state.pth")
     second = make()
     second.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
     assert second.get_last_lr() == first.get_last_lr()
-    assert rates(second, 9 - stop) == expected[stop:]
+    assert collect_rates(second, 9 - stop) == expected[stop:]
 
 
 def test_step_to_an_epoch():
@@ -120,13 +120,13 @@ def test_step_to_an_epoch():
         scheduler.step(4)
 
 
-def test_the_recipes_use_gives_no_warning():
+def test_the_recipe_gives_no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sgd = optimizer(0.1)
         scheduler = GradualWarmupScheduler(sgd, 1, 2, CosineAnnealingLR(sgd, 4))
-        assert all(a != b for a, b in pairwise(rates(scheduler, 2)))
-        rates(scheduler, 4)
+        assert all(a != b for a, b in pairwise(collect_rates(scheduler, 2)))
+        collect_rates(scheduler, 4)
         for _ in range(3):
             sgd.step()
             scheduler.step()
@@ -142,11 +142,11 @@ def test_tensor_rates_are_changed_in_place():
 
 
 @pytest.mark.parametrize(("multiplier", "total_epoch"), [(0.5, 3), (1, 0)])
-def test_arguments_out_of_range(multiplier, total_epoch):
+def test_arguments_out_of_range_raise_an_error(multiplier, total_epoch):
     with pytest.raises(ValueError, match="at least 1"):
         GradualWarmupScheduler(optimizer(0.1), multiplier, total_epoch)
 
 
-def test_schedulers_of_two_optimizers():
+def test_a_scheduler_of_another_optimizer_raises_an_error():
     with pytest.raises(ValueError, match="another optimizer"):
         GradualWarmupScheduler(optimizer(0.1), 1, 3, StepLR(optimizer(0.1), 1))

@@ -9,9 +9,9 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mprnet.data.checking import Findings, check_pairs
+from mprnet.data.folders import resolve_folder
 from mprnet.data.formats import dnd
-from mprnet.data.paired import located
-from mprnet.data.pairs import Pair, match_pairs, orphans_sentence, side_folders
+from mprnet.data.pairs import Pair, describe_orphans, find_pair_folders, match_pairs
 from mprnet.data.scenes import split_by_scene
 from mprnet.errors import UserError
 from mprnet.evaluation.protocols import Benchmark
@@ -47,7 +47,7 @@ def check_training(settings: CfgNode, get_training_data: GetData, get_validation
         try:
             data = make()
         except UserError as error:
-            problems = [str(error), *(_expected_tree(located(folder, t.ELSE_IN), expected) if folder else [])]
+            problems = [str(error), *(_expected_tree(resolve_folder(folder, t.ELSE_IN), expected) if folder else [])]
         else:
             problems = _check_set(data, kind, expected, findings, t)
         status = max(status, _print_problems(problems))
@@ -95,8 +95,8 @@ def check_benchmarks(folders: Mapping[Benchmark, Path | None], datasets: Path) -
 def _check_benchmark(benchmark: Benchmark, folder: Path) -> list[str]:
     """Print the numbers of images, and return the problems."""
     if benchmark.kind == "pairs":
-        matching = match_pairs(*side_folders(folder))
-        problems = [orphans_sentence(matching)] if matching.orphans else []
+        matching = match_pairs(*find_pair_folders(folder))
+        problems = [describe_orphans(matching)] if matching.orphans else []
         return problems + _check_pairs(
             matching.pairs, benchmark.name, benchmark.count, [], aligned=benchmark.measure != "aligned"
         )

@@ -25,7 +25,7 @@ from mprnet.errors import UserError
 from mprnet.files import make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.inference.folder import restore_all
-from mprnet.inference.jobs import Job, find_photos, left_to_do, plan
+from mprnet.inference.jobs import Job, find_photos, find_unfinished, plan_jobs
 from mprnet.tasks import TASKS_FOLDER, find_tasks
 
 
@@ -81,7 +81,7 @@ def _restore_task(folder: Path, a: argparse.Namespace, world: World) -> tuple[li
     result_dir: Path = a.result_dir
     model, weights = load_network(folder, a.weights, a.grade)
     photos, unreadable = find_photos(source, a.recursive, skip=result_dir)
-    jobs = plan(photos, source, result_dir, FORMATS[a.format], a.compare)
+    jobs = plan_jobs(photos, source, result_dir, FORMATS[a.format], a.compare)
     restorer = make_restorer(model, a, world, a.stage)
     make_folder(result_dir)
     if world.is_main:
@@ -89,7 +89,7 @@ def _restore_task(folder: Path, a: argparse.Namespace, world: World) -> tuple[li
         for error in unreadable:
             print(f"error: {error}", file=sys.stderr)
     own = jobs[world.rank :: world.size]
-    remaining = left_to_do(own) if a.skip_existing else own
+    remaining = find_unfinished(own) if a.skip_existing else own
     report = restore_all(remaining, restorer)
     done, failed, skipped = (
         int(n) for n in world.all_reduce(report.done, len(report.failures), len(own) - len(remaining))

@@ -17,7 +17,7 @@ from mprnet.data.tensors import to_uint8
 from mprnet.errors import UserError
 from mprnet.evaluation.resuming import process_remaining
 from mprnet.evaluation.sources import file_stamp
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 from mprnet.inference.distributed import World
 from mprnet.inference.restorer import Restorer
 
@@ -68,7 +68,7 @@ def write_submission(
             return str(error)
         return ""
 
-    write_settings = partial(write_whole, folder / "settings.json", key.encode())
+    write_settings = partial(write_atomically, folder / "settings.json", key.encode())
     worker = contextlib.nullcontext(process)
     failures = process_remaining(folder, numbers, is_done, write_settings, worker, world, "DND")
     return _report(folder, numbers, boxes, world, failures)
@@ -76,7 +76,7 @@ def write_submission(
 
 def _is_done(folder: Path, number: int, boxes: np.ndarray, a: argparse.Namespace) -> bool:
     pictures = [_picture_path(folder, number, box) for box in range(dnd.BOXES)] if a.save_images else []
-    is_complete = not dnd.submission_problem(dnd.submission_path(folder, number), boxes[number])
+    is_complete = not dnd.find_submission_problem(dnd.submission_path(folder, number), boxes[number])
     return is_complete and all(path.exists() for path in pictures)
 
 
@@ -92,7 +92,7 @@ def _denoise(
     if a.save_images:
         for box, result in enumerate(results):
             write_png(_picture_path(folder, number, box), to_uint8(result))
-    dnd.encode_submission(results, dnd.submission_path(folder, number))
+    dnd.write_submission(results, dnd.submission_path(folder, number))
 
 
 def _picture_path(folder: Path, number: int, box: int) -> Path:
@@ -103,7 +103,7 @@ def _report(folder: Path, numbers: Sequence[int], boxes: np.ndarray, world: Worl
     """On rank 0, check all files of the submission, print how many are right, and return the problems."""
     if not world.is_main:
         return []
-    found = (dnd.submission_problem(dnd.submission_path(folder, number), boxes[number]) for number in numbers)
+    found = (dnd.find_submission_problem(dnd.submission_path(folder, number), boxes[number]) for number in numbers)
     problems = failures + [f"{problem}." for problem in found if problem]
     if not problems and len(numbers) == dnd.IMAGES:
         print(f"DND: the submission in {folder} is complete, {dnd.IMAGES} files, and as the server wants it")

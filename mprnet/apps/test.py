@@ -25,7 +25,7 @@ from mprnet.evaluation.protocols import Benchmark, Protocols, load_protocols
 from mprnet.evaluation.report import Row, Summary, make_rows, summarise
 from mprnet.evaluation.scoring import MEASURES, Scorers
 from mprnet.evaluation.sources import BlockSource, PairSource, Sample, Source, read_8bit, results_by_target
-from mprnet.files import locked, make_folder
+from mprnet.files import lock_folder, make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.inference.restorer import Restorer
 from mprnet.model.network import MPRNet
@@ -122,7 +122,7 @@ def _score_set(setup: _Setup, benchmark: Benchmark) -> tuple[dict[int, Summary],
     }
     plan = Plan(key, benchmark.measure, a.result_dir / benchmark.name, a.save_images, restore)
     make_folder(plan.folder)
-    with setup.world.enter_on_main(locked(plan.folder)):
+    with setup.world.enter_on_main(lock_folder(plan.folder)):
         records = evaluate(source, numbers, plan, setup.scorers, setup.world)
         return _report(setup, benchmark, source, numbers, plan, records, missing)
 

@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from mprnet.apps import command
 from mprnet.apps.check import check_training
 from mprnet.errors import UserError
-from mprnet.files import locked, make_folder
+from mprnet.files import lock_folder, make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.model.ablations import AblationMPRNet, build_network
 from mprnet.model.network import MPRNet
@@ -64,7 +64,7 @@ def _train(
                     f"{run} already holds a run: continue it (TRAINING.RESUME True), or choose another MODEL.SESSION "
                     "for this one."
                 )
-            with world.enter_on_main(locked(run)):
+            with world.enter_on_main(lock_folder(run)):
                 checkpoint = load_latest(run) if settings.TRAINING.RESUME else None
                 split = checkpoint.content.get("split") if checkpoint else None
                 data = make_data(settings, get_training_data, get_validation_data, split)

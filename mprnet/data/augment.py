@@ -1,22 +1,33 @@
-"""Random crops and the eight symmetries of the square, drawn from a generator that the caller seeds."""
+"""Augmentation of training patches. Random numbers come from a generator that the caller seeds."""
 
 import numpy as np
 
 
-def symmetry(image: np.ndarray, which: int) -> np.ndarray:
-    """One of the square's eight symmetries of an (H, W, C) image; ``which`` is 0 (identity) to 7. A view."""
-    turned = np.rot90(image, which % 4)
-    return turned[:, ::-1] if which >= 4 else turned
+def symmetry(image: np.ndarray, number: int) -> np.ndarray:
+    """Return an (H, W, C) image under one of the square's eight symmetries, as a view.
+
+    Args:
+        number: 0 (identity) to 7. The remainder by 4 is the number of quarter turns; from 4 on, columns are flipped
+            after the turn.
+    """
+    turned = np.rot90(image, number % 4)
+    return turned[:, ::-1] if number >= 4 else turned
 
 
 def random_crop(rng: np.random.Generator, height: int, width: int, size: int) -> tuple[slice, slice]:
-    """Where a (size, size) crop of an image of at least that size lies, every place equally likely."""
+    """Return the rows and columns of a (size, size) crop of a height x width image; every position is equally likely.
+
+    ``height`` and ``width`` must not be smaller than ``size``.
+    """
     top = int(rng.integers(0, height - size + 1))
     left = int(rng.integers(0, width - size + 1))
     return slice(top, top + size), slice(left, left + size)
 
 
 def saturate(image: np.ndarray, factor: float) -> np.ndarray:
-    """Scale the saturation of an (H, W, 3) float image in [0, 1]: 0 makes it grey, 1 leaves it; clipped to [0, 1]."""
+    """Multiply the saturation of an (H, W, 3) float image in [0, 1] by ``factor``, and clip the result to [0, 1].
+
+    0 makes the image grey, 1 leaves it as it is.
+    """
     grey = image @ np.array([0.299, 0.587, 0.114], image.dtype)
     return np.clip(grey[:, :, None] + np.float32(factor) * (image - grey[:, :, None]), 0, 1)

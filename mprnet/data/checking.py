@@ -1,4 +1,4 @@
-"""Whether pairs of pictures are what they should be, found by reading all of them."""
+"""Finding problems in pairs of pictures, by reading all of them."""
 
 import hashlib
 import os
@@ -13,24 +13,27 @@ import numpy as np
 from tqdm import tqdm
 
 from mprnet.data.pairs import Pair
-from mprnet.data.reading import read_rgb, size_problem
+from mprnet.data.reading import check_sizes, read_rgb
 from mprnet.errors import UserError
 
-# A displacement counts if it is larger than what blur does to a centre of mass, and if undoing it lowers the mean
-# squared error to this part: noise and repetition have peaks of correlation too.
-_LEAST_SHIFT, _LOWER, _SMOOTH = 2.5, 0.7, 1.5
-# Below this correlation of thumbnails two pictures are strangers, unless a thumbnail varies by less grey levels.
-_LIKE, _STRUCTURE = 0.5, 8.0
+# A displacement is reported if it is longer than this: blur moves a centre of mass too. In pixels.
+_MIN_SHIFT = 2.5
+# And if moving the target back multiplies the mean squared error by less than this. Noise and repetition have peaks of
+# correlation too, but moving does not lower the error then. The images are smoothed first, by this sigma in pixels.
+_MAX_ERROR_RATIO, _SMOOTHING = 0.7, 1.5
+# Pictures of one scene have at least this correlation of their thumbnails. A thumbnail whose standard deviation is less
+# than so many grey levels is too flat to tell.
+_MIN_CORRELATION, _MIN_DEVIATION = 0.5, 8.0
 
 
 @dataclass(frozen=True)
-class Look:
-    """What reading one pair showed.
+class PairCheck:
+    """The result of reading one pair.
 
     Attributes:
-        problem: why it cannot be trained on, one sentence; empty if it can.
-        size: (width, height) in pixels; (0, 0) if it cannot be read.
-        digest: of the input's pixels, the same for the same picture in whatever file.
+        problem: one sentence, why the pair is not good for training; empty if it is good.
+        size: (width, height) of the input in pixels; (0, 0) if the pair cannot be read.
+        digest: a hash of the input's pixels. It does not depend on the file format. Empty if the pair cannot be read.
     """
 
     pair: Pair
@@ -41,12 +44,12 @@ class Look:
 
 @dataclass
 class Findings:
-    """What there is to say of pairs.
+    """The results of reading pairs.
 
     Attributes:
-        problems: sentences; each calls for something to be done.
-        sizes: how many pairs there are of each (width, height).
-        digests: of the readable inputs' pixels, each with a name that has it.
+        problems: one sentence for each problem.
+        sizes: how many pairs have each (width, height).
+        digests: for each digest of an input's pixels, the name of the first pair that has it.
     """
 
     pairs: list[Pair] = field(default_factory=list)
@@ -56,71 +59,79 @@ class Findings:
 
 
 def check_pairs(pairs: Sequence[Pair], name: str, aligned: bool = True) -> Findings:
-    """Read all pairs, with a progress bar of this name.
+    """Read all pairs and return what is wrong with them.
 
-    Finds pictures that are unreadable, of two sizes, displaced against each other, the same on both sides, and inputs
-    that are there twice.
+    Problems are: a picture cannot be read; input and target differ in size, are displaced, are the same picture, or do
+    not show the same scene; two inputs are the same picture.
 
     Args:
-        aligned: whether input and target are meant to lie on each other.
+        name: the title of the progress bar.
+        aligned: True if input and target should not be displaced.
     """
     findings = Findings(list(pairs))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pool.map(partial(look_at, aligned=aligned), pairs)
-        _collect(findings, tqdm(looks, name, total=len(pairs), unit="pair", leave=False))
+        checks = pool.map(partial(check_pair, aligned=aligned), pairs)
+        _collect(findings, tqdm(checks, name, total=len(pairs), unit="pair", leave=False))
     return findings
 
 
-def look_at(pair: Pair, aligned: bool = True) -> Look:
-    """Read one pair; ``aligned`` as in ``check_pairs``."""
+def check_pair(pair: Pair, aligned: bool = True) -> PairCheck:
+    """Read one pair and return what is wrong with it; arguments as for ``check_pairs``."""
     try:
         degraded, target = read_rgb(pair.input), read_rgb(pair.target)
     except UserError as error:
-        return Look(pair, str(error))
+        return PairCheck(pair, str(error))
     size = (degraded.shape[1], degraded.shape[0])
     digest = hashlib.blake2b(degraded.tobytes() + str(degraded.shape).encode(), digest_size=16).digest()
-    problem = size_problem(pair.input, pair.target, (degraded, target))
-    return Look(pair, problem or _content_problem(pair, degraded, target, aligned), size, digest)
+    try:
+        check_sizes(pair, degraded, target)
+        problem = _find_problem(pair, degraded, target, aligned)
+    except UserError as error:
+        problem = str(error)
+    return PairCheck(pair, problem, size, digest)
 
 
-def _content_problem(pair: Pair, degraded: np.ndarray, target: np.ndarray, aligned: bool) -> str:
-    """What is wrong with two pictures of one size, one sentence; empty if nothing is."""
+def _find_problem(pair: Pair, degraded: np.ndarray, target: np.ndarray, aligned: bool) -> str:
+    """Return what is wrong with two images of one size, one sentence; empty if nothing is wrong."""
     if np.array_equal(degraded, target):
         return f"{pair.input} and {pair.target} hold the same picture."
-    if aligned and any(shift := displacement(degraded, target)):
+    if aligned and any(shift := find_displacement(degraded, target)):
         right, down = shift
         return f"{pair.target} lies {right:+d} pixels to the right of {pair.input}, and {down:+d} below it."
-    if likeness(degraded, target) < _LIKE:
+    if thumbnail_correlation(degraded, target) < _MIN_CORRELATION:
         return f"{pair.input} and {pair.target} do not look like one scene: are they a pair?"
     return ""
 
 
-def likeness(degraded: np.ndarray, target: np.ndarray) -> float:
-    """How alike the coarse structure of two pictures is: the correlation of their grey thumbnails, from -1 to 1.
+def thumbnail_correlation(degraded: np.ndarray, target: np.ndarray) -> float:
+    """Return the correlation of the grey thumbnails of two images, from -1 to 1.
 
     Args:
         degraded, target: (H, W, 3) uint8, of one size.
 
     Returns:
-        1 where one of them has no coarse structure, and nothing can be said.
+        The correlation; 1 if one of the thumbnails is too flat.
     """
     thumbnails = [
         cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (16, 16), interpolation=cv2.INTER_AREA).astype(np.float64)
         for image in (degraded, target)
     ]
-    if min(thumbnail.std() for thumbnail in thumbnails) < _STRUCTURE:
+    if min(thumbnail.std() for thumbnail in thumbnails) < _MIN_DEVIATION:
         return 1.0
     return float(np.corrcoef([thumbnail.ravel() for thumbnail in thumbnails])[0, 1])
 
 
-def displacement(degraded: np.ndarray, target: np.ndarray) -> tuple[int, int]:
-    """By how many pixels (right, down) the target's content lies off the degraded picture's, by phase correlation.
+def find_displacement(degraded: np.ndarray, target: np.ndarray) -> tuple[int, int]:
+    """Return by how many pixels (right, down) the target is displaced against the degraded image.
+
+    The displacement is found by phase correlation.
 
     Args:
         degraded, target: (H, W, 3) uint8, of one size.
 
     Returns:
-        (0, 0) for less than two and a half pixels, and where moving the target back does not make the two more alike.
+        (0, 0) also if the displacement is shorter than 2.5 pixels, or if moving the target back does not make the two
+        images more similar.
     """
     height, width = degraded.shape[:2]
     if min(height, width) < 16:
@@ -128,22 +139,22 @@ def displacement(degraded: np.ndarray, target: np.ndarray) -> tuple[int, int]:
     first, second = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (degraded, target))
     (x, y), _ = cv2.phaseCorrelate(first, second, cv2.createHanningWindow((width, height), cv2.CV_32F))
     dx, dy = round(x), round(y)
-    if np.hypot(x, y) < _LEAST_SHIFT or abs(dx) > width // 2 or abs(dy) > height // 2:
+    if np.hypot(x, y) < _MIN_SHIFT or abs(dx) > width // 2 or abs(dy) > height // 2:
         return 0, 0
     rows, columns = slice(max(0, dy), height + min(0, dy)), slice(max(0, dx), width + min(0, dx))
     back_rows, back_columns = slice(max(0, -dy), height - max(0, dy)), slice(max(0, -dx), width - max(0, dx))
-    smooth, other = (cv2.GaussianBlur(image, (0, 0), _SMOOTH) for image in (first, second))  # noise counts less then
+    smooth, other = (cv2.GaussianBlur(image, (0, 0), _SMOOTHING) for image in (first, second))
     before = np.mean(np.square(smooth - other))
     after = np.mean(np.square(smooth[back_rows, back_columns] - other[rows, columns]))
-    return (dx, dy) if after < _LOWER * before else (0, 0)
+    return (dx, dy) if after < _MAX_ERROR_RATIO * before else (0, 0)
 
 
-def _collect(findings: Findings, looks: Iterable[Look]) -> None:
-    for look in looks:
-        if look.problem:
-            findings.problems.append(look.problem)
-        if look.digest:
-            findings.sizes[look.size] += 1
-            earlier = findings.digests.setdefault(look.digest, look.pair.name)
-            if earlier != look.pair.name:
-                findings.problems.append(f"{look.pair.input} holds the same picture as the input {earlier}.")
+def _collect(findings: Findings, checks: Iterable[PairCheck]) -> None:
+    for check in checks:
+        if check.problem:
+            findings.problems.append(check.problem)
+        if check.digest:
+            findings.sizes[check.size] += 1
+            earlier = findings.digests.setdefault(check.digest, check.pair.name)
+            if earlier != check.pair.name:
+                findings.problems.append(f"{check.pair.input} holds the same picture as the input {earlier}.")

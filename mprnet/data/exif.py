@@ -1,4 +1,4 @@
-"""EXIF data: which way up a picture is, and the rest of it in a form that can be written again."""
+"""EXIF data: the orientation of a picture, and the other tags in a form that can be written again."""
 
 import contextlib
 
@@ -6,12 +6,12 @@ import numpy as np
 from PIL import ExifTags, Image
 
 _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-# Tags of a TIFF's first directory that describe the picture rather than how this very file stores it.
+# Tags in a TIFF's first directory that describe the picture. The others describe how the file stores it.
 _DESCRIPTIVE_TIFF_TAGS = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432})
 
 
 def read_orientation(image: Image.Image) -> int:
-    """Which way up the picture is, 1 to 8, by EXIF or XMP; 1 where these are broken."""
+    """Return the orientation in EXIF or XMP data, 1 to 8; 1 if there is none, or if the data are broken."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
@@ -20,27 +20,27 @@ def read_orientation(image: Image.Image) -> int:
 
 
 def read_exif(image: Image.Image) -> tuple[int, bytes]:
-    """Orientation (1 to 8) and the EXIF data without it; a picture with broken EXIF data is still a picture."""
+    """Return the orientation (1 to 8), and the EXIF data without it. Broken EXIF data are left out."""
     try:
         exif = image.getexif()
     except Exception:
         return 1, b""
     orientation = read_orientation(image)
-    kept = Image.Exif()
+    result = Image.Exif()
     for tag, value in exif.items():
-        wanted = tag in _DESCRIPTIVE_TIFF_TAGS if image.format == "TIFF" else tag != ExifTags.Base.Orientation
-        if wanted and tag not in _DIRECTORIES and _can_be_written({tag: value}):
-            kept[tag] = value
+        is_selected = tag in _DESCRIPTIVE_TIFF_TAGS if image.format == "TIFF" else tag != ExifTags.Base.Orientation
+        if is_selected and tag not in _DIRECTORIES and _can_be_written({tag: value}):
+            result[tag] = value
     for directory in _DIRECTORIES:
         with contextlib.suppress(Exception):
             content = {tag: value for tag, value in exif.get_ifd(directory).items() if _can_be_written({tag: value})}
             if orientation >= 5:
                 _swap(content, ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
             if content:
-                kept.get_ifd(directory).update(content)
-                kept[directory] = kept.get_ifd(directory)
+                result.get_ifd(directory).update(content)
+                result[directory] = result.get_ifd(directory)
     with contextlib.suppress(Exception):
-        return orientation, kept.tobytes() if len(kept) else b""
+        return orientation, result.tobytes() if len(result) else b""
     return orientation, b""
 
 
@@ -49,7 +49,7 @@ def _can_be_written(tags: dict[int, object]) -> bool:
     exif.update(tags)
     try:
         exif.tobytes()
-    except Exception:  # values that do not fit their type raise whatever they trip over
+    except Exception:  # a value that does not fit its type can raise any exception
         return False
     return True
 
@@ -60,7 +60,7 @@ def _swap(tags: dict[int, object], first: int, second: int) -> None:
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation."""
+    """Return the stored image ``array``, (H, W, ...), turned and flipped as its EXIF orientation says; a view."""
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -1,4 +1,4 @@
-"""Which degraded picture belongs to which target: by name; by order, or several to one, only when asked."""
+"""Pairing degraded pictures with targets: by name, or, if asked, by order or several to one target."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -9,18 +9,18 @@ from typing import Literal
 
 from natsort import natsorted
 
-from mprnet.data.names import INPUT_WORDS, TARGET_WORDS, beginnings, caseless, composed, sideless
-from mprnet.data.photos import SUFFIXES
+from mprnet.data.names import INPUT_WORDS, TARGET_WORDS, fold_case, normalize, prefixes, remove_side_words
+from mprnet.data.photos import is_picture
 from mprnet.errors import UserError
 
 Pairing = Literal["name", "order", "many_to_one"]
-_SHOWN = 3
+_MAX_SHOWN = 3  # file names in a message
 _MANY_TO_ONE = "TRAINING.PAIR_MANY_TO_ONE True (for test.py: --many_to_one)"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures of one scene, and the name they go by."""
+    """Two pictures of one scene, and the name of the pair."""
 
     name: str
     input: Path
@@ -29,10 +29,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matching:
-    """Pairs in natural order of their names, and the files that found no partner.
+    """Pairs in natural order of their names, and files without a partner (orphans).
 
     Attributes:
-        shareable: how many of the orphans are inputs that ``many_to_one`` would pair.
+        shareable: how many of the orphans are inputs for which ``many_to_one`` finds a target.
     """
 
     pairs: list[Pair]
@@ -40,31 +40,29 @@ class Matching:
     shareable: int = 0
 
 
-def pictures(folder: Path) -> list[Path]:
-    """The picture files of a folder (not of the folders within it), in natural order.
+def find_pictures(folder: Path) -> list[Path]:
+    """Return the picture files in a folder, in natural order. Hidden files and subfolders are left out.
 
     Raises:
-        UserError: no such folder, or no picture in it.
+        UserError: the folder does not exist, or has no pictures.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}.")
-    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
-    if not found:
+    pictures = [path for path in _visible_files(folder) if is_picture(path)]
+    if not pictures:
         raise UserError(f"{folder} holds no pictures.")
-    return natsorted(found, key=lambda path: path.name)  # natsort compares in one Unicode form
+    return natsorted(pictures, key=lambda path: path.name)  # natsort compares in one Unicode form
 
 
-def _other_files(folder: Path) -> list[Path]:
-    return [
-        p for p in folder.iterdir() if p.suffix.lower() not in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    ]
+def _visible_files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
 
 
-def side_folders(folder: Path) -> tuple[Path, Path]:
-    """``folder``/input and ``folder``/target.
+def find_pair_folders(folder: Path) -> tuple[Path, Path]:
+    """Return ``folder``/input and ``folder``/target.
 
     Raises:
-        UserError: one of them is not there (the sentence shows what is expected).
+        UserError: one of them is missing. The message shows the expected folders.
     """
     sides = folder / "input", folder / "target"
     for side in sides:
@@ -76,11 +74,11 @@ def side_folders(folder: Path) -> tuple[Path, Path]:
     return sides
 
 
-def pairing_of(by_order: bool, many_to_one: bool) -> Pairing:
-    """The pairing that these two settings ask for.
+def choose_pairing(by_order: bool, many_to_one: bool) -> Pairing:
+    """Return the pairing for these two settings.
 
     Raises:
-        UserError: both are asked for.
+        UserError: both are True.
     """
     if by_order and many_to_one:
         raise UserError(
@@ -91,114 +89,120 @@ def pairing_of(by_order: bool, many_to_one: bool) -> Pairing:
 
 
 def match_pairs(inputs: Path, targets: Path, pairing: Pairing = "name") -> Matching:
-    """Match the pictures of two folders.
+    """Pair the pictures of two folders.
 
     Args:
-        pairing: "name" compares the names in Unicode's form NFC: as they are, without suffix, without the words that
-            tell the sides apart, and at last without case. Each step takes what the steps before have left. Of
-            targets with the same name, an input takes the one with its own suffix.
-            "many_to_one" does the same. Then each input that is left takes the target whose name is the longest
-            beginning of its own, up to a separator: 1_14 belongs to 1.
-            "order": the n-th picture of one folder belongs to the n-th of the other, whatever they are called.
+        pairing: "name" pairs equal names, compared in the Unicode form NFC. There are four steps, and each pairs only
+            what the earlier steps have left: whole names; names without suffix; also without the words that name the
+            side of a pair (``INPUT_WORDS`` and ``TARGET_WORDS``); also without case. If several targets have the same
+            name, an input gets the one with its own suffix.
+            "many_to_one" does the same first. Then each remaining input gets the target whose name is the longest
+            prefix of its own name that ends before a separator: 1_14 gets 1.
+            "order" pairs the n-th picture of one folder with the n-th picture of the other, whatever their names are.
 
     Returns:
-        Each pair has the name of its input without suffix; with suffix, if two inputs differ in nothing else.
+        The name of a pair is the name of its input without suffix, or with suffix if another input has the same name
+        without it.
 
     Raises:
-        UserError: a folder is missing or empty, a name is ambiguous, nothing matches, or ("order") the folders differ
-            in length.
+        UserError: a folder is missing or empty, a name is ambiguous, nothing matches, or ("order") the folders hold
+            different numbers of pictures or other files.
     """
-    left, right = pictures(inputs), pictures(targets)
+    left, right = find_pictures(inputs), find_pictures(targets)
     if pairing == "order":
-        if len(left) != len(right):
-            raise UserError(
-                f"{inputs} holds {len(left)} pictures and {targets} {len(right)}: to be paired by order, they have to "
-                "hold the same number."
-            )
-        if others := [path for folder in (inputs, targets) for path in _other_files(folder)]:
-            raise UserError(
-                f"{others[0]} is of a type that is not read here: to be paired by order, the folders have to hold "
-                "pictures alone."
-            )
-        return Matching(_named(dict(zip(left, right, strict=True))), [])
+        _check_order(inputs, targets, left, right)
+        return Matching(_make_pairs(dict(zip(left, right, strict=True))), [])
     partners = _match_names(left, right)
     if pairing == "many_to_one":
-        partners |= _match_beginnings([path for path in left if path not in partners], right)
-    rest = [path for path in left if path not in partners]
-    shareable = _count_shareable(rest, right) if pairing == "name" else 0
+        partners |= _match_prefixes([path for path in left if path not in partners], right)
+    orphans = [path for path in left if path not in partners]
+    shareable = _count_shareable(orphans, right) if pairing == "name" else 0
     if not partners:
         advice = f"set {_MANY_TO_ONE}" if shareable else "pair them by order (TRAINING.PAIR_BY_ORDER True)"
         raise UserError(
             f"no picture of {inputs} has the name of one of {targets} ({left[0].name}, ... and {right[0].name}, ...); "
             f"rename them, or {advice}."
         )
-    taken = set(partners.values())
-    orphans = rest + [path for path in right if path not in taken]
-    return Matching(_named({path: partners[path] for path in left if path in partners}), orphans, shareable)
+    matched = set(partners.values())
+    orphans += [path for path in right if path not in matched]
+    return Matching(_make_pairs({path: partners[path] for path in left if path in partners}), orphans, shareable)
 
 
-def orphans_sentence(matching: Matching) -> str:
-    """How many files found no partner, the first few of them, and the setting that would help."""
+def _check_order(inputs: Path, targets: Path, left: list[Path], right: list[Path]) -> None:
+    """Raise UserError if the pictures ``left`` of ``inputs`` and ``right`` of ``targets`` cannot be paired by order."""
+    if len(left) != len(right):
+        raise UserError(
+            f"{inputs} holds {len(left)} pictures and {targets} {len(right)}: to be paired by order, they have to "
+            "hold the same number."
+        )
+    for path in (path for folder in (inputs, targets) for path in _visible_files(folder) if not is_picture(path)):
+        raise UserError(
+            f"{path} is of a type that cannot be read: to be paired by order, the folders must hold only pictures."
+        )
+
+
+def describe_orphans(matching: Matching) -> str:
+    """Return a message: how many files have no partner, the first of them, and the setting that would pair them."""
     orphans = matching.orphans
-    shown = ", ".join(str(path) for path in orphans[:_SHOWN])
-    more = f" and {len(orphans) - _SHOWN} more" if len(orphans) > _SHOWN else ""
+    shown = ", ".join(str(path) for path in orphans[:_MAX_SHOWN])
+    more = f" and {len(orphans) - _MAX_SHOWN} more" if len(orphans) > _MAX_SHOWN else ""
     sentence = f"{len(orphans)} pictures have no partner and are left out: {shown}{more}."
-    return " ".join(filter(None, (sentence, sharing_sentence(matching))))
+    return " ".join(filter(None, (sentence, advise_pairing(matching))))
 
 
-def sharing_sentence(matching: Matching) -> str:
-    """Which setting pairs inputs that found no partner; empty if none would."""
+def advise_pairing(matching: Matching) -> str:
+    """Return a sentence about the setting that would pair some orphans; empty if there is no such setting."""
     if not matching.shareable:
         return ""
     return f"{_MANY_TO_ONE} pairs {matching.shareable} of the inputs, several with one target."
 
 
-def _named(partners: dict[Path, Path]) -> list[Pair]:
+def _make_pairs(partners: dict[Path, Path]) -> list[Pair]:
     stems = Counter(path.stem for path in partners)
     return [Pair(path.stem if stems[path.stem] == 1 else path.name, path, target) for path, target in partners.items()]
 
 
 def _match_names(left: list[Path], right: list[Path]) -> dict[Path, Path]:
-    """Partners of ``left``'s files among ``right``'s; each target has one at most."""
+    """Return the target in ``right`` for each input in ``left`` whose name matches; each target occurs only once."""
     partners: dict[Path, Path] = {}
-    levels: tuple[_Keys, ...] = ((_whole_name, _whole_name), (_stem, _stem), *_SIDELESS)
-    for key_of_input, key_of_target in levels:
-        taken = set(partners.values())
-        targets = _by_key((path for path in right if path not in taken), key_of_target)
-        claims: dict[Path, Path] = {}
+    steps: tuple[_Keys, ...] = ((_whole_name, _whole_name), (_stem, _stem), *_WITHOUT_SIDE_WORDS)
+    for input_key, target_key in steps:
+        matched = set(partners.values())
+        targets = _group_by_key((path for path in right if path not in matched), target_key)
+        inputs: dict[Path, Path] = {}  # by target
         for path in left:
-            name = key_of_input(path)
+            name = input_key(path)
             if path in partners or name not in targets:
                 continue
-            target = _one_of(targets[name], path, name)
-            if target in claims:
-                raise _same_name(claims[target], path, name)
-            claims[target] = path
-        partners |= {path: target for target, path in claims.items()}
+            target = _choose_target(targets[name], path, name)
+            if target in inputs:
+                raise _same_name_error(inputs[target], path, name)
+            inputs[target] = path
+        partners |= {path: target for target, path in inputs.items()}
     return partners
 
 
-def _match_beginnings(left: list[Path], right: list[Path]) -> dict[Path, Path]:
-    """Partners of ``left``'s files among ``right``'s: those whose names theirs begin with."""
+def _match_prefixes(left: list[Path], right: list[Path]) -> dict[Path, Path]:
+    """Return the target in ``right`` for each input in ``left`` whose name has a target's name as a prefix."""
     partners: dict[Path, Path] = {}
-    for key_of_input, key_of_target in _SIDELESS:
-        targets = _by_key(right, key_of_target)
+    for input_key, target_key in _WITHOUT_SIDE_WORDS:
+        targets = _group_by_key(right, target_key)
         for path in left:
-            name = next((name for name in beginnings(key_of_input(path)) if name in targets), None)
+            name = next((name for name in prefixes(input_key(path)) if name in targets), None)
             if name is not None and path not in partners:
-                partners[path] = _one_of(targets[name], path, name)
+                partners[path] = _choose_target(targets[name], path, name)
     return partners
 
 
 def _count_shareable(left: list[Path], right: list[Path]) -> int:
     try:
-        return len(_match_beginnings(left, right))
-    except UserError:  # ambiguous: of no help
+        return len(_match_prefixes(left, right))
+    except UserError:  # the names are ambiguous: the setting would not help
         return 0
 
 
-def _by_key(paths: Iterable[Path], key: Callable[[Path], str]) -> dict[str, list[Path]]:
-    """Files by their keys. An empty key, of a name that says nothing but its side, belongs to none."""
+def _group_by_key(paths: Iterable[Path], key: Callable[[Path], str]) -> dict[str, list[Path]]:
+    """Return the files for each key. Files with an empty key are left out: their names only say their side."""
     groups: dict[str, list[Path]] = {}
     for path in paths:
         if name := key(path):
@@ -206,39 +210,40 @@ def _by_key(paths: Iterable[Path], key: Callable[[Path], str]) -> dict[str, list
     return groups
 
 
-def _one_of(targets: list[Path], path: Path, name: str) -> Path:
-    """The target of ``path`` among those that are called ``name``: the one with its suffix, if there are several."""
+def _choose_target(targets: list[Path], path: Path, name: str) -> Path:
+    """Return the target of the input ``path`` among those called ``name``; if there are several, by its suffix."""
     if len(targets) == 1:
         return targets[0]
-    alike = [target for target in targets if target.suffix.lower() == path.suffix.lower()]
-    if len(alike) == 1:
-        return alike[0]
-    first, second = (alike or targets)[:2]
-    raise _same_name(first, second, name)
+    same_suffix = [target for target in targets if target.suffix.lower() == path.suffix.lower()]
+    if len(same_suffix) == 1:
+        return same_suffix[0]
+    first, second = (same_suffix or targets)[:2]
+    raise _same_name_error(first, second, name)
 
 
 def _whole_name(path: Path) -> str:
-    return composed(path.name)
+    return normalize(path.name)
 
 
 def _stem(path: Path) -> str:
-    return composed(path.stem)
+    return normalize(path.stem)
 
 
-def _sideless(path: Path, words: frozenset[str]) -> str:
-    return sideless(path.stem, words)
+def _stem_without_words(path: Path, words: frozenset[str]) -> str:
+    return remove_side_words(path.stem, words)
 
 
-def _caseless(path: Path, words: frozenset[str]) -> str:
-    return caseless(sideless(path.stem, words))
+def _folded_stem_without_words(path: Path, words: frozenset[str]) -> str:
+    return fold_case(remove_side_words(path.stem, words))
 
 
-# How names without the words of their side are compared: the input's, and the target's.
+# What is compared: a function of the input's path, and one of the target's.
 _Keys = tuple[Callable[[Path], str], Callable[[Path], str]]
-_SIDELESS: tuple[_Keys, ...] = tuple(
-    (partial(key, words=INPUT_WORDS), partial(key, words=TARGET_WORDS)) for key in (_sideless, _caseless)
+_WITHOUT_SIDE_WORDS: tuple[_Keys, ...] = tuple(
+    (partial(key, words=INPUT_WORDS), partial(key, words=TARGET_WORDS))
+    for key in (_stem_without_words, _folded_stem_without_words)
 )
 
 
-def _same_name(first: Path, second: Path, name: str) -> UserError:
-    return UserError(f"{first} and {second} go by the same name ({name}): keep one of them.")
+def _same_name_error(first: Path, second: Path, name: str) -> UserError:
+    return UserError(f"{first} and {second} have the same name ({name}): keep one of them.")

@@ -1,4 +1,4 @@
-"""Pictures as cameras and browsers write them, read so that what goes out again can be what came in."""
+"""Reading the pictures that cameras and programs write, with everything that is needed to write them again."""
 
 import io
 import re
@@ -11,30 +11,38 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mprnet.data import png
 from mprnet.data.exif import read_exif, upright
 from mprnet.data.pil_modes import to_plain_mode
 from mprnet.errors import UserError
 
-# Of any file that is read; the limit in pixels is Pillow's.
-_LARGEST_FILE = 2 * 2**30
-_TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# In bytes. Pillow has a limit in pixels.
+_MAX_BYTES = 2 * 2**30
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif"})
-
-
-# How many rows are converted at a time: large pictures leave no room for several copies in floats.
+# How many rows are converted at a time: with a large picture, memory is too small for several copies in floats.
 _ROWS = 256
+# Numbers of TIFF tags.
+_BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _PLANAR_CONFIGURATION = 258, 262, 284
+_EXTRA_SAMPLES, _SAMPLE_FORMAT = 338, 339
+
+
+def is_picture(path: Path) -> bool:
+    """True if the suffix of ``path`` is that of a picture, in upper or lower case."""
+    return path.suffix.lower() in SUFFIXES
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture the right way up.
+    """A picture in memory, upright.
 
     Attributes:
-        pixels: (H, W, 3) uint8 or uint16, RGB in the picture's own colour space; grey ones have three equal channels.
+        pixels: (H, W, 3) uint8 or uint16, RGB in the picture's own colour space. A grey picture has three equal
+            channels.
         alpha: (H, W) of the same type, or None.
-        grey: whether the file held grey values.
-        exif: EXIF data as Pillow's ``Exif.tobytes`` gives it (no orientation in it), or empty.
-        icc: colour profile of ``pixels``, or None.
+        grey: True if the file holds grey values.
+        exif: EXIF data without orientation, as Pillow's ``Exif.tobytes`` returns it; empty if there is none.
+        icc: the colour profile of ``pixels``, or None.
     """
 
     pixels: np.ndarray
@@ -45,20 +53,24 @@ class Photo:
 
     @property
     def peak(self) -> int:
-        """The largest value: 255 or 65535."""
+        """The largest possible value: 255 or 65535."""
         return int(np.iinfo(self.pixels.dtype).max)
 
     def as_float(self) -> np.ndarray:
-        """Pixels as (H, W, 3) float32 in [0, 1]."""
+        """Return the pixels as (H, W, 3) float32 in [0, 1]."""
         return np.divide(self.pixels, self.peak, dtype=np.float32)
 
     def channels(self) -> np.ndarray:
-        """Return (H, W, 1 to 4): grey, grey and alpha, RGB, or RGBA."""
+        """Return the pixels as (H, W, 1 to 4): grey, grey and alpha, RGB, or RGBA."""
         colour = self.pixels[:, :, :1] if self.grey else self.pixels
         return colour if self.alpha is None else np.concatenate([colour, self.alpha[:, :, None]], axis=2)
 
     def with_image(self, image: np.ndarray) -> "Photo":
-        """This picture with other pixels, (H, W, 3) float in [0, 1]: rounded to its depth, grey if it is grey."""
+        """Return this picture with other pixels, in the same depth, and grey if this picture is grey.
+
+        Args:
+            image: (H, W, 3) float; values are clipped to [0, 1] and rounded.
+        """
         pixels = np.empty(image.shape, self.pixels.dtype)
         for rows in (slice(top, top + _ROWS) for top in range(0, len(image), _ROWS)):
             part = image[rows].mean(axis=2, keepdims=True) if self.grey else image[rows]
@@ -76,25 +88,31 @@ def photo_from_channels(array: np.ndarray, exif: bytes = b"", icc: bytes | None 
 
 
 def read_photo(path: Path) -> Photo:
-    """Read JPEG, PNG, TIFF, WebP, BMP and what else Pillow knows; 8 or 16 bit, grey or colour, with or without alpha.
+    """Read a picture of 8 or 16 bits, grey or RGB, with or without alpha.
 
-    Palette pictures come as the colours they show, 1-bit ones as grey, CMYK as sRGB. EXIF orientation is applied.
+    JPEG, PNG, TIFF, WebP, BMP and the other formats that Pillow knows can be read. A palette is replaced by its
+    colours. 1-bit pictures become grey, CMYK becomes sRGB. The EXIF orientation is applied.
 
     Raises:
-        UserError: not a picture, cut short, of several pages or frames, absurdly large, or of a kind not known here.
+        UserError: the file is not a picture, is cut short, has several pages or frames, is far too large, or is of an
+            unknown kind.
     """
-    data = _read_file(path)
+    return decode_photo(read_file(path), path)
+
+
+def decode_photo(data: bytes, path: Path) -> Photo:
+    """Return the picture in ``data``, the content of the file ``path``; as ``read_photo``."""
     with warnings.catch_warnings():
-        # Of large pictures (the limit is Pillow's error, at twice its warning) and of odd metadata.
+        # Pillow warns of odd metadata, and of large pictures. From twice that size on, it raises an error instead.
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data)) as image:
                 if image.format == "PNG":
-                    # Compares checksums, which decoding does not, and leaves the image unusable.
+                    # This compares checksums, which decoding does not. The image cannot be used afterwards.
                     Image.open(io.BytesIO(data)).verify()
                 return _decode(image, data, path)
         except UnidentifiedImageError as error:
-            if data[:4] in _TIFF_BEGINNINGS:
+            if data[:4] in _TIFF_SIGNATURES:
                 raise UserError(
                     f"{path}: a TIFF of a kind that cannot be read; save it as RGB of 8 or 16 bit."
                 ) from error
@@ -106,16 +124,21 @@ def read_photo(path: Path) -> Photo:
             raise
         except MemoryError as error:
             raise UserError(f"{path}: there is not enough memory to read it.") from error
-        except Exception as error:  # decoders of broken files raise whatever they trip over
+        except Exception as error:  # with a broken file, a decoder can raise any exception
             raise UserError(f"{path}: broken or cut short ({_one_line(error)}).") from error
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return the content of a picture file.
+
+    Raises:
+        UserError: not a file, empty, far too large, or it cannot be read.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise UserError(f"{path}: not a file.")
-        if status.st_size > _LARGEST_FILE:
+        if status.st_size > _MAX_BYTES:
             raise UserError(f"{path}: absurdly large ({status.st_size / 2**30:.0f} GiB); cut it up first.")
         data = path.read_bytes()
     except OSError as error:
@@ -127,33 +150,33 @@ def _read_file(path: Path) -> bytes:
 
 def _decode(image: Image.Image, data: bytes, path: Path) -> Photo:
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # an MPO is a JPEG with previews behind it
+    if frames > 1 and image.format != "MPO":  # an MPO is a JPEG that is followed by previews
         raise UserError(f"{path}: holds {frames} pages or frames; save the one to restore as a picture of its own.")
     _check_samples(image, path)
     _scale_transparency(image)
-    is_16_bit = _is_16_bit(image)  # before EXIF is looked for, which may load the pixels and forget how they are stored
+    is_16_bit = _is_16_bit(image)  # first: reading EXIF data may load the pixels, and how they are stored is lost then
     if image.format == "PNG":
-        image.load()  # looking for EXIF does it too, and would pass over damage
+        image.load()  # reading EXIF data would load the pixels too, but ignore damage
     orientation, exif = read_exif(image)
     icc = image.info.get("icc_profile")
     if is_16_bit:
-        image.load()  # finds broken files, which OpenCV passes over in silence
+        image.load()  # raises an error for broken files; OpenCV ignores the damage
         array = _decode_16_bit(image, data, path)
     else:
         image, icc = to_plain_mode(image, icc, path)
         array = np.asarray(image)
-    if image.format != "TIFF":  # there, reading has applied it
+    if image.format != "TIFF":  # with a TIFF, reading has applied it already
         array = upright(array, orientation)
     return photo_from_channels(array, exif, icc)
 
 
 def _check_samples(image: Image.Image, path: Path) -> None:
-    if image.format == "TIFF" and set(image.tag_v2.get(339, (1,))) != {1}:  # type: ignore[attr-defined]  # SampleFormat
-        raise UserError(f"{path}: its samples are no unsigned integers; save it as RGB of 8 or 16 bit.")
+    if image.format == "TIFF" and set(image.tag_v2.get(_SAMPLE_FORMAT, (1,))) != {1}:  # type: ignore[attr-defined]
+        raise UserError(f"{path}: its samples are not unsigned integers; save it as RGB of 8 or 16 bit.")
 
 
 def _scale_transparency(image: Image.Image) -> None:
-    """A PNG of 2 or 4 bits names its transparent grey in these, and Pillow shows 8."""
+    """Scale the transparent grey of a PNG of 2 or 4 bits to 8 bits, as Pillow scales the pixels."""
     mode = str(image.tile[0][3]) if image.tile else ""  # type: ignore[attr-defined]
     factor = {"L;2": 85, "L;4": 17}.get(mode)
     if factor and isinstance(image.info.get("transparency"), int):
@@ -162,29 +185,34 @@ def _scale_transparency(image: Image.Image) -> None:
 
 def _is_16_bit(image: Image.Image) -> bool:
     if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (1,))) == 16  # type: ignore[attr-defined]  # BitsPerSample
+        return max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))) == 16  # type: ignore[attr-defined]
     return image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in image.tile)  # type: ignore[attr-defined]
 
 
 def _decode_16_bit(image: Image.Image, data: bytes, path: Path) -> np.ndarray:
-    """(H, W) or (H, W, 2 to 4) uint16: Pillow would give 8 bits of the colour ones."""
-    known = True
+    """Return (H, W) or (H, W, 2 to 4) uint16. OpenCV decodes them: Pillow would reduce colours to 8 bits."""
+    is_known = True
     if image.format == "TIFF":
-        # PhotometricInterpretation grey or RGB, PlanarConfiguration interleaved, ExtraSamples not premultiplied: OpenCV
-        # misreads the others.
+        # Grey or RGB, interleaved, alpha not premultiplied. OpenCV reads other TIFFs wrongly.
         tags = image.tag_v2  # type: ignore[attr-defined]
-        known = tags.get(262) in (1, 2) and tags.get(284, 1) == 1 and 1 not in tags.get(338, ())
+        is_known = tags.get(_PHOTOMETRIC_INTERPRETATION) in (1, 2) and tags.get(_PLANAR_CONFIGURATION, 1) == 1
+        is_known = is_known and 1 not in tags.get(_EXTRA_SAMPLES, ())
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if not known or array is None or array.dtype != np.uint16:
+    if not is_known or array is None or array.dtype != np.uint16:
         raise UserError(f"{path}: a picture of 16 bits of a kind that cannot be read; save it as a 16-bit PNG.")
     if array.ndim == 2:
         key = image.info.get("transparency")
         return array if key is None else np.dstack([array, np.where(array == key, 0, 65535).astype(np.uint16)])
     if array.shape[2] == 4:
         array = cv2.cvtColor(array, cv2.COLOR_BGRA2RGBA)
-        is_grey = data[:8] == b"\x89PNG\r\n\x1a\n" and data[25] == 4  # IHDR's colour type: grey with alpha
+        is_grey = data.startswith(png.SIGNATURE) and png.colour_type(data) == png.GREY_ALPHA
         return array[:, :, 2:] if is_grey else array
     return cv2.cvtColor(array, cv2.COLOR_BGR2RGB)
+
+
+def to_8_bit(pixels: np.ndarray) -> np.ndarray:
+    """Round uint16 values, 0 to 65535, to uint8, 0 to 255."""
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Pillow's modes as plain channels."""
+"""Conversion of Pillow's image modes to grey or RGB, with or without alpha."""
 
 import io
 
@@ -9,14 +9,14 @@ from mprnet.errors import UserError
 
 
 def to_plain_mode(image: Image.Image, icc: bytes | None, path: object) -> tuple[Image.Image, bytes | None]:
-    """Return the image in mode L, LA, RGB or RGBA, and its colour profile if that still fits.
+    """Return the image in mode L, LA, RGB or RGBA, and its colour profile; None if the profile does not fit any more.
 
     Args:
         icc: the colour profile of ``image``.
-        path: of the file, for the message.
+        path: the name of the image, for the error message.
 
     Raises:
-        UserError: a mode that is not known here.
+        UserError: an unknown mode.
     """
     format_ = image.format
     transparent = "transparency" in image.info or image.mode in ("PA", "RGBa", "La")

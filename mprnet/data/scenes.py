@@ -1,4 +1,4 @@
-"""Which pairs show one scene, and how whole scenes are held out of training."""
+"""Holding out whole scenes of the training pairs, to validate on."""
 
 import re
 from collections import Counter
@@ -12,35 +12,44 @@ from mprnet.errors import UserError
 
 
 def split_by_scene(pairs: Sequence[Pair], part: float, scene: str, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Hold out whole scenes, about ``part`` of the pairs: (to train on, held out), each in the order given.
+    """Hold out whole scenes that have about ``part`` of the pairs.
+
+    Pairs that share a target are of one scene.
 
     Args:
-        scene: regular expression; what it matches at the start of a pair's name, or its first group that matches, is
-            the scene. Pairs that share a target are of one scene.
+        part: 0 to 1.
+        scene: a regular expression that finds the scene in a pair's name, see ``find_scene``.
+        seed: chooses the scenes.
+
+    Returns:
+        The pairs to train on and the pairs that are held out, each in the order of ``pairs``.
 
     Raises:
-        UserError: it does not match some name, or there is but one scene.
+        UserError: ``scene`` does not match some name, or there is only one scene.
     """
-    scenes = [scene_of(pair, scene) for pair in pairs]
-    joined = _joined_scenes(pairs, scenes)
-    counts = Counter(joined[its_scene] for its_scene in scenes)
+    names = [find_scene(pair, scene) for pair in pairs]
+    joined = _join_scenes(pairs, names)
+    scenes = [joined[name] for name in names]
+    counts = Counter(scenes)
     if len(counts) < 2:
         raise UserError(
-            f"TRAINING.HOLD_OUT needs two scenes at least, and TRAINING.SCENE {scene!r} finds {len(counts)}."
+            f"TRAINING.HOLD_OUT needs at least two scenes, but TRAINING.SCENE {scene!r} finds {len(counts)}."
         )
-    held: set[str] = set()
+    held_out: set[str] = set()
     for name in np.random.default_rng(seed).permutation(sorted(counts))[:-1]:
-        if sum(counts[each] for each in held) >= part * len(pairs):
+        if sum(counts[each] for each in held_out) >= part * len(pairs):
             break
-        held.add(str(name))
-    sides: tuple[list[Pair], list[Pair]] = [], []
-    for pair, its_scene in zip(pairs, scenes, strict=True):
-        sides[joined[its_scene] in held].append(pair)
-    return sides
+        held_out.add(str(name))
+    train = [pair for pair, name in zip(pairs, scenes, strict=True) if name not in held_out]
+    return train, [pair for pair, name in zip(pairs, scenes, strict=True) if name in held_out]
 
 
-def scene_of(pair: Pair, scene: str) -> str:
-    """Return the part of a pair's name that tells its scene: what ``scene`` matches, as in ``split_by_scene``.
+def find_scene(pair: Pair, scene: str) -> str:
+    """Return the scene of a pair: the part of its name that ``scene`` matches.
+
+    Args:
+        scene: a regular expression that must match at the start of the name. If it has groups, the scene is the first
+            group that matches.
 
     Raises:
         UserError: it does not match.
@@ -51,16 +60,20 @@ def scene_of(pair: Pair, scene: str) -> str:
     return next((group for group in match.groups() if group is not None), match.group())
 
 
-def _joined_scenes(pairs: Sequence[Pair], scenes: Sequence[str]) -> dict[str, str]:
-    """Each scene's name, or that of one that it is joined with because pairs of both share a target."""
-    first_of = {scene: scene for scene in scenes}
+def _join_scenes(pairs: Sequence[Pair], scenes: Sequence[str]) -> dict[str, str]:
+    """Join scenes whose pairs share a target.
+
+    Returns:
+        For each scene, the name of the joined scene: one of the names of its scenes.
+    """
+    parents = {scene: scene for scene in scenes}  # a forest; each tree is a joined scene
 
     def root(scene: str) -> str:
-        while first_of[scene] != scene:
-            scene = first_of[scene]
+        while parents[scene] != scene:
+            scene = parents[scene]
         return scene
 
-    of_target: dict[Path, str] = {}
+    first_scenes: dict[Path, str] = {}  # by target
     for pair, scene in zip(pairs, scenes, strict=True):
-        first_of[root(scene)] = root(of_target.setdefault(pair.target, scene))
-    return {scene: root(scene) for scene in first_of}
+        parents[root(scene)] = root(first_scenes.setdefault(pair.target, scene))
+    return {scene: root(scene) for scene in parents}

@@ -1,4 +1,4 @@
-"""From arrays of images to what networks take."""
+"""Conversion between arrays (H, W, 3) and tensors (3, H, W)."""
 
 import numpy as np
 import torch
@@ -6,13 +6,13 @@ from torch import Tensor
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3), uint8 or float32 in [0, 1], to (3, H, W) float32 in [0, 1]."""
+    """Convert an image (H, W, 3), uint8 or float32 in [0, 1], to (3, H, W) float32 in [0, 1]."""
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
 
 
 def to_array(image: Tensor) -> np.ndarray:
-    """(3, H, W) to (H, W, 3), contiguous."""
+    """Convert (3, H, W) to a contiguous array (H, W, 3) of the same type."""
     return image.permute(1, 2, 0).cpu().contiguous().numpy()
 
 

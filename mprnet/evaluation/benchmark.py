@@ -18,7 +18,7 @@ from mprnet.errors import UserError
 from mprnet.evaluation.resuming import Process, process_remaining
 from mprnet.evaluation.scoring import Scorers, Scores
 from mprnet.evaluation.sources import Sample, Source
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 from mprnet.inference.distributed import World
 
 # From an image's number and content to its restored images by stage, (H, W, 3) float32 in [0, 1] or uint8.
@@ -81,19 +81,19 @@ def write_results(plan: Plan, records: Sequence[Record], summary: dict[str, Any]
     """Write results.json and results.csv, and remove the journals."""
     content = {"settings": plan.key, "summary": summary, "images": list(records)}
     known = _read_records(plan)
-    write_whole(plan.folder / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(plan.folder / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
     lines = ["name,stage,psnr,ssim"]
     for record in records:
         for stage, (psnr, ssim) in record.get("scores", {}).items():
             name = '"' + record["name"].replace('"', '""') + '"'
             lines.append(f"{name},{stage},{'inf' if psnr is None else f'{psnr:.6f}'},{ssim:.6f}")
-    write_whole(plan.folder / "results.csv", ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
+    write_atomically(plan.folder / "results.csv", ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
     # With --limit, a run scores only some images. The scores of the others stay in a journal for later runs.
     names = {record["name"] for record in records}
     others = [record for record in known.values() if record["name"] not in names]
     others_path = _journal_path(plan.folder, "rest")
     if others:
-        write_whole(others_path, _encode_journal(plan, others))
+        write_atomically(others_path, _encode_journal(plan, others))
     for path in set(plan.folder.glob(_JOURNALS)) - ({others_path} if others else set()):
         path.unlink()
 
@@ -106,7 +106,7 @@ def image_path(plan: Plan, name: str) -> Path:
 def _merge_journals(plan: Plan, records: Collection[Record], world: World) -> None:
     """Write all known records to the journal of this process, and remove the other journals."""
     path = _journal_path(plan.folder, world.rank)
-    write_whole(path, _encode_journal(plan, records))
+    write_atomically(path, _encode_journal(plan, records))
     for other in set(plan.folder.glob(_JOURNALS)) - {path}:
         other.unlink()
 
@@ -116,7 +116,7 @@ def _open_evaluator(source: Source, plan: Plan, scorers: Scorers, world: World) 
     """Open the journal of this process, and give the function that restores and scores an image."""
     path = _journal_path(plan.folder, world.rank)
     if not world.is_main:
-        write_whole(path, _encode_journal(plan, []))
+        write_atomically(path, _encode_journal(plan, []))
     with open(path, "a", encoding="utf-8") as journal:
         evaluator = _Evaluator(source, plan, scorers, journal)
         yield evaluator.restore_and_score

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mprnet.errors import UserError
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 from mprnet.metrics import psnr
 
 FORMATS = (".png", ".pdf", ".svg")
@@ -112,7 +112,7 @@ def draw_comparison(path: Path, rows: Sequence[ComparisonRow], title: str = "", 
     figure.suptitle(title, fontsize=10, parse_math=False)
     file = io.BytesIO()
     figure.savefig(file, format=path.suffix[1:].lower(), dpi=110)
-    write_whole(path, file.getvalue())
+    write_atomically(path, file.getvalue())
 
 
 def _check_row(row: ComparisonRow) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 
 _LARGEST = 1280  # pixels: the longer side of images in the file
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -88,7 +88,7 @@ def write_html(
         note=note,
     )
     # Names of files can hold bytes that are not valid text.
-    write_whole(path, text.encode(errors="replace"))
+    write_atomically(path, text.encode(errors="replace"))
 
 
 def _data_url(image: np.ndarray) -> str:

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from mprnet.data.formats.sidd import NOISY_BLOCKS, TARGET_BLOCKS, read_blocks
-from mprnet.data.pairs import Pairing, match_pairs, sharing_sentence
+from mprnet.data.formats.sidd import block_names, read_validation, validation_files
+from mprnet.data.pairs import Pairing, advise_pairing, match_pairs
 from mprnet.data.reading import check_sizes, read_picture
 from mprnet.errors import UserError
 
@@ -60,7 +60,7 @@ class PairSource:
         matching = match_pairs(inputs, targets, pairing)
         self.pairs = matching.pairs
         self.orphans = matching.orphans
-        self.advice = sharing_sentence(matching)
+        self.advice = advise_pairing(matching)
         self.names = [pair.name for pair in matching.pairs]
 
     def stamp(self, index: int) -> str:
@@ -73,7 +73,7 @@ class PairSource:
             read_8bit(pair.input, "input"),
             read_8bit(pair.target, "target"),
         )
-        check_sizes(pair.input, pair.target, (degraded, target))
+        check_sizes(pair, degraded, target)
         return Sample(degraded, target, input_notes + target_notes)
 
 
@@ -81,18 +81,15 @@ class BlockSource:
     """SIDD's validation blocks. Results are scored in single precision."""
 
     def __init__(self, folder: Path) -> None:
-        paths = [folder / f"{key}.mat" for key in (NOISY_BLOCKS, TARGET_BLOCKS)]
-        noisy, target = (read_blocks(path, path.stem) for path in paths)
-        if noisy.shape != target.shape:
-            raise UserError(f"{folder} holds noisy blocks {noisy.shape} and target blocks {target.shape}.")
+        noisy, target = read_validation(folder)
         images, blocks = noisy.shape[:2]
         if not noisy.size:
             raise UserError(f"{folder} holds no blocks: download its files again.")
         self.noisy, self.target = (stack.reshape(images * blocks, *stack.shape[2:]) for stack in (noisy, target))
-        self.names = [f"{image:02d}_{block:02d}" for image in range(images) for block in range(blocks)]
+        self.names = block_names(images, blocks)
         self.orphans: list[Path] = []
         self.advice = ""
-        self._stamp = file_stamp(*paths)
+        self._stamp = file_stamp(*validation_files(folder))
 
     def stamp(self, index: int) -> str:
         return self._stamp

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mprnet.errors import UserError
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 from mprnet.model.padding import pad_to_multiple
 
@@ -102,7 +102,7 @@ def write_torch(network: AnySize, path: Path) -> Run:
     """
     file = io.BytesIO()
     torch.export.save(trace(network), file, extra_files=dict(network.model.metadata))
-    write_whole(path, file.getvalue())
+    write_atomically(path, file.getvalue())
     module = torch.export.load(path).module()
     return torch.no_grad()(lambda image: list(module(image)))
 
@@ -136,7 +136,7 @@ def write_onnx(network: AnySize, path: Path) -> Run:
     proto = program.model_proto
     onnx.helper.set_model_props(proto, network.model.metadata)
     onnx.checker.check_model(proto)
-    write_whole(path, proto.SerializeToString())
+    write_atomically(path, proto.SerializeToString())
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda image: [torch.from_numpy(result) for result in session.run(None, {"image": image.numpy()})]
 

@@ -1,4 +1,4 @@
-"""Restoring the pictures of a folder, reading and writing them beside the network."""
+"""Restoring many picture files, while other threads read and write."""
 
 import contextlib
 import os
@@ -23,27 +23,37 @@ from mprnet.inference.jobs import Job
 from mprnet.inference.restorer import Restorer
 from mprnet.inference.tile_size import is_out_of_memory
 
-# Files read and written at a time, beside the network, and how many pictures wait before and after it.
+# How many threads read files, and how many write them.
 _THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
-_AHEAD = _THREADS
+# How many pictures may wait for the network, and how many to be written.
+_QUEUE = _THREADS
 _GAP = 8  # white pixels between the two halves of a comparison
 
 
 @dataclass
 class Report:
-    """What became of a folder."""
+    """The results of ``restore_all``.
+
+    Attributes:
+        failures: an error for each picture that could not be restored.
+        done: how many pictures are restored and written.
+        seconds: how long it took.
+        restoring: how many of these seconds the network ran.
+    """
 
     failures: list[UserError] = field(default_factory=list)
     done: int = 0
     seconds: float = 0.0
-    restoring: float = 0.0  # seconds of these that the network ran
+    restoring: float = 0.0
 
 
 def restore_all(jobs: Sequence[Job], restorer: Restorer) -> Report:
-    """Do all jobs under a progress bar, reading ahead and writing behind, so that the network never waits for files.
+    """Restore the pictures of all jobs, and show a progress bar.
 
-    What fails is said at once and returned, and the others go on. Small pictures of one size, one after the other, are
-    restored together where the device gains by it. Stopped, it still writes what is restored.
+    Threads read the next pictures and write the last results meanwhile, so that the network does not wait for files.
+    Consecutive small pictures of one size are restored as a batch if this is faster on the device. If a picture fails,
+    the error is printed and returned, and the other pictures are still restored. If the program is interrupted,
+    pictures that are restored are still written.
     """
     report = Report()
     start = time.perf_counter()
@@ -54,17 +64,17 @@ def restore_all(jobs: Sequence[Job], restorer: Restorer) -> Report:
     ):
         restorer.on_tile = lambda done, total: bar.set_postfix_str(f"tile {done} of {total}")
         try:
-            written: deque[Future[None]] = deque()
-            for group in _groups(_read_ahead(jobs, readers, report, bar), restorer):
+            pending: deque[Future[None]] = deque()
+            for batch in _batches(_read_ahead(jobs, readers, report, bar), restorer):
                 begin = time.perf_counter()
-                results = _restore(group, restorer)
+                results = _restore(batch, restorer)
                 report.restoring += time.perf_counter() - begin
-                for (job, photo), result in zip(group, results, strict=True):
-                    written.append(writers.submit(_write, job, photo, result))
-                while len(written) > _AHEAD:
-                    _note(written.popleft(), report, bar)
-            while written:
-                _note(written.popleft(), report, bar)
+                for (job, photo), result in zip(batch, results, strict=True):
+                    pending.append(writers.submit(_write, job, photo, result))
+                while len(pending) > _QUEUE:
+                    _finish(pending.popleft(), report, bar)
+            while pending:
+                _finish(pending.popleft(), report, bar)
         finally:
             restorer.on_tile = None
             readers.shutdown(wait=False, cancel_futures=True)
@@ -75,15 +85,15 @@ def restore_all(jobs: Sequence[Job], restorer: Restorer) -> Report:
 def _read_ahead(
     jobs: Sequence[Job], readers: ThreadPoolExecutor, report: Report, bar: "tqdm[NoReturn]"
 ) -> Iterator[tuple[Job, Photo]]:
-    """The pictures in turn, the next ones being read meanwhile."""
-    waiting: deque[tuple[Job, Future[Photo]]] = deque()
-    rest = iter(jobs)
+    """Yield each job and its picture, while the next pictures are read. Pictures that cannot be read are left out."""
+    pending: deque[tuple[Job, Future[Photo]]] = deque()
+    next_jobs = iter(jobs)
     while True:
-        for job in islice(rest, _AHEAD + 1 - len(waiting)):
-            waiting.append((job, readers.submit(read_photo, job.source)))
-        if not waiting:
+        for job in islice(next_jobs, _QUEUE + 1 - len(pending)):
+            pending.append((job, readers.submit(read_photo, job.source)))
+        if not pending:
             return
-        job, photo = waiting.popleft()
+        job, photo = pending.popleft()
         bar.set_description(job.source.name)
         if (error := photo.exception()) is None:
             yield job, photo.result()
@@ -91,43 +101,43 @@ def _read_ahead(
             _fail(error, report, bar)
 
 
-def _groups(photos: Iterable[tuple[Job, Photo]], restorer: Restorer) -> Iterator[list[tuple[Job, Photo]]]:
-    """Neighbours of one size, as many as the device takes at a time."""
-    group: list[tuple[Job, Photo]] = []
+def _batches(photos: Iterable[tuple[Job, Photo]], restorer: Restorer) -> Iterator[list[tuple[Job, Photo]]]:
+    """Yield consecutive pictures of one size together, at most ``restorer.batch_size`` at a time."""
+    batch: list[tuple[Job, Photo]] = []
     for job, photo in photos:
         size = photo.pixels.shape[:2]
-        if group and (size != group[0][1].pixels.shape[:2] or len(group) >= restorer.batch_size(*size)):
-            yield group
-            group = []
-        group.append((job, photo))
+        if batch and (size != batch[0][1].pixels.shape[:2] or len(batch) >= restorer.batch_size(*size)):
+            yield batch
+            batch = []
+        batch.append((job, photo))
         if restorer.batch_size(*size) == 1:
-            yield group
-            group = []
-    if group:
-        yield group
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
-def _restore(group: Sequence[tuple[Job, Photo]], restorer: Restorer) -> list[np.ndarray | UserError]:
-    """Each picture restored, (H, W, 3) float32 in [0, 1], or why it is not."""
-    if len(group) == 1:
-        ((job, photo),) = group
+def _restore(batch: Sequence[tuple[Job, Photo]], restorer: Restorer) -> list[np.ndarray | UserError]:
+    """Return each picture restored, (H, W, 3) float32 in [0, 1], or the error."""
+    if len(batch) == 1:
+        ((job, photo),) = batch
         try:
-            with _enough_memory():
+            with _raise_out_of_memory():
                 return [restorer(photo.as_float())]
         except UserError as error:
             return [UserError(f"{job.source}: {error}")]
     try:
-        with _enough_memory():
-            batch = torch.stack([to_tensor(photo.as_float()) for _, photo in group])
-            return [to_array(restored) for restored in restorer(batch)]
-    except UserError:  # one of them may be the cause
-        return [result for one in group for result in _restore([one], restorer)]
+        with _raise_out_of_memory():
+            images = torch.stack([to_tensor(photo.as_float()) for _, photo in batch])
+            return [to_array(restored) for restored in restorer(images)]
+    except UserError:  # restored one by one, only the picture that caused it fails
+        return [result for single in batch for result in _restore([single], restorer)]
 
 
 def _write(job: Job, photo: Photo, restored: np.ndarray | UserError) -> None:
     if isinstance(restored, UserError):
         raise restored
-    with _enough_memory(f"{job.source}: "):
+    with _raise_out_of_memory(f"{job.source}: "):
         result = photo.with_image(restored)
         write_photo(job.result, result)
         if job.comparison is not None:
@@ -135,18 +145,23 @@ def _write(job: Job, photo: Photo, restored: np.ndarray | UserError) -> None:
 
 
 @contextlib.contextmanager
-def _enough_memory(whose: str = "") -> Iterator[None]:
-    """Where memory runs out beside the network, a picture is too large, and the next one may not be."""
+def _raise_out_of_memory(prefix: str = "") -> Iterator[None]:
+    """Raise UserError if memory runs out: then this picture is too large, but the next one may be smaller.
+
+    Args:
+        prefix: the start of the message.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(f"{whose}there is not enough memory for it.") from error
+        raise UserError(f"{prefix}there is not enough memory for it.") from error
 
 
-def _note(written: "Future[None]", report: Report, bar: "tqdm[NoReturn]") -> None:
-    if (error := written.exception()) is not None:
+def _finish(writing: "Future[None]", report: Report, bar: "tqdm[NoReturn]") -> None:
+    """Wait until a picture is written, and count it."""
+    if (error := writing.exception()) is not None:
         _fail(error, report, bar)
     else:
         report.done += 1
@@ -156,12 +171,12 @@ def _note(written: "Future[None]", report: Report, bar: "tqdm[NoReturn]") -> Non
 def _fail(error: BaseException, report: Report, bar: "tqdm[NoReturn]") -> None:
     if not isinstance(error, UserError):
         raise error
-    report.failures.append(UserError(str(error)))  # without its traceback, which holds the picture
+    report.failures.append(UserError(str(error)))  # without its traceback, which keeps the picture in memory
     bar.update()
     tqdm.write(f"error: {error}", file=sys.stderr)
 
 
 def side_by_side(before: Photo, after: Photo) -> Photo:
-    """Both pictures in one, without their alpha, ``before`` on the left."""
+    """Return both pictures in one, ``before`` on the left, without their alpha."""
     gap = np.full((before.pixels.shape[0], _GAP, 3), before.peak, before.pixels.dtype)
     return Photo(np.concatenate([before.pixels, gap, after.pixels], axis=1), grey=before.grey, icc=before.icc)

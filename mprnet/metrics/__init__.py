@@ -1,4 +1,4 @@
-"""How far an image is from another: the measures of the paper's tables."""
+"""The measures of the paper's tables: how similar an image is to its target."""
 
 from mprnet.metrics.alignment import Aligned, align, masked_psnr, masked_ssim
 from mprnet.metrics.fidelity import luma, psnr, ssim_volume, ssim_wang2003

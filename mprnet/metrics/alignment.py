@@ -1,6 +1,6 @@
-"""The scores of RealBlur, whose blurred and sharp photographs come from two cameras: first align, then compare.
+"""The protocol of RealBlur (Rim et al., ECCV 2020; the paper's Table 4): align the images, then compare them.
 
-Rim et al., ECCV 2020; the protocol of the paper's Table 4.
+Two cameras took RealBlur's blurred and sharp photographs, so the two are displaced.
 """
 
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mprnet.metrics.fidelity import inside, ssim_map
+from mprnet.metrics.fidelity import crop_border, ssim_map
 
 _ITERATIONS, _SMOOTHING = 100, 5
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """An image brought onto its target.
+    """An image aligned with its target.
 
     Attributes:
-        image, target: (H, W, 3) float32, 0 where ``mask`` is.
-        mask: (H, W, 3) float32: 1 where the image has pixels, else 0.
+        image, target: (H, W, 3) float32; 0 where ``mask`` is 0.
+        mask: (H, W, 3) float32: 1 where the aligned image has pixels, else 0.
         homography: (3, 3) float32, from the target's pixel coordinates to the image's.
     """
 
@@ -30,16 +30,16 @@ class Aligned:
 
 
 def align(image: np.ndarray, target: np.ndarray) -> Aligned:
-    """Scale an image's brightness and warp it by a homography so that it lies on its target.
+    """Align an image with its target: multiply its brightness by a gain, then warp it by a homography.
 
-    The gain is the least squares one; the homography maximises the enhanced correlation coefficient of the grey images
-    (Evangelidis and Psarakis 2008).
+    The gain has the least squared error. The homography maximises the enhanced correlation coefficient of the grey
+    images (Evangelidis and Psarakis 2008).
 
     Args:
         image, target: (H, W, 3), of one shape: uint8 or float in [0, 1].
 
     Raises:
-        ValueError: shapes differ, or there is nothing in the images that could be aligned.
+        ValueError: shapes differ, or the images have nothing in common that could be aligned.
     """
     if image.shape != target.shape or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"align takes two (H, W, 3) images of one shape, not {image.shape} and {target.shape}.")
@@ -70,7 +70,7 @@ def align(image: np.ndarray, target: np.ndarray) -> Aligned:
 
 
 def masked_psnr(aligned: Aligned) -> float:
-    """PSNR over what an aligned image has in common with its target; decibels, infinity if the two are equal."""
+    """Return the PSNR where ``mask`` is 1, in decibels; infinity if the images are equal there."""
     error = np.sum(np.square(aligned.image.astype(np.float64) - aligned.target)) / np.sum(
         aligned.mask, dtype=np.float64
     )
@@ -78,18 +78,18 @@ def masked_psnr(aligned: Aligned) -> float:
 
 
 def masked_ssim(aligned: Aligned) -> float:
-    """SSIM of each channel by itself over what an aligned image has in common with its target; their mean.
+    """Return the mean over the channels of the SSIM where ``mask`` is 1; each channel is compared separately.
 
     Raises:
-        ValueError: smaller than 11x11, or nothing in common.
+        ValueError: the images are smaller than 11x11 pixels, or the mask is empty.
     """
     if min(aligned.mask.shape[:2]) < 11:
         raise ValueError(f"masked_ssim takes images of at least 11x11 pixels, not {aligned.mask.shape[:2]}.")
-    mask = inside(aligned.mask.astype(np.float64))
+    mask = crop_border(aligned.mask.astype(np.float64))
     common = mask.sum((0, 1))
     if not common.all():
         raise ValueError("the aligned image and its target have nothing in common.")
-    return float(np.mean((inside(ssim_map(aligned.image, aligned.target)) * mask).sum((0, 1)) / common))
+    return float(np.mean((crop_border(ssim_map(aligned.image, aligned.target)) * mask).sum((0, 1)) / common))
 
 
 def _as_float(image: np.ndarray) -> np.ndarray:

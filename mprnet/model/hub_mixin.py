@@ -9,7 +9,7 @@ from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from mprnet.errors import UserError
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 from mprnet.model.weights import load_model, save_weights
 
 Model = TypeVar("Model", bound="Pretrained")
@@ -40,7 +40,7 @@ class Pretrained(PyTorchModelHubMixin, **_CARD):
         model: Any = self
         save_weights(model, save_directory / _FILES[0])
         # The mixin itself would write the arguments of the first call, and none for copies.
-        write_whole(save_directory / constants.CONFIG_NAME, json.dumps(model.config, indent=2).encode())
+        write_atomically(save_directory / constants.CONFIG_NAME, json.dumps(model.config, indent=2).encode())
 
     @classmethod
     def from_pretrained(cls: type[Model], *arguments: Any, **options: Any) -> Model:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mprnet.errors import UserError
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 from mprnet.model.ablations import build_network
 from mprnet.model.network import MPRNet
 from mprnet.model.weight_files import read_tensors
@@ -73,9 +73,9 @@ def save_weights(model: MPRNet, path: str | Path, metadata: Mapping[str, str] | 
     if path.suffix == ".pth":
         file = io.BytesIO()
         torch.save({"state_dict": tensors, "metadata": stored}, file)
-        write_whole(path, file.getvalue())
+        write_atomically(path, file.getvalue())
     elif path.suffix == ".safetensors":
-        write_whole(path, safetensors.torch.save(tensors, metadata=stored))
+        write_atomically(path, safetensors.torch.save(tensors, metadata=stored))
     else:
         raise UserError(f"{path}: weights are saved as .pth or .safetensors.")
 

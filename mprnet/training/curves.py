@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 
 
 def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -41,7 +41,7 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
                 text.set_parse_math(False)  # a name may contain $
     file = io.BytesIO()
     figure.savefig(file, format=path.suffix[1:], dpi=110)
-    write_whole(path, file.getvalue())
+    write_atomically(path, file.getvalue())
 
 
 def _add_gaps(validated: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from mprnet.data.paired import WholePairs, located
+from mprnet.data.folders import resolve_folder
+from mprnet.data.paired import WholePairs
 from mprnet.data.pairs import Pair
-from mprnet.data.scenes import scene_of, split_by_scene
-from mprnet.data.synthetic.degradations import degradations, split_names
-from mprnet.data.synthetic.pairs import SyntheticPairs, picture_bank
+from mprnet.data.scenes import find_scene, split_by_scene
+from mprnet.data.synthetic.degradations import make_degradations, split_names
+from mprnet.data.synthetic.pairs import SyntheticPairs, load_picture_bank
 from mprnet.errors import UserError
 from mprnet.training.samples import TrainingSamples, ValidationPairs, find_pairs
 
@@ -97,7 +98,7 @@ def make_training_set(settings: CfgNode, get_training_data: GetData) -> Any:
         "skip_broken": t.ON_BROKEN == "skip",
         **_pairing_options(t),
     }
-    return get_training_data(located(t.TRAIN_DIR, t.ELSE_IN), options)
+    return get_training_data(resolve_folder(t.TRAIN_DIR, t.ELSE_IN), options)
 
 
 def make_validation_set(settings: CfgNode, get_validation_data: GetData) -> Any:
@@ -110,7 +111,7 @@ def make_validation_set(settings: CfgNode, get_validation_data: GetData) -> Any:
     if not t.VAL_DIR:
         raise UserError("there is nothing to validate on: set TRAINING.VAL_DIR, or TRAINING.HOLD_OUT 0.05.")
     options = {"patch_size": t.VAL_PS, **_pairing_options(t)}
-    return get_validation_data(located(t.VAL_DIR, t.ELSE_IN), options)
+    return get_validation_data(resolve_folder(t.VAL_DIR, t.ELSE_IN), options)
 
 
 def require_pairs(training: Any) -> Sequence[Pair]:
@@ -156,8 +157,8 @@ def _hold_out(training: Any, settings: CfgNode, saved_split: Mapping[str, Any]) 
     names = set(saved_split["held_out"])
     # All pairs of the held-out scenes are held out. So pairs that were added later do not mix the two sides.
     scene = saved_split.get("scene", t.SCENE)
-    scenes = {scene_of(pair, scene) for pair in pairs if pair.name in names}
-    targets = {pair.target for pair in pairs if scene_of(pair, scene) in scenes}
+    scenes = {find_scene(pair, scene) for pair in pairs if pair.name in names}
+    targets = {pair.target for pair in pairs if find_scene(pair, scene) in scenes}
     held_out = [pair for pair in pairs if pair.target in targets]
     if not held_out:
         raise UserError(
@@ -204,17 +205,17 @@ def _make_synthetic_data(settings: CfgNode, saved_split: dict[str, Any]) -> RunD
     seed = int(saved_split.get("bank_seed", t.SEED))
     # One process of each machine generates the pictures, on all cores.
     workers = torch.multiprocessing.cpu_count() if os.environ.get("LOCAL_RANK", "0") == "0" else 0
-    bank = partial(picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=workers)
+    bank = partial(load_picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=workers)
     training = SyntheticPairs(
         bank(seed=seed, count=c.PICTURES),
-        degradations(c.DEGRADATION, (low, high)),
+        make_degradations(c.DEGRADATION, (low, high)),
         c.SAMPLES_PER_EPOCH,
         t.TRAIN_PS,
         t.SEED,
     )
     # Validation pictures have another seed, so they are not among the training pictures.
     validation_bank = bank(seed=seed + 1, count=c.VAL_PICTURES)
-    degraded = degradations(c.DEGRADATION, (c.VAL_SIGMA, c.VAL_SIGMA), untouched=False)
+    degraded = make_degradations(c.DEGRADATION, (c.VAL_SIGMA, c.VAL_SIGMA), untouched=False)
     pairs = SyntheticPairs(validation_bank, degraded, c.VAL_PICTURES, c.PICTURE_SIZE, seed + 1)
     description = f"generated pictures (dead leaves), {c.DEGRADATION.replace('_', ' ')}"
     if "noise" in split_names(c.DEGRADATION):

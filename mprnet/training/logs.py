@@ -19,7 +19,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mprnet.errors import one_line
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 from mprnet.training.curves import draw_curves
 from mprnet.training.state import archive
 
@@ -56,7 +56,7 @@ class RunLogger:
         if not self.is_main:
             return
         self._write_settings(settings.dump(), steps_done)
-        write_whole(self.folder / "environment.json", json.dumps(_describe_environment(), indent=2).encode())
+        write_atomically(self.folder / "environment.json", json.dumps(_describe_environment(), indent=2).encode())
         with self._optional("TensorBoard"):
             self._tensorboard = _open_tensorboard(self.folder, steps_done)
 
@@ -65,7 +65,7 @@ class RunLogger:
         path = self.folder / SETTINGS
         if path.exists() and _without_resume(path.read_text(encoding="utf-8")) != _without_resume(text):
             archive(path, steps_done)
-        write_whole(path, text.encode())
+        write_atomically(path, text.encode())
 
     def print(self, line: str) -> None:
         """Print a line above the progress bars, and add it to log.txt."""
@@ -93,7 +93,7 @@ class RunLogger:
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
         writer.writerows(self.history)
-        write_whole(self.folder / LOG, text.getvalue().encode())
+        write_atomically(self.folder / LOG, text.getvalue().encode())
         self.print(_format_row(row))
         # Drawing takes as long as a short epoch. The last row of a run has a PSNR, so the final curves are complete.
         if "psnr" in row:

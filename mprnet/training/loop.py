@@ -11,7 +11,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from mprnet.errors import UserError
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 from mprnet.inference.distributed import World
 from mprnet.model.network import MPRNet
 from mprnet.training.datasets import RunData
@@ -149,7 +149,7 @@ class Trainer:
         if self.world.is_main:
             batch = self.sampler.global_batch(self.progress.steps_done)
             names = [self.data.training.names[index] for index in batch]
-            write_whole(path, "".join(f"{name}\n" for name in names).encode(errors="replace"))
+            write_atomically(path, "".join(f"{name}\n" for name in names).encode(errors="replace"))
         steps = self.progress.totals.skipped_in_a_row
         advice = [f"lower OPTIM.LR_INITIAL (it is {self.settings.OPTIM.LR_INITIAL:g})"]
         if not self.settings.OPTIM.GRAD_CLIP:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from mprnet.data.pairs import pairing_of
+from mprnet.data.pairs import choose_pairing
 from mprnet.errors import UserError, one_line
 from mprnet.tasks import working_folder
 from mprnet.training.keys import PATHS, RANGES, get_defaults
@@ -61,7 +61,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
             raise UserError(f"{key} is {value!r}, but must be {description}.")
     if settings.OPTIM.LR_MIN > settings.OPTIM.LR_INITIAL:
         raise UserError("OPTIM.LR_MIN is greater than OPTIM.LR_INITIAL: the learning rate has to fall, not to rise.")
-    pairing_of(settings.TRAINING.PAIR_BY_ORDER, settings.TRAINING.PAIR_MANY_TO_ONE)  # raises if both are True
+    choose_pairing(settings.TRAINING.PAIR_BY_ORDER, settings.TRAINING.PAIR_MANY_TO_ONE)  # raises if both are True
     settings.freeze()
     return settings
 

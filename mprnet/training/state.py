@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mprnet.errors import UserError
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 from mprnet.model.weight_files import load_pickle
 
 LATEST = "model_latest.pth"
@@ -35,7 +35,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     file = io.BytesIO()
     torch.save(content, file)
-    write_whole(path, file.getvalue())
+    write_atomically(path, file.getvalue())
 
 
 def save_latest(folder: Path, content: dict[str, Any], is_damaged: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Warm up a learning rate, then hand over to another scheduler."""
+"""Gradual warm-up of the learning rate, followed by any other scheduler."""
 
 from warmup_scheduler.scheduler import GradualWarmupScheduler
 

@@ -25,7 +25,7 @@ from mprnet.apps.page import server, sessions
 from mprnet.apps.page.restoring import Choice, Restorers, Run
 from mprnet.apps.page.sessions import Sessions
 from mprnet.inference.folder import restore_all
-from mprnet.inference.jobs import plan
+from mprnet.inference.jobs import plan_jobs
 from mprnet.tasks import available_weights
 
 OPTIONS = argparse.Namespace(
@@ -80,7 +80,7 @@ def test_the_page_restores_unusual_pictures_as_demo_does(page, choice, tmp_path)
     (tmp_path / "in").mkdir()
     for name in right:
         (tmp_path / "in" / name).write_bytes(files[name])
-    jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    jobs = plan_jobs(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
     restorer, _ = Restorers(ROOT, OPTIONS)._get(choice)
     assert not restore_all(jobs, restorer).failures
     for job in jobs:

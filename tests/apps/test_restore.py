@@ -17,7 +17,7 @@ from apps import odd_files
 from mprnet import Restorer, UserError, save_weights
 from mprnet.data import photos
 from mprnet.inference.folder import restore_all
-from mprnet.inference.jobs import plan
+from mprnet.inference.jobs import plan_jobs
 
 DEMO = (ROOT / "demo.py", "--task", "Denoising", "--device", "cpu")
 
@@ -203,7 +203,7 @@ def test_wrong_arguments_are_refused(identity, tmp_path, arguments, sentence):
 
 def test_no_two_results_have_the_same_name(tmp_path):
     names = ["a.jpg", "a.png", "a_jpg.png", "A.PNG", "a.jpeg", "a_compare.png", "b.tif"]
-    jobs = plan([tmp_path / name for name in names], tmp_path, tmp_path / "out", ".png", compare=True)
+    jobs = plan_jobs([tmp_path / name for name in names], tmp_path, tmp_path / "out", ".png", compare=True)
     results = [str(path).lower() for job in jobs for path in (job.result, job.comparison)]
     assert len(set(results)) == 2 * len(names)
     assert {job.source.name: job.result.name for job in jobs}["a.png"] == "a.png"
@@ -214,7 +214,7 @@ def test_a_result_that_would_overwrite_its_picture_is_refused(tmp_path):
     write_png(tmp_path / "IMG.PNG")
     (tmp_path / "IMG.png").hardlink_to(tmp_path / "IMG.PNG")
     with pytest.raises(UserError, match="would overwrite"):
-        plan([tmp_path / "IMG.PNG"], tmp_path, tmp_path, ".png", compare=False)
+        plan_jobs([tmp_path / "IMG.PNG"], tmp_path, tmp_path, ".png", compare=False)
 
 
 def test_an_interrupted_run_continues(identity, tmp_path):
@@ -277,7 +277,7 @@ def test_two_processes_share_a_folder(identity, tmp_path):
 def test_pictures_of_one_size_are_restored_in_batches(tiny, tmp_path, monkeypatch):
     for number in range(7):
         write_png(tmp_path / "in" / f"{number}.png", 30 * number, 20 if number < 5 else 30)
-    jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    jobs = plan_jobs(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
     restorer = Restorer(tiny, "cpu")
     restore_all(jobs, restorer)
     alone = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -294,7 +294,7 @@ def test_pictures_of_one_size_are_restored_in_batches(tiny, tmp_path, monkeypatc
 def test_a_bad_picture_in_a_batch_fails_alone(tiny, tmp_path, monkeypatch):
     for number in range(3):
         write_png(tmp_path / "in" / f"{number}.png", 50 * number, 20)
-    jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    jobs = plan_jobs(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
     restorer = Restorer(tiny, "cpu")
     run = restorer._run
 
@@ -317,7 +317,7 @@ def test_a_picture_that_does_not_fit_in_memory_fails_alone(tiny, tmp_path, monke
     """The memory runs out outside of the network, where tiles do not help. The other pictures are restored."""
     for number in range(3):
         write_png(tmp_path / "in" / f"{number}.png", 50 * number, 20)
-    jobs = plan(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    jobs = plan_jobs(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
     original = operator.attrgetter(place)(photos)
 
     def run_out_of_memory(picture, *arguments):

@@ -1,19 +1,19 @@
 import numpy as np
 import pytest
 
-from mprnet.data.synthetic.camera import Camera, camera_noise, demosaick, jpeg, mosaic
+from mprnet.data.synthetic.camera import Camera, camera_noise, compress_jpeg, demosaick, mosaic
 from mprnet.data.synthetic.dead_leaves import dead_leaves
 
 
-def smooth(size: int = 64) -> np.ndarray:
-    """A linear ramp of light, (size, size, 3) float32."""
+def linear_gradient(size: int = 64) -> np.ndarray:
+    """A linear gradient of light, (size, size, 3) float32."""
     y, x = np.mgrid[:size, :size] / size
     return np.stack([0.1 + 0.5 * x, 0.7 - 0.4 * y, 0.2 + 0.3 * x + 0.2 * y], axis=2).astype(np.float32)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_developing_undoes_undeveloping(seed):
-    """Within a grey level, for every colour: random cameras clip none of them."""
+def test_develop_inverts_undevelop(seed):
+    """For every colour, up to one grey level: random cameras do not clip colours."""
     camera = Camera.random(np.random.default_rng(seed))
     levels = np.arange(0, 256, 15)
     colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3).astype(np.uint8)
@@ -24,27 +24,27 @@ def test_developing_undoes_undeveloping(seed):
     assert np.abs(camera.develop(camera.undevelop(greys)).astype(int) - greys).max() <= 1
 
 
-def test_demosaicking_gives_ramps_back():
-    """Malvar's filters are exact on what is linear, but at the border, where reflection bends it."""
-    light = smooth()
+def test_demosaicking_a_linear_gradient_is_exact():
+    """Malvar's filters are exact for linear images, except at the border, where reflection changes the gradient."""
+    light = linear_gradient()
     found = demosaick(mosaic(light))
     assert np.abs(found - light)[3:-3, 3:-3].max() < 1e-5
     assert np.abs(found - light).max() < 0.05
 
 
-def test_a_mosaic_is_rggb():
+def test_the_mosaic_is_rggb():
     image = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     assert np.array_equal(mosaic(image), [[0, 4], [7, 11]])
 
 
-def test_light_beyond_white_is_white_and_below_black_is_black():
+def test_light_is_clipped_at_white_and_black():
     camera = Camera.random(np.random.default_rng(0))
     assert (camera.develop(np.full((2, 2, 3), 5, np.float32)) == 255).all()
     assert (camera.develop(np.full((2, 2, 3), -1, np.float32)) == 0).all()
 
 
 def test_camera_noise_is_stronger_in_shadows_and_correlated():
-    """Unlike white Gaussian noise. Means over many cameras."""
+    """White Gaussian noise is neither. These are means over many cameras."""
     dark, light = (np.full((64, 64, 3), level, np.uint8) for level in (40, 230))
     spread, neighbours = [], []
     for seed in range(30):
@@ -58,8 +58,8 @@ def test_camera_noise_is_stronger_in_shadows_and_correlated():
     assert np.nanmean(neighbours) > 0.2
 
 
-def test_the_target_holds_no_noise():
-    """A flat picture's target is flat, and about the picture."""
+def test_the_target_has_no_noise():
+    """The target of a flat picture is the picture up to one grey level."""
     clean = np.full((32, 32, 3), (90, 140, 60), np.uint8)
     for seed in range(10):
         noisy, target = camera_noise(np.random.default_rng(seed), clean)
@@ -73,8 +73,10 @@ def test_the_target_is_the_picture_within_a_grey_level():
     assert np.abs(target.astype(int) - clean).max() <= 1
 
 
-def test_jpeg_leaves_its_traces_and_the_size():
+def test_jpeg_changes_pixels_but_not_the_size():
     clean = dead_leaves(1, 0, 50)
-    off = [np.abs(jpeg(np.random.default_rng(1), clean, q).astype(int) - clean).mean() for q in (70, 98)]
-    assert off[0] > off[1] > 0
-    assert jpeg(np.random.default_rng(1), clean[:31, :17], 90).shape == (31, 17, 3)
+    differences = [
+        np.abs(compress_jpeg(np.random.default_rng(1), clean, q).astype(int) - clean).mean() for q in (70, 98)
+    ]
+    assert differences[0] > differences[1] > 0
+    assert compress_jpeg(np.random.default_rng(1), clean[:31, :17], 90).shape == (31, 17, 3)

@@ -39,7 +39,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_patches_are_cut_alike_from_both_and_the_blocks_come_out_as_they_are(tmp_path):
+def test_patches_and_validation_blocks_are_written(tmp_path):
     write_photographs(tmp_path / "Data")
     blocks = write_blocks(tmp_path / "test")
     status, output = run(tmp_path)
@@ -60,7 +60,7 @@ def test_patches_are_cut_alike_from_both_and_the_blocks_come_out_as_they_are(tmp
     np.testing.assert_array_equal(read_rgb(validation[4].target), blocks[TARGET_BLOCKS][1, 1])
 
 
-def test_it_goes_on_where_it_was_and_leaves_what_is_there(tmp_path):
+def test_a_second_run_writes_only_missing_patches(tmp_path):
     write_photographs(tmp_path / "Data")
     run(tmp_path)
     whole = content(tmp_path / "train")
@@ -74,7 +74,7 @@ def test_it_goes_on_where_it_was_and_leaves_what_is_there(tmp_path):
     assert untouched.stat().st_mtime_ns == before
 
 
-def test_patches_cut_otherwise_and_foreign_pictures_are_not_mixed_with(tmp_path):
+def test_folders_with_other_patches_or_pictures_are_refused(tmp_path):
     write_photographs(tmp_path / "Data", 1)
     run(tmp_path)
     whole = content(tmp_path / "train")
@@ -88,7 +88,7 @@ def test_patches_cut_otherwise_and_foreign_pictures_are_not_mixed_with(tmp_path)
     assert "holds pictures already" in run(tmp_path)[1]
 
 
-def test_one_bad_photograph_does_not_stop_the_others(tmp_path):
+def test_bad_photographs_are_reported_and_the_others_are_cut(tmp_path):
     write_photographs(tmp_path / "Data")
     folders = sorted((tmp_path / "Data").iterdir())
     (folders[0] / "0001_GT_SRGB_010.PNG").write_text("oops")
@@ -125,7 +125,7 @@ def test_one_bad_photograph_does_not_stop_the_others(tmp_path):
         ),
     ],
 )
-def test_bad_input_gets_a_sentence(tmp_path, prepare, sentence):
+def test_bad_input_raises_a_clear_error(tmp_path, prepare, sentence):
     prepare(tmp_path)
     status, output = run(tmp_path)
     assert status == 1

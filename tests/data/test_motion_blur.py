@@ -19,13 +19,13 @@ def motion(seed: int, length: float, size: int = 96, turn: float = 0.0) -> Motio
 
 
 def centre_of_mass(light: np.ndarray) -> np.ndarray:
-    """x and y."""
+    """Return x and y."""
     y, x = np.mgrid[: light.shape[0], : light.shape[1]]
     return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
 
 
 @pytest.mark.parametrize("degrade", [camera_shake, motion_blur])
-def test_sharp_pictures_come_out_sharp_and_about_as_often_as_said(degrade):
+def test_the_share_of_pictures_without_motion(degrade):
     clean = dead_leaves(1, 0, 24)
     sharp = 0
     for seed in range(300):
@@ -36,8 +36,8 @@ def test_sharp_pictures_come_out_sharp_and_about_as_often_as_said(degrade):
 
 @pytest.mark.parametrize("length", [0.5, 6.0, 20.0])
 @pytest.mark.parametrize("turn", [0.0, 0.06])
-def test_a_points_trail_lies_around_the_point(length, turn):
-    """Centre of mass within 0.3 pixels of the sharp picture's, off the turn's centre too."""
+def test_the_trail_of_a_point_is_centred_at_the_point(length, turn):
+    """The centre of mass is within 0.3 pixels of the point, also away from the centre of rotation."""
     for seed in range(12):
         point = np.zeros((96, 96, 1), np.float32)
         point[40, 60] = 1
@@ -47,15 +47,15 @@ def test_a_points_trail_lies_around_the_point(length, turn):
 
 
 @pytest.mark.parametrize("length", [4.0, 20.0])
-def test_ways_are_as_long_as_said(length):
+def test_paths_have_the_given_length(length):
     for seed in range(10):
         shifts = motion(seed, length).shifts
         assert np.hypot(*np.diff(shifts, axis=0).T).sum() == pytest.approx(length)
         assert np.abs(shifts.mean(axis=0)).max() < 1e-9
 
 
-def test_a_camera_shakes_within_its_range_and_the_same_everywhere(monkeypatch):
-    """Two points leave the same trail, up to noise, no longer than the longest shake's and not a point any more."""
+def test_camera_shake_is_the_same_everywhere_and_within_its_range(monkeypatch):
+    """Two points have the same trail, up to noise. It is longer than a point, and not longer than the longest shake."""
     monkeypatch.setattr(module, "SOFT", 0)
     points = np.zeros((64, 96, 3), np.uint8)
     points[32, [24, 72]] = 255
@@ -71,16 +71,16 @@ def test_a_camera_shakes_within_its_range_and_the_same_everywhere(monkeypatch):
 
 @pytest.mark.parametrize("degrade", [camera_shake, motion_blur])
 @pytest.mark.parametrize("sharp", [0.0, 1.0])
-def test_targets_are_softened_as_often_as_said(degrade, sharp, monkeypatch):
-    """Of the samples that nothing moves in too."""
-    monkeypatch.setattr(module, "_thing", lambda rng, clean: (clean, np.zeros(clean.shape[:2], np.float32)))
+def test_the_share_of_softened_targets(degrade, sharp, monkeypatch):
+    """Samples without motion are softened, too."""
+    monkeypatch.setattr(module, "_random_object", lambda rng, clean: (clean, np.zeros(clean.shape[:2], np.float32)))
     clean = dead_leaves(1, 0, 48)
     targets = [degrade(np.random.default_rng(seed), clean, sharp)[1] for seed in range(200)]
     assert np.mean([np.array_equal(target, clean) for target in targets]) == pytest.approx(1 - module.SOFT, abs=0.1)
 
 
-def test_what_is_soft_has_fur_or_none(monkeypatch):
-    """Softened alone, a picture loses contrast from pixel to pixel; fur brings some, without colour, to a flat one."""
+def test_softened_pictures_with_and_without_fur(monkeypatch):
+    """Softening lowers the contrast between neighbours; fur adds contrast to a flat picture, but no colour."""
     monkeypatch.setattr(module, "SOFT", 1)
     picture, flat = dead_leaves(1, 0, 48), np.full((48, 48, 3), (90, 120, 150), np.uint8)
     for seed in range(20):
@@ -103,18 +103,18 @@ def test_light_is_conserved_away_from_borders():
         assert exposed.sum() == pytest.approx(linear.sum(), rel=2e-3)
 
 
-def test_without_motion_an_exposure_is_the_scene():
+def test_an_exposure_without_motion_is_the_scene():
     linear = np.random.default_rng(0).random((32, 32, 3), np.float32)
     assert np.abs(expose(linear, motion(0, 0.0)) - linear).max() < 1e-6
 
 
-def test_a_thing_moves_before_a_ground_that_stays():
-    """Far from the thing the ground is untouched; what it hides all the time stays hidden."""
-    ground = np.full((64, 64, 3), 0.2, np.float32)
+def test_an_object_moves_in_front_of_a_still_background():
+    """Far from the object, the background is unchanged. Where the object is in all frames, it hides the background."""
+    background = np.full((64, 64, 3), 0.2, np.float32)
     mask = np.zeros((64, 64), np.float32)
     mask[20:44, 20:44] = 1
-    thing = np.full((64, 64, 3), 0.8, np.float32) * mask[:, :, None]
-    exposed = expose_layers(ground, motion(1, 0.0), thing, mask, motion(2, 8.0, size=64))
+    moving = np.full((64, 64, 3), 0.8, np.float32) * mask[:, :, None]
+    exposed = expose_layers(background, motion(1, 0.0), moving, mask, motion(2, 8.0, size=64))
     assert np.allclose(exposed[:8], 0.2, atol=1e-6)
     assert np.allclose(exposed[30:34, 30:34], 0.8, atol=1e-5)
     assert exposed.min() >= 0.2 - 1e-6
@@ -122,8 +122,8 @@ def test_a_thing_moves_before_a_ground_that_stays():
     assert exposed.mean() == pytest.approx(0.2 + 0.6 * mask.mean(), rel=2e-3)
 
 
-def test_the_target_holds_the_thing_that_moves(monkeypatch):
-    """Somewhere the target is not the clean picture, and where it is, it is so exactly."""
+def test_the_target_contains_the_moving_object(monkeypatch):
+    """Some targets differ from the clean picture, but never everywhere."""
     monkeypatch.setattr(module, "SOFT", 0)
     clean = dead_leaves(1, 2, 96)
     changed = []
@@ -134,8 +134,8 @@ def test_the_target_holds_the_thing_that_moves(monkeypatch):
     assert max(changed) < 0.9
 
 
-def test_blurred_and_sharp_picture_lie_on_one_another():
-    """On average over samples, the best shift between them is none."""
+def test_blurred_and_sharp_picture_are_aligned():
+    """The best shift between them is 0 on average over samples."""
     clean = dead_leaves(1, 5, 128)
     shifts = []
     for seed in range(30):
@@ -146,6 +146,6 @@ def test_blurred_and_sharp_picture_lie_on_one_another():
     assert np.abs(np.mean(shifts, axis=0)).max() < 1
 
 
-def test_encoding_undoes_linear_light():
+def test_to_grey_levels_inverts_to_linear():
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
-    assert np.array_equal(module.encoded(module.decoded(levels)), levels)
+    assert np.array_equal(module.to_grey_levels(module.to_linear(levels)), levels)

@@ -1,4 +1,4 @@
-"""What training reads is what demo.py reads, whichever way it is read."""
+"""``read_picture``, for training, gives the same result as ``read_photo``, for demo.py."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from mprnet import UserError
 from mprnet.data import reading
-from mprnet.data.photos import read_photo
+from mprnet.data.photos import decode_photo, read_photo
 from mprnet.data.reading import read_picture, read_rgb
 
 _rng = np.random.default_rng(3)
@@ -24,7 +24,7 @@ GREY = RGB[:, :, 1].copy()
 ALPHA = _rng.integers(0, 256, (HEIGHT, WIDTH)).astype(np.uint8)
 RGB16 = _rng.integers(0, 65536, (HEIGHT, WIDTH, 3)).astype(np.uint16)
 ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
-# How each EXIF orientation is undone.
+# What makes each EXIF orientation upright.
 UPRIGHT = {
     1: lambda a: a,
     2: np.fliplr,
@@ -55,7 +55,7 @@ def chunk(kind, data):
 
 
 def insert(png, *chunks):
-    """With chunks behind the header."""
+    """Insert chunks after the header."""
     return png[:33] + b"".join(chunks) + png[33:]
 
 
@@ -90,7 +90,7 @@ def xmp(orientation):
 
 
 def raw_profile(orientation):
-    """EXIF data in a PNG as ImageMagick's older versions put it: as text, in hexadecimal digits."""
+    """EXIF data in a PNG as older versions of ImageMagick write it: as text, in hexadecimal digits."""
     text = PngImagePlugin.PngInfo()
     data = exif(orientation)
     text.add_text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n")
@@ -103,8 +103,8 @@ def xmp_text(orientation):
     return text
 
 
-def fast():
-    """PNGs and JPEGs as most are, and what each holds (None: whatever the reference reads)."""
+def fast_files():
+    """Common PNGs and JPEGs, each with its pixels (None: compared only with the reference)."""
     rgb = saved(RGB, "PNG")
     grey = np.repeat(GREY[:, :, None], 3, 2)
     plain = (
@@ -138,8 +138,8 @@ def fast():
     }
 
 
-def slow():
-    """Everything else."""
+def slow_files():
+    """All other pictures, each with its pixels."""
     palette = Image.fromarray(RGB).quantize(16)
     rgb = saved(RGB, "PNG")
     key = tuple(int(v) for v in RGB[2, 3])
@@ -165,24 +165,24 @@ def slow():
     }
 
 
-def flip(data, place):
+def flip_bit(data, place):
     place = place % len(data)
     return data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :]
 
 
-def damaged():
-    """Files that are refused."""
+def damaged_files():
+    """Damaged files, and files that hold no or several pictures."""
     png, jpeg, lzw = saved(RGB, "PNG"), saved(RGB, "JPEG"), saved(RGB, "TIFF", compression="tiff_lzw")
     deflated = zlib.compress(rows(RGB))
     frames = {"save_all": True, "append_images": [Image.fromarray(RGB[::-1])]}
     return {
         "cut.png": png[: len(png) // 2],
         "no_end.png": png[:-12],
-        "flipped.png": flip(png, len(png) // 2),
-        "flipped_checksum.png": flip(png, -14),
-        "flipped_text.png": flip(insert(png, chunk(b"tEXt", b"Comment\0hello there")), 55),
+        "flipped.png": flip_bit(png, len(png) // 2),
+        "flipped_checksum.png": flip_bit(png, -14),
+        "flipped_text.png": flip_bit(insert(png, chunk(b"tEXt", b"Comment\0hello there")), 55),
         "cut_inside.png": png_of(deflated[: len(deflated) // 2], 2),
-        "flipped_inside.png": png_of(flip(deflated, len(deflated) // 2), 2),
+        "flipped_inside.png": png_of(flip_bit(deflated, len(deflated) // 2), 2),
         "cut.jpg": jpeg[: len(jpeg) // 2],
         "cut_header.jpg": jpeg[:200] + b"\xff\xd9",
         "cut.tif": lzw[: len(lzw) // 2],
@@ -196,11 +196,11 @@ def damaged():
     }
 
 
-FAST, SLOW, DAMAGED = fast(), slow(), damaged()
+FAST, SLOW, DAMAGED = fast_files(), slow_files(), damaged_files()
 
 
-def assert_as_read_photo(path):
-    """Pixels, transparency and greyness; and 8 bits."""
+def assert_same_as_read_photo(path):
+    """Compare pixels, alpha and grey; also compare ``read_rgb``, in 8 bits."""
     found, expected = read_picture(path), read_photo(path)
     np.testing.assert_array_equal(found.pixels, expected.pixels)
     assert found.pixels.dtype == expected.pixels.dtype
@@ -213,7 +213,7 @@ def assert_as_read_photo(path):
     np.testing.assert_array_equal(image, np.rint(expected.pixels * (255 / expected.peak)))
 
 
-def assert_refused_alike(path):
+def assert_same_error_as_read_photo(path):
     with pytest.raises(UserError) as expected:
         read_photo(path)
     with pytest.raises(UserError) as found:
@@ -222,10 +222,10 @@ def assert_refused_alike(path):
 
 
 @pytest.mark.parametrize("name", [*FAST, *SLOW])
-def test_pictures_are_read_as_read_photo_reads_them(tmp_path, capfd, name):
+def test_read_picture_returns_the_same_as_read_photo(tmp_path, capfd, name):
     data, pixels = (FAST | SLOW)[name]
     (tmp_path / name).write_bytes(data)
-    assert_as_read_photo(tmp_path / name)
+    assert_same_as_read_photo(tmp_path / name)
     if pixels is not None:
         np.testing.assert_array_equal(read_rgb(tmp_path / name), pixels)
     assert capfd.readouterr().err == ""
@@ -245,41 +245,41 @@ def test_pictures_are_read_as_read_photo_reads_them(tmp_path, capfd, name):
         ("WEBP", lambda n: {"exif": exif(n), "lossless": True}),
     ],
 )
-def test_pictures_are_turned_upright(tmp_path, kind, options, orientation):
+def test_the_exif_orientation_is_applied(tmp_path, kind, options, orientation):
     stored = np.asarray(Image.open(io.BytesIO(saved(RGB, kind, **({"lossless": True} if kind == "WEBP" else {})))))
     (tmp_path / "a").write_bytes(saved(RGB, kind, **options(orientation)))
     np.testing.assert_array_equal(read_rgb(tmp_path / "a"), UPRIGHT[orientation](stored))
-    assert_as_read_photo(tmp_path / "a")
+    assert_same_as_read_photo(tmp_path / "a")
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_what_read_photo_refuses_is_refused_alike(tmp_path, name):
+def test_damaged_files_raise_the_same_error_as_read_photo(tmp_path, name):
     (tmp_path / name).write_bytes(DAMAGED[name])
-    assert_refused_alike(tmp_path / name)
+    assert_same_error_as_read_photo(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", odd_files.right())
-def test_whatever_demo_py_restores(tmp_path, name):
+def test_pictures_that_demo_py_restores_are_read_the_same(tmp_path, name):
     (tmp_path / name).write_bytes(odd_files.right()[name][0])
-    assert_as_read_photo(tmp_path / name)
+    assert_same_as_read_photo(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", odd_files.wrong())
-def test_whatever_demo_py_refuses(tmp_path, name):
+def test_pictures_that_demo_py_refuses_raise_the_same_error(tmp_path, name):
     (tmp_path / name).write_bytes(odd_files.wrong()[name][0])
-    assert_refused_alike(tmp_path / name)
+    assert_same_error_as_read_photo(tmp_path / name)
 
 
-def test_the_usual_pictures_are_read_the_fast_way_and_no_others(tmp_path, monkeypatch):
-    taken = []
-    monkeypatch.setattr(reading, "read_photo", lambda path: taken.append(path.name) or read_photo(path))
+def test_only_common_pictures_are_decoded_the_fast_way(tmp_path, monkeypatch):
+    slow = []
+    monkeypatch.setattr(reading, "decode_photo", lambda data, path: slow.append(path.name) or decode_photo(data, path))
     for name, (data, _) in (FAST | SLOW).items():
         (tmp_path / name).write_bytes(data)
         read_rgb(tmp_path / name)
-    assert taken == list(SLOW)
+    assert slow == list(SLOW)
 
 
-def test_files_that_are_none(tmp_path):
+def test_missing_files_and_folders_raise_an_error(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_rgb(tmp_path / "nowhere.png")
     (tmp_path / "folder.png").mkdir()

@@ -1,4 +1,4 @@
-"""How a run of several processes is entered and left."""
+"""Starting and ending a run of several processes."""
 
 import contextlib
 import subprocess
@@ -16,29 +16,29 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
 
 @pytest.mark.parametrize(
-    ("device", "fails", "left"), [(CPU, False, 1), (CPU, True, 1), (GPU, False, 1), (GPU, True, 0)]
+    ("device", "fails", "destroyed"), [(CPU, False, 1), (CPU, True, 1), (GPU, False, 1), (GPU, True, 0)]
 )
-def test_what_failed_on_a_gpu_does_not_wait_for_the_others_to_leave(monkeypatch, device, fails, left):
-    leaving = []
+def test_after_an_error_on_a_gpu_the_process_group_is_not_destroyed(monkeypatch, device, fails, destroyed):
+    calls = []
     monkeypatch.setattr(distributed, "init_world", lambda gpus, patience: World(0, 2, device))
     monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: leaving.append(1))
+    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: calls.append(1))
     with contextlib.suppress(UserError), distributed_world([-1]):
         if fails:
             raise UserError("no")
-    assert len(leaving) == left
+    assert len(calls) == destroyed
 
 
 @pytest.mark.parametrize(
-    ("failure", "status", "said"),
+    ("failure", "status", "message"),
     [
         ("UserError('no.')", 1, "error: no.\n"),
         ("ValueError('oh')", 1, "ValueError: oh\n"),
         ("SystemExit(143)", 143, ""),
     ],
 )
-def test_a_process_that_has_not_left_ends_at_once(tmp_path, failure, status, said):
-    """Whatever else would be done at the end of the interpreter, such as waiting for the others."""
+def test_a_failed_process_in_a_group_exits_at_once(tmp_path, failure, status, message):
+    """It does not run what Python does at its end, such as waiting for the other processes."""
     script = f"""
 import atexit, torch.distributed as dist
 from mprnet import UserError
@@ -53,28 +53,28 @@ command.run(program)
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == status, run.stderr
-    assert run.stderr.endswith(said)
+    assert run.stderr.endswith(message)
     assert run.stdout == ""
 
 
-def test_what_the_first_process_cannot_have_none_goes_on_without(monkeypatch):
+def test_no_process_continues_if_entering_fails_on_the_main_one(monkeypatch):
     @contextlib.contextmanager
-    def taken():
-        raise UserError("taken")
+    def fail():
+        raise UserError("locked")
         yield
 
-    with pytest.raises(UserError, match="taken"), World(0, 1, CPU).enter_on_main(taken()):
+    with pytest.raises(UserError, match="locked"), World(0, 1, CPU).enter_on_main(fail()):
         pytest.fail("went on")
-    monkeypatch.setattr(World, "all_reduce", lambda self, *values: [1.0])  # the first one's failure
+    monkeypatch.setattr(World, "all_reduce", lambda self, *values: [1.0])  # rank 0 has failed
     monkeypatch.setattr(
-        distributed.dist, "all_gather_object", lambda found, mine: found.__setitem__(slice(None), ["taken", mine])
+        distributed.dist, "all_gather_object", lambda found, mine: found.__setitem__(slice(None), ["locked", mine])
     )
-    with pytest.raises(UserError, match="process 0 of this run: taken"), World(1, 2, CPU).enter_on_main(taken()):
+    with pytest.raises(UserError, match="process 0 of this run: locked"), World(1, 2, CPU).enter_on_main(fail()):
         pytest.fail("went on")
 
 
 @pytest.mark.parametrize(
-    ("gpus", "local_rank", "processes", "there", "number"),
+    ("gpus", "local_rank", "processes", "available", "number"),
     [
         ([-1], 0, 1, 1, 0),
         ([-1], 2, 4, 4, 2),
@@ -82,16 +82,16 @@ def test_what_the_first_process_cannot_have_none_goes_on_without(monkeypatch):
         ([2, 3], 0, 2, 4, 2),
         ([2, 3], 1, 2, 4, 3),
         ([3], 0, 1, 4, 3),
-        ([0, 1, 2, 3], 0, 1, 1, 0),  # a file written for a larger machine
+        ([0, 1, 2, 3], 0, 1, 1, 0),  # settings for a larger machine
         ([0, 1, 2, 3], 1, 2, 2, 1),
     ],
 )
-def test_which_gpu_a_process_takes(gpus, local_rank, processes, there, number):
-    assert choose_gpu(gpus, local_rank, processes, there) == number
+def test_choose_gpu(gpus, local_rank, processes, available, number):
+    assert choose_gpu(gpus, local_rank, processes, available) == number
 
 
 @pytest.mark.parametrize(
-    ("gpus", "processes", "there", "sentence"),
+    ("gpus", "processes", "available", "sentence"),
     [
         ([-1], 4, 2, r"torchrun starts 4 processes on this machine for 2 GPUs \[0, 1\]: lower --nproc_per_node"),
         ([2, 3], 3, 4, r"3 processes on this machine for 2 GPUs \[2, 3\]"),
@@ -100,16 +100,16 @@ def test_which_gpu_a_process_takes(gpus, local_rank, processes, there, number):
         ([1, 1], 2, 2, r"GPU names a number twice, \[1, 1\]"),
     ],
 )
-def test_gpus_that_cannot_be_had_get_a_sentence(gpus, processes, there, sentence):
+def test_impossible_gpu_numbers_raise_a_clear_error(gpus, processes, available, sentence):
     with pytest.raises(UserError, match=sentence):
-        choose_gpu(gpus, 0, processes, there)
+        choose_gpu(gpus, 0, processes, available)
 
 
-def test_torchruns_processes_take_the_gpus_named(monkeypatch):
-    taken = []
+def test_processes_of_torchrun_use_the_given_gpus(monkeypatch):
+    devices = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
     monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed.dist, "get_rank", lambda: 5)
     monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
@@ -119,29 +119,29 @@ def test_torchruns_processes_take_the_gpus_named(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name)
     assert distributed.init_world([2, 3]).device == torch.device("cuda", 2)
-    assert taken == [torch.device("cuda", 3), torch.device("cuda", 2)]
+    assert devices == [torch.device("cuda", 3), torch.device("cuda", 2)]
 
 
-def test_how_long_processes_wait_for_each_other(monkeypatch):
-    waited = []
+def test_the_timeout_is_passed_to_pytorch(monkeypatch):
+    calls = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(distributed.dist, "init_process_group", lambda kind, **options: waited.append((kind, options)))
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda kind, **options: calls.append((kind, options)))
     monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
     monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert distributed.init_world([-1], timedelta(days=1)) == World(0, 2, CPU)
-    assert waited == [("gloo", {"timeout": timedelta(days=1), "device_id": None})]
+    assert calls == [("gloo", {"timeout": timedelta(days=1), "device_id": None})]
 
 
-def test_the_first_process_is_the_main_one():
+def test_rank_0_is_the_main_process():
     assert [World(rank, 3, CPU).is_main for rank in range(3)] == [True, False, False]
     assert World(0, 1, CPU).all_reduce(1.5, 2.0) == [1.5, 2.0]
     tensor = torch.ones(2)
     assert World(0, 1, CPU).all_gather(tensor)[0] is tensor
 
 
-def test_sums_are_exact_to_fifteen_digits(monkeypatch):
-    """Of a process among several, whose other one has as much."""
+def test_all_reduce_sums_in_float64(monkeypatch):
+    """Two processes with the same numbers."""
     monkeypatch.setattr(distributed.dist, "all_reduce", lambda total: total.mul_(2))
     assert World(0, 2, CPU).all_reduce(1e8 + 1, 0.25) == [2e8 + 2, 0.5]

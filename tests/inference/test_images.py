@@ -16,34 +16,34 @@ def restorer(tiny) -> Restorer:
     return Restorer(tiny, "cpu")
 
 
-def restored(restorer: Restorer, image: np.ndarray, peak: int) -> np.ndarray:
-    """What the network makes of (H, W, 3) integers: (H, W, 3) floats from 0 to ``peak``, from a batch in [0, 1]."""
+def restore_as_tensor(restorer: Restorer, image: np.ndarray, peak: int) -> np.ndarray:
+    """Restore an integer image, (H, W, 3), as a float tensor; return (H, W, 3) floats from 0 to ``peak``."""
     batch = torch.from_numpy(image.astype(np.float64) / peak).float().permute(2, 0, 1)[None]
     return to_array(restorer(batch)[0]).astype(np.float64) * peak
 
 
 @pytest.mark.parametrize(("dtype", "peak"), [(np.uint8, 255), (np.uint16, 65535)])
-def test_integer_arrays_come_back_rounded(restorer, dtype, peak):
+def test_integer_arrays_are_rounded(restorer, dtype, peak):
     image = (COLOUR.astype(np.uint32) * peak // 255).astype(dtype)
     result = restorer(image)
     assert (type(result), result.dtype, result.shape) == (np.ndarray, dtype, image.shape)
-    assert np.abs(result - restored(restorer, image, peak)).max() <= 0.51
+    assert np.abs(result - restore_as_tensor(restorer, image, peak)).max() <= 0.51
     assert not np.array_equal(result, image)
 
 
 @pytest.mark.parametrize("shape", [(12, 9), (12, 9, 1)])
 @pytest.mark.parametrize(("dtype", "peak"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1), (np.float64, 1)])
-def test_grey_arrays_come_back_grey(restorer, shape, dtype, peak):
+def test_grey_arrays_stay_grey(restorer, shape, dtype, peak):
     image = (GREY / 255 * peak).astype(dtype).reshape(shape)
     result = restorer(image)
     assert result.shape == shape
     assert result.dtype == (np.float32 if peak == 1 else dtype)
-    expected = restored(restorer, np.repeat(image.reshape(12, 9, 1), 3, 2), peak).mean(2).reshape(shape)
+    expected = restore_as_tensor(restorer, np.repeat(image.reshape(12, 9, 1), 3, 2), peak).mean(2).reshape(shape)
     assert np.abs(result - expected).max() <= (1e-5 if peak == 1 else 0.51)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "1", "CMYK", "YCbCr", "I;16"])
-def test_pil_images_come_back_as_pil_images(restorer, mode):
+def test_pil_images_stay_pil_images(restorer, mode):
     deep = Image.fromarray(GREY.astype(np.uint16) * 257)
     image = deep if mode == "I;16" else Image.fromarray(COLOUR).convert(mode)
     image.info["dpi"] = (72, 72)
@@ -56,7 +56,7 @@ def test_pil_images_come_back_as_pil_images(restorer, mode):
         assert np.array_equal(np.asarray(result), restorer(np.asarray(image)))
 
 
-def test_transparency_of_a_pil_image_stays(restorer):
+def test_the_transparency_of_a_pil_image_is_kept(restorer):
     image = Image.fromarray(np.dstack([COLOUR, GREY]))
     result = np.asarray(restorer(image))
     assert np.array_equal(result[:, :, 3], GREY)
@@ -64,7 +64,7 @@ def test_transparency_of_a_pil_image_stays(restorer):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 12, 9), (3, 12, 9)])
-def test_tensors_come_back_in_their_shape(restorer, shape):
+def test_tensors_keep_shape_and_dtype(restorer, shape):
     image = torch.from_numpy(RNG.integers(0, 256, shape, dtype=np.uint8))
     floats = restorer(image.float() / 255)
     assert (floats.shape, floats.dtype) == (shape, torch.float32)
@@ -73,7 +73,7 @@ def test_tensors_come_back_in_their_shape(restorer, shape):
     assert (result - 255 * floats).abs().max() <= 0.51
 
 
-def test_one_image_gives_equal_pixels_in_every_kind(restorer):
+def test_all_kinds_of_images_get_equal_pixels(restorer):
     array = restorer(COLOUR)
     tensor = torch.from_numpy(COLOUR).permute(2, 0, 1)
     assert np.array_equal(np.asarray(restorer(Image.fromarray(COLOUR))), array)
@@ -82,7 +82,7 @@ def test_one_image_gives_equal_pixels_in_every_kind(restorer):
     assert np.array_equal(restorer(tensor[None].float() / 255).mul(255).round()[0].byte().permute(1, 2, 0), array)
 
 
-def test_every_stage_comes_in_the_kind_too(restorer):
+def test_every_stage_returns_the_same_kind_of_image(restorer):
     stages = restorer.every_stage(Image.fromarray(COLOUR))
     assert [stage.mode for stage in stages] == ["RGB"] * 3
     assert np.array_equal(np.asarray(stages[-1]), restorer(COLOUR))

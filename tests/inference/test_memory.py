@@ -13,35 +13,35 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("stages", [1, 2, 3])
 @pytest.mark.parametrize("patch", [None, 64])
-def test_what_is_reckoned_is_what_a_pass_takes(stages, patch):
-    """The sum of the tensors alive in a real pass on the CPU, counted likewise, for another size and a batch."""
+def test_the_estimate_equals_the_memory_of_a_real_pass(stages, patch):
+    """In a real pass on the CPU, the tensors are counted in the same way, for another size and a batch."""
     torch.manual_seed(0)
     model = MPRNet(8, 4, 4, num_cab=2).eval()
     set_local_pooling(model, patch)
     image = torch.rand(2, 3, 320, 256).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), memory._TensorCounter() as count:
         model(image, stages=stages)
-    reckoned = memory.MemoryEstimate(model, stages, CPU).peak(2, 320, 256) / memory._OVERHEAD
-    assert reckoned == pytest.approx(count.peak, rel=0.15)
+    estimate = memory.MemoryEstimate(model, stages, CPU).peak(2, 320, 256) / memory._OVERHEAD
+    assert estimate == pytest.approx(count.peak, rel=0.15)
 
 
 @pytest.mark.parametrize("patch", [256, 1024])
-def test_large_windows_are_reckoned_with(patch):
-    """An image that they do not cover takes more for each pixel than one that they do."""
+def test_the_estimate_includes_large_windows(patch):
+    """An image that is larger than the windows needs more memory per pixel than an image that is not."""
     model = MPRNet(4, 2, 2, num_cab=1, reduction=2).eval().bfloat16()
     set_local_pooling(model, patch)
-    reckoned = memory.MemoryEstimate(model, None, CPU).peak(1, 4096, 4096) / memory._OVERHEAD
-    assert memory._peak(model, None, 4096) < 1.1 * reckoned
+    estimate = memory.MemoryEstimate(model, None, CPU).peak(1, 4096, 4096) / memory._OVERHEAD
+    assert memory._peak(model, None, 4096) < 1.1 * estimate
 
 
-def test_a_pass_takes_less_memory_in_half_precision_and_in_fewer_stages():
+def test_half_precision_and_fewer_stages_need_less_memory():
     model = MPRNet(32, 4, 4, num_cab=1).eval()
     needs = [memory.MemoryEstimate(model, stages, CPU).peak(1, 1024, 1024) for stages in (1, 2, 3)]
     assert needs == sorted(needs)
     assert memory.MemoryEstimate(model.bfloat16(), None, CPU).peak(1, 1024, 1024) < 0.6 * needs[-1]
 
 
-def test_free_memory_is_what_the_tightest_limit_leaves(monkeypatch):
+def test_free_memory_is_the_least_of_all_limits(monkeypatch):
     for name, value in (("_free_in_system", 8), ("_free_in_group", 5), ("_free_in_process", 7), ("_resident", 1)):
         monkeypatch.setattr(memory, name, lambda value=value: value * 10**9)
     assert memory.free_memory(CPU) == 5 * 10**9
@@ -51,15 +51,15 @@ def test_free_memory_is_what_the_tightest_limit_leaves(monkeypatch):
     assert memory.free_memory(CPU) == 7 * 10**9
 
 
-def test_the_systems_limits_can_be_read():
+def test_the_limits_of_this_system_can_be_read():
     free = memory.free_memory(CPU)
     assert 2**20 < free < 2**50
     assert 2**20 < memory._resident() < free
 
 
-def limit(group: Path, names: tuple[str, str, str], most: str, used: int, cache: int = 0) -> None:
+def write_limit(group: Path, names: tuple[str, str, str], maximum: str, used: int, cache: int = 0) -> None:
     group.mkdir(parents=True, exist_ok=True)
-    (group / names[0]).write_text(f"{most}\n")
+    (group / names[0]).write_text(f"{maximum}\n")
     (group / names[1]).write_text(f"{used}\n")
     (group / "memory.stat").write_text(f"anon 200\n{names[2]} {cache}\n")
 
@@ -71,19 +71,19 @@ def limit(group: Path, names: tuple[str, str, str], most: str, used: int, cache:
         ("4:memory:", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
     ],
 )
-def test_the_limits_of_jobs_and_of_what_they_are_in_are_read(monkeypatch, tmp_path, line, root, names):
-    """Slurm and systemd give each job a group of its own within others."""
+def test_the_limits_of_nested_control_groups_are_read(monkeypatch, tmp_path, line, root, names):
+    """Slurm and systemd put each job into its own group inside other groups."""
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "own")
     assert memory._free_in_group() is None
     (tmp_path / "own").write_text(f"3:cpuset:/\n{line}/slurm/job_7\n")
     top = tmp_path / root
     assert memory._free_in_group() is None
-    limit(top / "slurm", names, "max", 300)
+    write_limit(top / "slurm", names, "max", 300)
     assert memory._free_in_group() is None
-    limit(top, names, "1000", 300, 100)  # as a container sees its own
+    write_limit(top, names, "1000", 300, 100)  # a container sees its own group here
     assert memory._free_in_group() == 1000 - 300 + 100
-    limit(top / "slurm" / "job_7", names, "400", 250)
+    write_limit(top / "slurm" / "job_7", names, "400", 250)
     assert memory._free_in_group() == 400 - 250
 
 

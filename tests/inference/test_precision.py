@@ -17,16 +17,16 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("fp32", "bf16", "there", "chosen"),
+    ("fp32", "bf16", "available", "chosen"),
     [(2.0, 1.0, True, "bf16"), (1.1, 1.0, True, "fp32"), (1.0, 2.0, True, "fp32"), (2.0, 1.0, False, "fp32")],
 )
-def test_auto_takes_what_the_processor_is_faster_with(monkeypatch, fp32, bf16, there, chosen):
-    """Where PyTorch has oneDNN; without, the operation that asks the processor is not even there."""
+def test_auto_chooses_the_precision_that_is_faster_on_this_cpu(monkeypatch, fp32, bf16, available, chosen):
+    """Only where PyTorch has oneDNN. Without it, even the operation that asks the processor is missing."""
     times = {torch.float32: fp32, torch.bfloat16: bf16}
     monkeypatch.setattr(precision, "_seconds", lambda channels: times)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: there)
-    asked = {"_is_mkldnn_bf16_supported": lambda: True} if there else {}
-    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**asked))
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: available)
+    operations = {"_is_mkldnn_bf16_supported": lambda: True} if available else {}
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**operations))
     precision._fastest_on_cpu.cache_clear()
     try:
         assert precision.choose_precision("auto", CPU, 40) == chosen
@@ -40,13 +40,13 @@ def test_auto_works_on_this_machine(tiny):
     assert restorer(np.zeros((9, 9, 3), np.float32)).shape == (9, 9, 3)
 
 
-def test_an_unknown_precision_gets_a_sentence():
+def test_an_unknown_precision_raises_a_clear_error():
     with pytest.raises(UserError, match="fp8 is not known; choose one of auto, fp32, bf16, fp16"):
         precision.choose_precision("fp8", CPU, 40)
 
 
 def test_half_precision_is_close_to_single():
-    """At least 55 dB; measured on photographs: 63 to 65. The image itself stays in fp32, or 52 were the limit."""
+    """At least 55 dB (63 to 65 dB on photographs). The input image stays in fp32; in bf16, 52 dB would be the limit."""
     model = load_model(BUNDLED)
     image = gaussian_noise(np.random.default_rng(0), dead_leaves(7, 0, 96), 25).astype(np.float32) / 255
     single = Restorer(model, "cpu", "fp32").every_stage(image)
@@ -58,14 +58,14 @@ def test_half_precision_is_close_to_single():
             assert -10 * np.log10(np.mean((a - b) ** 2)) > 55
 
 
-def test_what_outgrows_fp16_is_restored_in_fp32(tiny, capsys):
+def test_an_overflow_in_fp16_continues_in_fp32(tiny, capsys):
     with torch.no_grad():
         tiny.shallow_feat1[0].weight.mul_(1e7)
         tiny.shallow_feat2[0].weight.mul_(1e7)
         tiny.shallow_feat3[0].weight.mul_(1e7)
     image = np.random.default_rng(0).random((16, 16, 3)).astype(np.float32)
     restorer, expected = Restorer(tiny, "cpu", "fp16"), Restorer(tiny, "cpu")(image)
-    torch.nn.init.zeros_(tiny.tail.weight)  # the caller's network is its own
+    torch.nn.init.zeros_(tiny.tail.weight)  # the restorer has its own copy of the network
     np.testing.assert_allclose(restorer(image), expected, atol=1e-6)
     assert "a result in fp16 is not finite; continuing in fp32" in capsys.readouterr().err
     assert restorer.precision == "fp32"
@@ -82,8 +82,8 @@ def test_what_outgrows_fp16_is_restored_in_fp32(tiny, capsys):
     ],
     ids=str,
 )
-def test_it_works_whichever_way_the_program_chose_tf32(chosen):
-    """In a process of its own: the older and the newer settings do not mix, and not all can be taken back."""
+def test_full_fp32_works_with_every_way_to_set_tf32(chosen):
+    """In a separate process: old and new settings cannot be mixed, and some cannot be undone."""
     setting, value = chosen
     script = f"""
 import torch

@@ -30,7 +30,7 @@ def test_the_ensemble_is_the_mean_over_the_eight_symmetries(tiny):
     image = torch.rand(2, 3, 17, 30)
     plain = Restorer(tiny, "cpu")
     total = torch.zeros_like(image)
-    for seen, back in (
+    for turned, undo in (
         (image, lambda x: x),
         (image.flip(2), lambda x: x.flip(2)),
         (image.flip(3), lambda x: x.flip(3)),
@@ -40,19 +40,19 @@ def test_the_ensemble_is_the_mean_over_the_eight_symmetries(tiny):
         (image.mT.flip(3), lambda x: x.flip(3).mT),
         (image.mT.flip(2, 3), lambda x: x.flip(2, 3).mT),
     ):
-        (restored,) = plain._restore_in_memory(seen, all_stages=False)
-        total += back(restored)
+        (restored,) = plain._restore_in_memory(turned, all_stages=False)
+        total += undo(restored)
     torch.testing.assert_close(Restorer(tiny, "cpu", ensemble=True)(image), (total / 8).clamp(0, 1), atol=1e-5, rtol=0)
 
 
-def test_compiled_gives_the_same(tiny, monkeypatch):
+def test_compiled_gives_the_same_result(tiny, monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     image = torch.rand(1, 3, 17, 30)
     compiled = Restorer(tiny, "cpu", compiled=True)(image)
     torch.testing.assert_close(compiled, Restorer(tiny, "cpu")(image), atol=1e-5, rtol=0)
 
 
-def test_a_callers_autocast_changes_nothing(tiny):
+def test_autocast_of_the_caller_has_no_effect(tiny):
     image = torch.rand(1, 3, 24, 16)
     restorer = Restorer(tiny, "cpu")
     expected = restorer(image)
@@ -60,7 +60,7 @@ def test_a_callers_autocast_changes_nothing(tiny):
         assert torch.equal(restorer(image), expected)
 
 
-def test_without_a_compiler_it_goes_on_as_it_is(tiny, monkeypatch, capsys):
+def test_without_a_compiler_it_runs_uncompiled(tiny, monkeypatch, capsys):
     monkeypatch.setattr("shutil.which", lambda name: None)
     Restorer(tiny, "cpu", compiled=True)(torch.rand(1, 3, 8, 8))
     assert "there is no C++ compiler here" in capsys.readouterr().err
@@ -68,28 +68,28 @@ def test_without_a_compiler_it_goes_on_as_it_is(tiny, monkeypatch, capsys):
 
 @pytest.mark.parametrize("bands", [2**10, 2**13])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_bands_of_rows_give_what_the_whole_gives(tiny, monkeypatch, bands, layout):
+def test_bands_of_rows_give_the_same_result(tiny, monkeypatch, bands, layout):
     image = torch.rand(2, 3, 72, 40)
     with torch.inference_mode():
         whole = tiny(image)
-        monkeypatch.setattr("mprnet.model.bands.memory_format", lambda device: layout)  # Metal's is the second
+        monkeypatch.setattr("mprnet.model.bands.memory_format", lambda device: layout)  # Metal has the second one
         monkeypatch.setattr("mprnet.model.bands.max_band_bytes", lambda device: bands)
         for a, b in zip(tiny(image), whole, strict=True):
             torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
 
 
-def test_without_gradients_nothing_that_is_the_callers_is_overwritten(tiny):
+def test_the_callers_image_is_not_overwritten(tiny):
     image = torch.rand(1, 3, 24, 16)
-    kept = image.clone()
+    copy = image.clone()
     with torch.no_grad():
         without = tiny(image)
-    assert torch.equal(image, kept)
+    assert torch.equal(image, copy)
     for a, b in zip(without, tiny(image), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_any_size_comes_back(tiny, size):
+def test_results_of_any_size_have_the_same_shape(tiny, size):
     image = np.random.default_rng(0).random((*size, 3))
     restored = Restorer(tiny, "cpu")(image)
     assert restored.shape == image.shape
@@ -99,7 +99,7 @@ def test_any_size_comes_back(tiny, size):
     assert restored.max() <= 1
 
 
-def test_array_and_tensor_give_what_the_network_gives(tiny):
+def test_array_and_tensor_give_the_networks_result(tiny):
     image = torch.rand(1, 3, 24, 16)
     with torch.inference_mode():
         expected = tiny(image)[0].clamp(0, 1)
@@ -109,7 +109,7 @@ def test_array_and_tensor_give_what_the_network_gives(tiny):
     torch.testing.assert_close(torch.from_numpy(array), expected[0].permute(1, 2, 0), atol=1e-5, rtol=0)
 
 
-def test_results_are_ordinary_tensors_and_any_float_network_serves(tiny):
+def test_results_are_ordinary_tensors_and_float64_networks_work(tiny):
     image = torch.rand(1, 3, 16, 16)
     expected = Restorer(tiny, "cpu")(image)
     expected.add_(1).requires_grad_()
@@ -117,7 +117,7 @@ def test_results_are_ordinary_tensors_and_any_float_network_serves(tiny):
     torch.testing.assert_close(restored + 1, expected.detach(), atol=1e-5, rtol=0)
 
 
-def test_read_only_and_strided_arrays(tiny):
+def test_read_only_and_strided_arrays_can_be_restored(tiny):
     image = np.random.default_rng(0).random((24, 16, 3)).transpose(1, 0, 2)[::-1]
     image.flags.writeable = False
     expected = Restorer(tiny, "cpu")(image.copy())
@@ -127,7 +127,7 @@ def test_read_only_and_strided_arrays(tiny):
     np.testing.assert_allclose(Restorer(tiny, "cpu")(read_only), expected, atol=1e-6)
 
 
-def test_stage_is_what_the_network_gives_at_that_stage(tiny):
+def test_stage_returns_the_image_of_that_stage(tiny):
     image = torch.rand(1, 3, 16, 16)
     with torch.inference_mode():
         images = tiny(image)
@@ -137,14 +137,14 @@ def test_stage_is_what_the_network_gives_at_that_stage(tiny):
 
 
 @pytest.mark.parametrize("size", [(9, 15), (12, 31)])
-def test_padding_is_pytorchs_reflection_where_that_exists(size):
+def test_padding_equals_pytorchs_reflection_where_pytorch_can(size):
     batch = torch.rand(2, 3, *size)
     height, width = (-(-s // 8) * 8 for s in size)
     expected = F.pad(batch, (0, width - size[1], 0, height - size[0]), mode="reflect")
     assert torch.equal(pad_to_multiple(batch, 8), expected)
 
 
-def test_padding_of_short_sides_goes_back_and_forth():
+def test_short_sides_are_reflected_back_and_forth():
     padded = pad_to_multiple(torch.tensor([1.0, 2.0, 3.0]).reshape(1, 1, 1, 3), 8)
     assert padded.shape == (1, 1, 8, 8)
     assert padded[0, 0, 5].tolist() == [1, 2, 3, 2, 1, 2, 3, 2]
@@ -164,7 +164,7 @@ def test_padding_of_short_sides_goes_back_and_forth():
         ([[0.5]], "not a list"),
     ],
 )
-def test_unfit_images_get_a_sentence(tiny, image, sentence):
+def test_unfit_images_raise_a_clear_error(tiny, image, sentence):
     with pytest.raises(ValueError, match=sentence):
         Restorer(tiny, "cpu")(image)
     if isinstance(image, np.ndarray):
@@ -183,13 +183,13 @@ def test_unfit_images_get_a_sentence(tiny, image, sentence):
         dict(local_pooling=8.5),
     ],
 )
-def test_unknown_options_get_a_sentence(tiny, option):
+def test_unknown_options_raise_a_clear_error(tiny, option):
     with pytest.raises(UserError):
         Restorer(tiny, **option)
 
 
-class FakeRecording:
-    """What takes a CUDA graph's place without a GPU: tells which shapes were recorded, and that it was replayed."""
+class FakeGraph:
+    """Replaces CUDA graphs on a machine without a GPU. It lists the recorded shapes, and replays return 0.5."""
 
     made: ClassVar[list[tuple[int, ...]]] = []
 
@@ -202,11 +202,11 @@ class FakeRecording:
         return [torch.full_like(batch, 0.5)]
 
 
-def test_passes_are_recorded_from_the_second_of_a_shape_on(tiny, monkeypatch):
-    """Four at a time; what cannot be recorded, and all after memory has run out, is run as it is."""
-    monkeypatch.setattr(runner, "_Graph", FakeRecording)
+def test_graphs_are_recorded_from_the_second_pass_of_a_shape_on(tiny, monkeypatch):
+    """At most four graphs are kept. A pass without a graph runs if recording fails, or after memory has run out."""
+    monkeypatch.setattr(runner, "_Graph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
-    monkeypatch.setattr(FakeRecording, "made", [])
+    monkeypatch.setattr(FakeGraph, "made", [])
     plain = Runner(tiny, torch.device("cpu"), None, compiled=False)
     recording = Runner(tiny, torch.device("cpu"), None, compiled=False)
     recording._use_graphs = True
@@ -223,10 +223,10 @@ def test_passes_are_recorded_from_the_second_of_a_shape_on(tiny, monkeypatch):
     assert [replayed(24) for _ in range(3)] == [False, False, False]
     for side in (16, 32, 40):
         assert [replayed(side) for _ in range(2)] == [False, True]
-    assert FakeRecording.made == [(side, 8) for side in (8, 24, 16, 32, 40)]
+    assert FakeGraph.made == [(side, 8) for side in (8, 24, 16, 32, 40)]
     assert len(recording._graphs) == 4
     assert replayed(8)
-    assert FakeRecording.made[5:] == [(8, 8)]
+    assert FakeGraph.made[5:] == [(8, 8)]
     assert recording.release_graphs()
     assert not replayed(8)
     assert not recording.release_graphs()
@@ -234,8 +234,8 @@ def test_passes_are_recorded_from_the_second_of_a_shape_on(tiny, monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("number", range(max(1, torch.cuda.device_count())))
-def test_cuda_gives_what_the_cpu_gives(tiny, number):
-    """Of several shapes in turns, and again when they are recorded."""
+def test_cuda_gives_the_same_result_as_the_cpu(tiny, number):
+    """With several shapes in turn, also after their graphs are recorded."""
     on_cpu, on_gpu = Restorer(tiny, "cpu"), Restorer(tiny, f"cuda:{number}")
     for _ in range(4):
         for height, width in ((40, 56), (33, 64), (64, 33)):

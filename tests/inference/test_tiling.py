@@ -17,7 +17,7 @@ BUNDLED = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safet
 @pytest.mark.parametrize("length", [65, 68, 72, 73, 100, 257, 300, 1001, 6000])
 @pytest.mark.parametrize("size", [64, 72, 128, 512])
 @pytest.mark.parametrize("least", [64, 128, 400])
-def test_tiles_cover_a_side_and_their_shares_add_up_to_one(length, size, least):
+def test_spans_cover_a_side_and_their_weights_add_up_to_one(length, size, least):
     spans = tiling.make_spans(length, size, least)
     total = torch.zeros(length)
     for span in spans:
@@ -26,7 +26,7 @@ def test_tiles_cover_a_side_and_their_shares_add_up_to_one(length, size, least):
         assert span.stop - span.start <= size
         assert len(span.weight) == span.stop - span.start
         total[span.start : span.stop] += span.weight
-        # A tile with the midline of the image, as it is padded, in the middle is cut there; others have no share in it.
+        # A tile whose middle is the middle of the padded image is split there. Other tiles have the weight 0 there.
         middle = (length + 7) // 8 * 4
         if span.split:
             assert span.start + (span.stop - span.start + 7) // 8 * 4 == middle
@@ -35,17 +35,17 @@ def test_tiles_cover_a_side_and_their_shares_add_up_to_one(length, size, least):
     assert spans[0].start == 0
     assert spans[-1].stop == length
     assert [span.split for span in spans].count(True) == 1
-    assert float(min(share.min() for share in [span.weight for span in spans])) >= -1e-6
+    assert float(min(span.weight.min() for span in spans)) >= -1e-6
     torch.testing.assert_close(total, torch.ones(length), atol=1e-6, rtol=0)
-    for one, other in pairwise(spans):
-        assert one.stop - other.start >= min(tiling.min_overlap(size), length) - 8
-        # What lies at a tile's edge is dropped.
-        assert not one.weight[-5:].any()
-        assert not other.weight[:5].any()
+    for first, second in pairwise(spans):
+        assert first.stop - second.start >= min(tiling.min_overlap(size), length) - 8
+        # The weight at the edges of tiles is 0.
+        assert not first.weight[-5:].any()
+        assert not second.weight[:5].any()
 
 
-def nearsighted(tiny):
-    """Without attention and features beyond the first convolution, a pixel depends on its neighbours alone."""
+def make_identity(tiny):
+    """Set the last convolutions to zero, so that the network returns its input."""
     with torch.no_grad():
         for layer in (tiny.tail, tiny.sam12.conv2, tiny.sam23.conv2):
             layer.weight.zero_()
@@ -53,13 +53,13 @@ def nearsighted(tiny):
 
 
 @pytest.mark.parametrize("size", [(64, 64), (97, 201), (130, 40)])
-def test_tiles_of_an_identity_are_the_image(tiny, size):
+def test_tiles_of_an_identity_network_give_the_image(tiny, size):
     image = np.random.default_rng(0).random((*size, 3)).astype(np.float32)
-    np.testing.assert_allclose(Restorer(nearsighted(tiny), "cpu", tile=64)(image), image, atol=1e-6)
+    np.testing.assert_allclose(Restorer(make_identity(tiny), "cpu", tile=64)(image), image, atol=1e-6)
 
 
-class Allocator:
-    """Fails as PyTorch does once more than so many pixels are asked for at a time."""
+class LimitedMemory:
+    """Raises the error of PyTorch if a batch has more than ``pixels`` pixels."""
 
     def __init__(self, restorer: Restorer, pixels: int) -> None:
         self.run, self.pixels, self.sizes = restorer._run, pixels, []
@@ -72,82 +72,82 @@ class Allocator:
         return self.run(batch, grid)
 
 
-def test_out_of_memory_halves_the_tiles_and_goes_on(tiny, capsys):
+def test_after_out_of_memory_tiles_are_halved(tiny, capsys):
     restorer = Restorer(tiny, "cpu")
-    allocator = Allocator(restorer, 150 * 150)
+    memory = LimitedMemory(restorer, 150 * 150)
     image = np.random.default_rng(0).random((300, 500, 3)).astype(np.float32)
     restored = restorer(image)
-    assert allocator.sizes[0] == 504
-    assert max(allocator.sizes[2:]) == 120
+    assert memory.sizes[0] == 504
+    assert max(memory.sizes[2:]) == 120
     err = capsys.readouterr().err
     assert "in tiles of 248" in err
     assert "in tiles of 120" in err
     np.testing.assert_allclose(restored, Restorer(tiny, "cpu", tile=120)(image), atol=1e-6)
-    # The next picture starts with what was found to fit.
-    allocator.sizes.clear()
+    # The next picture starts with the size that fitted.
+    memory.sizes.clear()
     restorer(image)
-    assert max(allocator.sizes) == 120
-    allocator.sizes.clear()
+    assert max(memory.sizes) == 120
+    memory.sizes.clear()
     restorer(image[:100, :110])
-    assert max(allocator.sizes) == 112
+    assert max(memory.sizes) == 112
 
 
-def test_out_of_memory_in_the_end_is_a_sentence(tiny):
+def test_out_of_memory_with_the_smallest_tiles_raises_a_clear_error(tiny):
     image = np.zeros((300, 500, 3), np.float32)
     restorer = Restorer(tiny, "cpu")
-    Allocator(restorer, 10)
+    LimitedMemory(restorer, 10)
     with pytest.raises(UserError, match=r"not enough memory on cpu for 500x300 pixels in tiles of 64"):
         restorer(image)
     restorer = Restorer(tiny, "cpu", tile="none")
-    allocator = Allocator(restorer, 10)
+    memory = LimitedMemory(restorer, 10)
     with pytest.raises(UserError, match="without tiles"):
         restorer(image)
-    assert len(allocator.sizes) == 1
+    assert len(memory.sizes) == 1
 
 
-def test_other_errors_are_not_taken_for_it(tiny):
+def test_other_errors_are_not_taken_for_out_of_memory(tiny):
     restorer = Restorer(tiny, "cpu")
     restorer._run = lambda batch, grid: [][0]
     with pytest.raises(IndexError):
         restorer(np.zeros((64, 64, 3), np.float32))
 
 
-def test_tiles_are_as_large_as_memory_allows(tiny, monkeypatch):
+def test_tiles_are_as_large_as_fit_in_memory(tiny, monkeypatch):
     image = np.zeros((400, 600, 3), np.float32)
     images = 2 * 600 * 400 * 12  # the result and a picture beside it
     monkeypatch.setattr("mprnet.inference.tile_size._FILES", 0)
     for free in (10**9, 100 * 10**6, 30 * 10**6):
         restorer = Restorer(tiny, "cpu")
-        allocator = Allocator(restorer, 10**9)
+        memory = LimitedMemory(restorer, 10**9)
         monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit, free=free: free)
         restorer(image)
-        side = max(allocator.sizes)
+        side = max(memory.sizes)
         need = restorer._tile_sizes.estimate.peak(1, side, side if side < 600 else 400)
         assert need <= 0.85 * free - images
         if side < 600:
             assert restorer._tile_sizes.estimate.peak(1, side + 16, side + 16) > 0.85 * free - images
-        # A little less is free the next time: the tiles stay as they are.
+        # If a little less memory is free the next time, the tiles keep their size.
         monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit, free=free: 0.97 * free)
-        allocator.sizes.clear()
+        memory.sizes.clear()
         restorer(image)
-        assert max(allocator.sizes) == side
+        assert max(memory.sizes) == side
     assert side < 300
     monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: 2**20)
     with pytest.raises(UserError, match=r"1 MiB are free on cpu, and 600x400 pixels need \d+ MiB more, even"):
         restorer(image)
 
 
-def test_with_local_pooling_a_tile_holds_a_window_and_its_halo(tiny):
+def test_with_local_pooling_tiles_are_larger_than_a_window(tiny):
     restorer = Restorer(tiny, "cpu", tile=64, local_pooling=64)
-    allocator = Allocator(restorer, 10**9)
+    memory = LimitedMemory(restorer, 10**9)
     windows = [m.window for m in restorer._run.run._model.modules() if isinstance(m, ChannelAttention)]
     assert max(map(max, windows)) == 96
     restorer(np.zeros((300, 300, 3), np.float32))
-    assert max(allocator.sizes) == 96 + 96 + 8
+    assert max(memory.sizes) == 96 + 96 + 8
 
 
 @pytest.mark.parametrize("tile", ["some", 63, "63", -1, 128.5, None, float("nan")])
-def test_no_such_tiles(tiny, tile):
+def test_invalid_tile_sizes_raise_a_clear_error(tiny, tile):
     with pytest.raises(UserError, match="a tile is auto, none or at least 64 pixels, not"):
         Restorer(tiny, "cpu", tile=tile)
 
@@ -161,7 +161,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(-10 * np.log10(np.mean((a - b) ** 2)))
 
 
-def test_tiles_give_nearly_what_the_whole_gives_and_local_pooling_comes_closer():
+def test_tiles_nearly_equal_the_whole_image_and_more_so_with_local_pooling():
     model, image = load_model(BUNDLED), noisy_photograph()
     scores = {}
     for patch in (False, 64):
@@ -172,18 +172,20 @@ def test_tiles_give_nearly_what_the_whole_gives_and_local_pooling_comes_closer()
 
 
 @pytest.mark.parametrize("patch", [False, 64])
-def test_no_seam_shows_in_a_flat_picture(patch):
-    """The mean gradient across seams equals that elsewhere within 2 %."""
+def test_seams_are_invisible_in_a_flat_picture(patch):
+    """The mean gradient across seams equals the mean gradient elsewhere within 2 %."""
     model = load_model(BUNDLED)
     flat = np.full((1200, 320, 3), 128, np.uint8)
     noisy = gaussian_noise(np.random.default_rng(2), flat, 25).astype(np.float32) / 255
     restored = Restorer(model, "cpu", tile=200, local_pooling=patch)(noisy)
-    seam = np.zeros(320, bool)
+    is_seam = np.zeros(320, bool)
     for span in tiling.make_spans(320, 200):
-        seam[span.start : span.stop] |= ((span.weight > 0) & (span.weight < 1)).numpy()
-    assert 10 < seam.sum() < 160
+        is_seam[span.start : span.stop] |= ((span.weight > 0) & (span.weight < 1)).numpy()
+    assert 10 < is_seam.sum() < 160
     gradient = np.abs(np.diff(restored, axis=1)).mean(axis=(0, 2))
-    seam = seam[1:] & seam[:-1]
-    away = ~seam
-    away[:8] = away[-8:] = away[152:168] = False  # the picture's border and midline are another matter
-    assert gradient[seam].mean() == pytest.approx(gradient[away].mean(), rel=0.02)
+    is_seam = is_seam[1:] & is_seam[:-1]
+    is_elsewhere = ~is_seam
+    is_elsewhere[:8] = is_elsewhere[-8:] = is_elsewhere[152:168] = (
+        False  # the border and the middle of the image are not compared
+    )
+    assert gradient[is_seam].mean() == pytest.approx(gradient[is_elsewhere].mean(), rel=0.02)

@@ -14,14 +14,14 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("shape", [(1, 72, 8, 8), (2, 80, 9, 11), (4, 96, 33, 18), (1, 128, 3, 200), (9, 72, 1, 1)])
 @pytest.mark.parametrize("bias", [False, True])
 @torch.inference_mode()
-def test_it_is_the_convolution_up_to_rounding(shape, bias):
+def test_winograd_equals_the_convolution_up_to_rounding(shape, bias):
     torch.manual_seed(0)
     layer = nn.Conv2d(shape[1], 84, 3, padding=1, bias=bias)
     assert WinogradConv2d.supports(layer)
     x = torch.randn(shape)
-    for given in (x, x.contiguous(memory_format=torch.channels_last)):
-        difference = WinogradConv2d(layer)(given) - copy.deepcopy(layer).double()(x.double())
-        assert difference.abs().max() < 1e-5  # of results of standard deviation 0.6
+    for batch in (x, x.contiguous(memory_format=torch.channels_last)):
+        difference = WinogradConv2d(layer)(batch) - copy.deepcopy(layer).double()(x.double())
+        assert difference.abs().max() < 1e-5  # the results have a standard deviation of 0.6
         assert difference.square().mean().sqrt() < 1e-6
 
 
@@ -38,18 +38,18 @@ def test_it_is_the_convolution_up_to_rounding(shape, bias):
     ],
     ids=str,
 )
-def test_it_stands_for_wide_plain_convolutions_alone(layer):
+def test_only_wide_plain_3x3_convolutions_are_supported(layer):
     assert not WinogradConv2d.supports(layer)
 
 
 @torch.inference_mode()
-def test_a_network_made_ready_gives_the_same_and_the_original_stays_as_it_is():
+def test_prepare_network_keeps_results_and_does_not_change_the_original():
     torch.manual_seed(0)
     model = MPRNet(72, 8, 4, num_cab=1).eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    ready = prepare_network(model, CPU, torch.float32)
-    assert any(isinstance(module, WinogradConv2d) for module in ready.modules())
+    prepared = prepare_network(model, CPU, torch.float32)
+    assert any(isinstance(module, WinogradConv2d) for module in prepared.modules())
     image = torch.rand(1, 3, 24, 40)
-    for a, b in zip(ready(image), model(image), strict=True):
+    for a, b in zip(prepared(image), model(image), strict=True):
         torch.testing.assert_close(a, b, atol=2e-6, rtol=0)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

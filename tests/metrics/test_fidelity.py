@@ -16,7 +16,7 @@ def read(name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_the_published_scripts_scores(name):
+def test_scores_equal_those_of_the_published_scripts(name):
     facts = PAIRS[name]
     image, target = read(facts["image"]), read(facts["target"])
     assert metrics.psnr(image, target) == pytest.approx(facts["psnr_rgb"], abs=2e-5)
@@ -27,7 +27,7 @@ def test_the_published_scripts_scores(name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_floats_score_as_the_integers_they_were(name):
+def test_scores_do_not_depend_on_the_dtype(name):
     image, target = (read(PAIRS[name][side]) for side in ("image", "target"))
     for measure in (metrics.psnr, metrics.ssim_volume):
         single = measure(*(picture.astype(np.float32) / 255 for picture in (image, target)))
@@ -37,7 +37,7 @@ def test_floats_score_as_the_integers_they_were(name):
 
 
 def plain_ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """With a window as it stands, in as many dimensions as the images have, edges repeated."""
+    """SSIM by its definition: a window with as many dimensions as the images, edges repeated."""
     taps = np.exp(-(np.arange(-5, 6) ** 2) / 4.5)
     window = taps
     for _ in range(x.ndim - 1):
@@ -55,7 +55,7 @@ def plain_ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(24, 31, 3), (3, 5, 3), (17, 12, 1), (12, 13, 5)])
-def test_ssim_of_a_volume_by_its_definition(shape):
+def test_ssim_of_a_volume_equals_its_definition(shape):
     rng = np.random.default_rng(0)
     target = rng.integers(0, 256, shape, np.uint8)
     image = np.clip(target + rng.normal(0, 30, shape), 0, 255).astype(np.uint8)
@@ -63,7 +63,7 @@ def test_ssim_of_a_volume_by_its_definition(shape):
 
 
 @pytest.mark.parametrize("shape", [(24, 31), (11, 11), (11, 40)])
-def test_ssim_of_one_channel_by_its_definition(shape):
+def test_ssim_of_one_channel_equals_its_definition(shape):
     rng = np.random.default_rng(0)
     target = rng.integers(0, 256, shape, np.uint8)
     image = np.clip(target + rng.normal(0, 30, shape), 0, 255).astype(np.uint8)
@@ -94,14 +94,14 @@ def test_equal_images():
 
 
 @pytest.mark.parametrize("measure", [metrics.psnr, metrics.ssim_wang2003, metrics.ssim_volume])
-def test_like_is_compared_with_like(measure):
+def test_different_shapes_or_dtypes_raise_an_error(measure):
     with pytest.raises(ValueError, match="one shape and type"):
         measure(np.zeros((14, 14)), np.zeros((14, 15)))
     with pytest.raises(ValueError, match="one shape and type"):
         measure(np.zeros((14, 14)), np.zeros((14, 14), np.uint8))
 
 
-def test_other_shapes_get_a_sentence():
+def test_unfit_shapes_raise_a_clear_error():
     with pytest.raises(ValueError, match="at least 11x11"):
         metrics.ssim_wang2003(np.zeros((10, 30)), np.zeros((10, 30)))
     with pytest.raises(ValueError, match="one channel"):
@@ -114,7 +114,7 @@ def test_other_shapes_get_a_sentence():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_psnr_of_pictures_larger_than_what_is_compared_at_a_time(dtype):
+def test_psnr_of_pictures_larger_than_a_chunk(dtype):
     rng = np.random.default_rng(0)
     shape = (700, 601, 3)  # 1.3 million values
     pictures = [rng.random(shape, np.float32) for _ in range(2)]
@@ -125,8 +125,8 @@ def test_psnr_of_pictures_larger_than_what_is_compared_at_a_time(dtype):
     assert metrics.psnr(*pictures) == pytest.approx(10 * np.log10(peak**2 / error), rel=1e-13)
 
 
-def test_psnr_takes_little_memory_beside_its_pictures():
-    """Twelve million floats: a copy in float64 would take 96 MB."""
+def test_psnr_needs_little_memory():
+    """The images have 12 million floats; a copy in float64 would take 96 MB."""
     pictures = [np.full((2000, 2000, 3), level, np.float32) for level in (0.25, 0.5)]
     tracemalloc.start()
     assert metrics.psnr(*pictures) == pytest.approx(12.0412, abs=1e-4)

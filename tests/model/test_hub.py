@@ -13,38 +13,38 @@ from mprnet import AblationMPRNet, MPRNet, Restorer, UserError, load_model, save
 BUNDLED = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safetensors"
 
 
-def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+def have_equal_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     pairs = zip(a.state_dict().items(), b.state_dict().items(), strict=True)
     return all(k == m and torch.equal(v, w) for (k, v), (m, w) in pairs)
 
 
 @pytest.mark.parametrize("form", [{}, dict(subnetworks=["unet", "orsnet"], sam=False, csff=False, bias=True)])
-def test_a_folder_comes_back(tmp_path, form):
+def test_a_saved_folder_can_be_loaded(tmp_path, form):
     pytest.importorskip("huggingface_hub")
     model = (AblationMPRNet if form else MPRNet)(9, 2, 3, 1, reduction=2, **form)
     model.metadata = {"training_patch": "64"}
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()) == model.config
     loaded = MPRNet.from_pretrained(tmp_path)
-    assert same(loaded, model)
+    assert have_equal_weights(loaded, model)
     assert loaded.config == model.config
     assert type(loaded) is type(model)
     assert loaded.metadata == model.metadata
     assert not loaded.training
-    assert same(load_model(tmp_path / "model.safetensors"), model)
+    assert have_equal_weights(load_model(tmp_path / "model.safetensors"), model)
 
 
-def test_a_tasks_own_class_comes_back(tmp_path):
+def test_the_class_of_a_task_can_be_saved_and_loaded(tmp_path):
     pytest.importorskip("huggingface_hub")
     network = task_module("Deraining", "MPRNet").MPRNet
     model = network(n_feat=8, num_cab=1)
     model.save_pretrained(tmp_path)
     loaded = network.from_pretrained(str(tmp_path))
     assert type(loaded) is network
-    assert same(loaded, model)
+    assert have_equal_weights(loaded, model)
 
 
-def test_the_mixin_itself_may_be_added(tiny, tmp_path):
+def test_a_subclass_may_add_the_mixin_itself(tiny, tmp_path):
     mixin = pytest.importorskip("huggingface_hub").PyTorchModelHubMixin
 
     class Mine(MPRNet, mixin, license="mit"):
@@ -55,19 +55,19 @@ def test_the_mixin_itself_may_be_added(tiny, tmp_path):
     assert isinstance(Mine.from_pretrained(tmp_path), Mine)
 
 
-def test_weights_alone_make_a_folder(tiny, tmp_path):
+def test_a_folder_with_only_weights_can_be_loaded(tiny, tmp_path):
     pytest.importorskip("huggingface_hub")
     save_weights(tiny, tmp_path / "model.safetensors")
-    assert same(MPRNet.from_pretrained(tmp_path), tiny)
+    assert have_equal_weights(MPRNet.from_pretrained(tmp_path), tiny)
 
 
-def test_what_the_mixin_alone_writes_is_read(tiny, tmp_path):
-    """Without our writing of weights, the shared PReLU is there once."""
+def test_files_written_by_the_mixin_alone_can_be_loaded(tiny, tmp_path):
+    """The mixin alone writes the shared PReLU only once."""
     mixin = pytest.importorskip("huggingface_hub").PyTorchModelHubMixin
     mixin._save_pretrained(tiny, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(tiny.config))
-    # Before 1.0 the mixin hands on these too.
-    assert same(MPRNet.from_pretrained(tmp_path, proxies=None, resume_download=None), tiny)
+    # Before 1.0, the mixin also passes these arguments.
+    assert have_equal_weights(MPRNet.from_pretrained(tmp_path, proxies=None, resume_download=None), tiny)
 
 
 class Malicious:
@@ -75,17 +75,17 @@ class Malicious:
         return print, ("run",)
 
 
-def test_pickled_code_in_a_folder_does_not_run(tiny, tmp_path, capsys):
+def test_pickled_code_in_a_folder_is_not_run(tiny, tmp_path, capsys):
     pytest.importorskip("huggingface_hub")
     torch.save({**tiny.state_dict(), "extra": Malicious()}, tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match="could run code"):
         MPRNet.from_pretrained(tmp_path)
     assert capsys.readouterr().out == ""
     torch.save(tiny.state_dict(), tmp_path / "pytorch_model.bin")
-    assert same(MPRNet.from_pretrained(tmp_path), tiny)
+    assert have_equal_weights(MPRNet.from_pretrained(tmp_path), tiny)
 
 
-def test_folders_that_do_not_fit_get_a_sentence(tiny, tmp_path):
+def test_unfit_folders_raise_a_clear_error(tiny, tmp_path):
     pytest.importorskip("huggingface_hub")
     with pytest.raises(UserError, match="there is no file of weights"):
         MPRNet.from_pretrained(tmp_path)
@@ -97,7 +97,7 @@ def test_folders_that_do_not_fit_get_a_sentence(tiny, tmp_path):
         MPRNet.from_pretrained(tmp_path)
 
 
-def test_without_the_package_one_sentence_says_how_to_get_it(tmp_path):
+def test_without_huggingface_hub_the_error_says_how_to_install_it(tmp_path):
     (tmp_path / "huggingface_hub.py").write_text("raise ImportError\n")
     program = (
         "import mprnet\ntry: mprnet.MPRNet.from_pretrained('x')\nexcept mprnet.UserError as error: print(error)"
@@ -114,24 +114,24 @@ def from_hub(name: str, **arguments: object):
     return torch.hub.load(str(ROOT), name, source="local", **arguments)
 
 
-def test_torch_hub_gives_the_bundled_network(capsys):
+def test_torch_hub_returns_the_bundled_network(capsys):
     model = from_hub("mprnet", task="Denoising", grade="lite")
-    assert same(model, load_model(BUNDLED))
+    assert have_equal_weights(model, load_model(BUNDLED))
     assert not model.training
-    assert same(from_hub("mprnet", weights=BUNDLED), model)
+    assert have_equal_weights(from_hub("mprnet", weights=BUNDLED), model)
     names = runpy.run_path(str(ROOT / "hubconf.py"))
     assert {name for name, value in names.items() if callable(value) and name[0] != "_"} == {"mprnet", "restorer"}
     assert "bundled lite weights" in capsys.readouterr().out
 
 
-def test_torch_hub_gives_a_restorer(tiny, tmp_path):
+def test_torch_hub_returns_a_restorer(tiny, tmp_path):
     save_weights(tiny, tmp_path / "w.pth")
     restore = from_hub("restorer", weights=str(tmp_path / "w.pth"), device="cpu", stage=1)
     image = torch.rand(1, 3, 9, 12)
     assert torch.equal(restore(image), Restorer(tiny, "cpu", stage=1)(image))
 
 
-def test_torch_hub_gives_an_untrained_network():
+def test_torch_hub_returns_an_untrained_network():
     with torch.device("meta"):
         model = from_hub("mprnet", task="Deraining", pretrained=False)
     assert model.config["n_feat"] == 40
@@ -140,7 +140,7 @@ def test_torch_hub_gives_an_untrained_network():
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_spandrel_opens_ours_and_we_open_what_its_users_save(tmp_path, suffix):
+def test_spandrel_and_mprnet_read_each_others_files(tmp_path, suffix):
     spandrel = pytest.importorskip("spandrel")
     extra = pytest.importorskip("spandrel_extra_arches")
     extra.install(ignore_duplicates=True)
@@ -153,10 +153,10 @@ def test_spandrel_opens_ours_and_we_open_what_its_users_save(tmp_path, suffix):
     torch.save(theirs.state_dict(), tmp_path / "plain.pth")
     torch.save({"params": theirs.state_dict()}, tmp_path / "params.pth")
     for name in ("plain.pth", "params.pth"):
-        assert same(load_model(tmp_path / name), model)
+        assert have_equal_weights(load_model(tmp_path / name), model)
 
 
-def test_a_folder_is_what_save_weights_writes(tiny, tmp_path):
+def test_a_saved_folder_has_the_keys_of_the_state_dict(tiny, tmp_path):
     pytest.importorskip("huggingface_hub")
     tiny.save_pretrained(tmp_path)
     assert load_file(tmp_path / "model.safetensors").keys() == tiny.state_dict().keys()

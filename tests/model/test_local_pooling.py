@@ -10,14 +10,17 @@ from mprnet.model.window_means import window_means
 
 
 def naive_mean(features: Tensor, rows: int, columns: int) -> Tensor:
-    """Each pixel's mean over its window, by loops: an even window of k covers i - (k - 1) // 2 to i + k // 2, borders
-    take the nearest window that fits, and a window longer than the side is the whole side."""
+    """Return the mean over each pixel's window, by loops.
+
+    An even window of size k at pixel i covers i - (k - 1) // 2 to i + k // 2. Near a border, the nearest window inside
+    the image is used. A window longer than a side is reduced to the side.
+    """
     _, _, height, width = features.shape
     result = torch.empty_like(features)
 
-    def window(place: int, size: int, length: int) -> slice:
+    def window(index: int, size: int, length: int) -> slice:
         size = min(size, length)
-        first = min(max(place - (size - 1) // 2, 0), length - size)
+        first = min(max(index - (size - 1) // 2, 0), length - size)
         return slice(first, first + size)
 
     for y in range(height):
@@ -37,7 +40,7 @@ class NaivePooling(torch.nn.Module):
         return self.attention.conv_du(naive_mean(features, *self.attention.window))
 
 
-def lay_naive(model: MPRNet) -> None:
+def use_naive_pooling(model: MPRNet) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, ChannelAttention):
@@ -45,7 +48,7 @@ def lay_naive(model: MPRNet) -> None:
 
 
 @pytest.mark.parametrize("window", [(3, 3), (4, 6), (1, 1), (7, 40), (40, 5), (90, 90)])
-def test_window_meanss_are_those_of_loops(window):
+def test_window_means_equal_those_of_loops(window):
     features = torch.rand(2, 3, 37, 30)
     means = window_means(features, window)
     assert means.shape[2:] == tuple(max(1, side - size + 1) for side, size in zip((37, 30), window, strict=True))
@@ -55,8 +58,8 @@ def test_window_meanss_are_those_of_loops(window):
     torch.testing.assert_close(means, expected, atol=1e-6, rtol=0)
 
 
-def test_means_of_long_rows_stay_exact():
-    """A running sum over 4000 pixels in fp32 would be off by some 1e-5 of a mean over 12."""
+def test_means_of_long_rows_are_exact():
+    """With a running sum over 4000 pixels in fp32, a mean over 12 would have a relative error of about 1e-5."""
     features = 100 + torch.rand(1, 1, 1, 4000)
     means = window_means(features, (1, 12))[0, 0, 0]
     expected = np.convolve(features[0, 0, 0].double(), np.full(12, 1 / 12), "valid")
@@ -66,19 +69,19 @@ def test_means_of_long_rows_stay_exact():
 @pytest.mark.parametrize("size", [(16, 16), (24, 40), (56, 32), (8, 72)])
 @pytest.mark.parametrize("patch", [8, 16, 24])
 @torch.inference_mode()
-def test_all_layers_pool_as_loops_do(tiny, size, patch):
-    """Windows larger and smaller than the image, in every stage and level."""
+def test_all_layers_equal_naive_pooling(tiny, size, patch):
+    """In every stage and level, with windows larger and smaller than the image."""
     set_local_pooling(tiny, patch)
     image = torch.rand(2, 3, *size)
     ours = tiny(image)
-    lay_naive(tiny)
+    use_naive_pooling(tiny)
     for a, b in zip(ours, tiny(image), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (24, 32), (8, 16)])
 @torch.inference_mode()
-def test_an_image_no_larger_than_the_training_patch_comes_out_as_ever(tiny, size):
+def test_local_pooling_does_not_change_images_up_to_the_training_patch(tiny, size):
     image = torch.rand(1, 3, *size)
     plain = tiny(image)
     set_local_pooling(tiny, 32)
@@ -90,8 +93,8 @@ def test_an_image_no_larger_than_the_training_patch_comes_out_as_ever(tiny, size
         assert torch.equal(a, b)
 
 
-def test_windows_are_those_of_the_method():
-    """384 pixels where the features have full resolution, half of that per level, and less in quarters and halves."""
+def test_window_sizes():
+    """384 pixels at full resolution, half of that at each level, and half of that along each axis that is split."""
     model = MPRNet(n_feat=4, scale_unetfeats=2, scale_orsnetfeats=2, num_cab=1, reduction=2)
     set_local_pooling(model, 256)
     windows = {name: module.window for name, module in model.named_modules() if isinstance(module, ChannelAttention)}
@@ -106,7 +109,7 @@ def test_windows_are_those_of_the_method():
     assert largest_window(model) == 192
 
 
-def test_the_training_patch_is_what_the_weights_say(tiny):
+def test_the_training_patch_is_read_from_the_metadata(tiny):
     with pytest.raises(UserError, match="do not state it: say --training_patch N"):
         training_patch(tiny)
     with pytest.raises(UserError, match="do not state it"):

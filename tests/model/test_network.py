@@ -11,16 +11,16 @@ GOLDEN = read_fact("golden_forward.json")["cases"]
 
 @pytest.fixture(scope="module")
 def networks() -> dict[str, MPRNet]:
-    made = {}
+    networks = {}
     for task in TASKS:
-        made[task] = task_module(task, "MPRNet").MPRNet().eval()
-        made[task].load_state_dict(golden_weights(made[task]))
-    return made
+        networks[task] = task_module(task, "MPRNet").MPRNet().eval()
+        networks[task].load_state_dict(golden_weights(networks[task]))
+    return networks
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{case['task']}-{case['seed']}")
 @torch.inference_mode()
-def test_every_stage_gives_the_published_networks_output(case, networks):
+def test_every_stage_equals_the_published_network(case, networks):
     draw = np.random.RandomState(case["seed"]).uniform(size=case["shape"])
     images = networks[case["task"]](torch.from_numpy(draw.astype(np.float32)))
     assert len(images) == len(case["stages"]) == 3
@@ -31,7 +31,7 @@ def test_every_stage_gives_the_published_networks_output(case, networks):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_keys_and_shapes_are_those_of_the_published_checkpoint(task, networks):
+def test_keys_and_shapes_equal_those_of_the_published_checkpoint(task, networks):
     published = read_fact(f"state_dict_{task.lower()}.json")
     ours = {key: list(value.shape) for key, value in networks[task].state_dict().items()}
     assert list(ours.items()) == list(published.items())
@@ -46,9 +46,9 @@ def test_parameter_counts(networks):
 
 
 @torch.inference_mode()
-def test_stages_run_only_what_they_need(networks):
-    """Table 7 counts the U-Nets: 5.6 and 11.3 of 20.1 million parameters. What runs besides is shallow features,
-    the joining convolutions and a part of SAM."""
+def test_fewer_stages_use_fewer_parameters(networks):
+    """Table 7 counts only the U-Nets: 5.6 and 11.3 of 20.1 million parameters. The shallow features, the concatenating
+    convolutions and a part of SAM run, too."""
     model = networks["Deblurring"]
     used: set[nn.Parameter] = set()
     hooks = [
@@ -66,7 +66,7 @@ def test_stages_run_only_what_they_need(networks):
         unets.append(sum(p.numel() for p in used & unet))
     for hook in hooks:
         hook.remove()
-    # Without the one parameter of PReLU, whose module is not called where no gradient is wanted.
+    # Without the one parameter of PReLU: without gradients, its module is not called.
     assert counts == [5_754_816, 11_818_656, 20_127_072]
     assert [round(n / 1e6, 1) for n in unets[:2]] == [5.6, 11.3]
 
@@ -90,13 +90,13 @@ def test_a_batch_equals_single_images(tiny):
 
 
 @torch.inference_mode()
-def test_quarters_and_halves_do_not_see_one_another(tiny):
-    """Stage 1's encoder sees quarters: with everything else made blind, a change in one quarter stays there."""
+def test_quarters_are_encoded_separately(tiny):
+    """The encoder of stage 1 sees quarters, and its decoder sees halves."""
     image = torch.rand(1, 3, 32, 32)
     changed = image.clone()
     changed[:, :, :16, :16] = 1 - changed[:, :, :16, :16]
     before, after = tiny(image, stages=1)[0], tiny(changed, stages=1)[0]
-    # The decoder joins left and right, so the whole upper half may differ, and nothing of the lower half.
+    # The decoder joins left and right quarters. So the whole upper half may change, but not the lower half.
     assert not torch.equal(before[:, :, :16], after[:, :, :16])
     assert torch.equal(before[:, :, 16:], after[:, :, 16:])
 
@@ -112,7 +112,7 @@ def test_quarters_and_halves_do_not_see_one_another(tiny):
         ((1, 3, 32, 32), 0, "stages 1 to 3, not 0"),
     ],
 )
-def test_wrong_input_gets_a_sentence(tiny, shape, stages, sentence):
+def test_wrong_input_raises_a_clear_error(tiny, shape, stages, sentence):
     with pytest.raises(ValueError, match=sentence):
         tiny(torch.zeros(shape), stages=stages)
 
@@ -160,13 +160,13 @@ FORMS = [
 ]
 
 
-def form(subnetworks: list[str], sam: bool, csff: bool) -> MPRNet:
+def build_form(subnetworks: list[str], sam: bool, csff: bool) -> MPRNet:
     torch.manual_seed(1)
     return AblationMPRNet(4, 2, 3, num_cab=2, reduction=2, subnetworks=subnetworks, sam=sam, csff=csff).eval()
 
 
-def subnetwork(net: MPRNet, n: int, x: torch.Tensor) -> torch.Tensor:
-    """The features of a stage by itself, without CSFF."""
+def run_subnetwork(net: MPRNet, n: int, x: torch.Tensor) -> torch.Tensor:
+    """Return the features of one stage, without CSFF."""
     if net.config["subnetworks"][n - 1] == "orsnet":
         return getattr(net, f"stage{n}_orsnet")(x)
     return getattr(net, f"stage{n}_decoder")(getattr(net, f"stage{n}_encoder")(x))[0]
@@ -175,35 +175,35 @@ def subnetwork(net: MPRNet, n: int, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("subnetworks", [["unet"], ["orsnet"]])
 @torch.inference_mode()
 def test_one_stage_sees_the_whole_image(subnetworks):
-    net, image = form(subnetworks, False, False), torch.rand(2, 3, 16, 24)
+    net, image = build_form(subnetworks, False, False), torch.rand(2, 3, 16, 24)
     (restored,) = net(image)
-    torch.testing.assert_close(restored, image + net.tail(subnetwork(net, 1, net.shallow_feat1(image))))
+    torch.testing.assert_close(restored, image + net.tail(run_subnetwork(net, 1, net.shallow_feat1(image))))
 
 
 @torch.inference_mode()
-def test_of_two_stages_the_first_sees_halves():
-    """Half by half, as ORSNet has no part over the whole; the features themselves are handed on."""
-    net, image = form(["orsnet", "orsnet"], False, False), torch.rand(1, 3, 32, 16)
-    features = [subnetwork(net, 1, net.shallow_feat1(half)) for half in image.split(16, dim=2)]
+def test_the_first_of_two_stages_sees_halves():
+    """ORSNet runs on each half. Without SAM, the features are passed on as they are."""
+    net, image = build_form(["orsnet", "orsnet"], False, False), torch.rand(1, 3, 32, 16)
+    features = [run_subnetwork(net, 1, net.shallow_feat1(half)) for half in image.split(16, dim=2)]
     together = torch.cat(features, dim=2)
     image1 = image + net.tail1(together)
     second = net.concat12(torch.cat([net.shallow_feat2(image), together], dim=1))
-    image2 = image + net.tail(subnetwork(net, 2, second))
+    image2 = image + net.tail(run_subnetwork(net, 2, second))
     for ours, expected in zip(net(image), (image2, image1), strict=True):
         torch.testing.assert_close(ours, expected)
 
 
 @torch.inference_mode()
-def test_a_unet_encodes_its_patches_and_decodes_the_next_stages():
-    net, image = form(["unet", "orsnet"], False, False), torch.rand(1, 3, 32, 16)
+def test_a_unet_encodes_its_patches_and_decodes_those_of_the_next_stage():
+    net, image = build_form(["unet", "orsnet"], False, False), torch.rand(1, 3, 32, 16)
     pyramids = [net.stage1_encoder(net.shallow_feat1(half)) for half in image.split(16, dim=2)]
     decoded = net.stage1_decoder([torch.cat(level, dim=2) for level in zip(*pyramids, strict=True)])[0]
     torch.testing.assert_close(net(image, stages=1)[0], image + net.tail1(decoded))
 
 
 @pytest.mark.parametrize(("subnetworks", "sam", "csff"), FORMS)
-def test_every_form_of_the_ablation_learns_in_all_its_parts(subnetworks, sam, csff):
-    net = form(subnetworks, sam, csff).train()
+def test_gradients_reach_all_parameters_of_every_form(subnetworks, sam, csff):
+    net = build_form(subnetworks, sam, csff).train()
     images = net(torch.rand(1, 3, 16, 16))
     assert len(images) == len(subnetworks)
     sum(image.square().mean() for image in images).backward()
@@ -217,6 +217,6 @@ def test_every_form_of_the_ablation_learns_in_all_its_parts(subnetworks, sam, cs
     ("subnetworks", "csff", "sentence"),
     [([], False, "one to three"), (["cnn"], False, "one to three"), (["orsnet", "unet"], True, "csff")],
 )
-def test_forms_that_are_none_get_a_sentence(subnetworks, csff, sentence):
+def test_invalid_forms_raise_a_clear_error(subnetworks, csff, sentence):
     with pytest.raises(ValueError, match=sentence):
-        form(subnetworks, False, csff)
+        build_form(subnetworks, False, csff)

@@ -10,17 +10,17 @@ from mprnet import AblationMPRNet, MPRNet, UserError, load_model, save_weights
 from mprnet.model.ablations import build_network
 
 
-def same(a: MPRNet, b: MPRNet) -> bool:
+def are_equal(a: MPRNet, b: MPRNet) -> bool:
     pairs = zip(a.state_dict().items(), b.state_dict().items(), strict=True)
     return a.config == b.config and all(k == m and torch.equal(v, w) for (k, v), (m, w) in pairs)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_what_is_saved_comes_back(tiny, tmp_path, suffix):
+def test_saved_weights_can_be_loaded(tiny, tmp_path, suffix):
     tiny.metadata = {"training_patch": "64"}
     save_weights(tiny, tmp_path / f"w{suffix}", {"author": "me"})
     loaded = load_model(tmp_path / f"w{suffix}")
-    assert same(loaded, tiny)
+    assert are_equal(loaded, tiny)
     assert loaded.metadata == {"training_patch": "64", "author": "me"}
     assert len(list(loaded.parameters())) == len(list(tiny.parameters()))
     assert not loaded.training
@@ -29,7 +29,7 @@ def test_what_is_saved_comes_back(tiny, tmp_path, suffix):
 @pytest.mark.parametrize("sam", [True, False])
 @pytest.mark.parametrize("csff", [True, False])
 @pytest.mark.parametrize("subnetworks", [["unet", "unet", "orsnet"], ["unet", "orsnet"], ["unet", "unet"], ["unet"]])
-def test_the_forms_of_the_ablation_come_back(tmp_path, subnetworks, sam, csff):
+def test_all_forms_of_the_ablation_can_be_saved_and_loaded(tmp_path, subnetworks, sam, csff):
     model = build_network(
         dict(n_feat=8, scale_unetfeats=4, scale_orsnetfeats=3, num_cab=2, subnetworks=subnetworks, sam=sam, csff=csff)
     )
@@ -39,7 +39,7 @@ def test_the_forms_of_the_ablation_come_back(tmp_path, subnetworks, sam, csff):
     assert all(torch.equal(a, b) for a, b in zip(loaded(image), model.eval()(image), strict=True))
 
 
-def test_orsnets_alone_come_back(tmp_path):
+def test_networks_of_only_orsnets_can_be_saved_and_loaded(tmp_path):
     for subnetworks in (["orsnet"], ["orsnet", "orsnet"]):
         model = AblationMPRNet(8, 4, 3, 2, subnetworks=subnetworks, sam=False, csff=False)
         save_weights(model, tmp_path / "w.safetensors")
@@ -48,54 +48,54 @@ def test_orsnets_alone_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
-def test_published_layout_with_any_wrapper(tiny, tmp_path, prefix):
+def test_published_checkpoints_with_any_key_prefix_can_be_loaded(tiny, tmp_path, prefix):
     state = {prefix + key: value for key, value in tiny.state_dict().items()}
     optimizer = torch.optim.Adam(tiny.parameters()).state_dict()
     torch.save({"epoch": 3, "state_dict": state, "optimizer": optimizer}, tmp_path / "w.pth")
-    assert same(load_model(tmp_path / "w.pth"), tiny)
+    assert are_equal(load_model(tmp_path / "w.pth"), tiny)
 
 
-def test_plain_state_dict_old_container_and_half_precision(tiny, tmp_path):
+def test_plain_old_and_half_precision_files_can_be_loaded(tiny, tmp_path):
     torch.save(tiny.state_dict(), tmp_path / "plain.pth")
     torch.save(tiny.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     torch.save(tiny.half().state_dict(), tmp_path / "half.pth")
     tiny.float()
-    assert same(load_model(tmp_path / "plain.pth"), load_model(tmp_path / "old.pth"))
-    assert same(load_model(tmp_path / "half.pth"), tiny)
+    assert are_equal(load_model(tmp_path / "plain.pth"), load_model(tmp_path / "old.pth"))
+    assert are_equal(load_model(tmp_path / "half.pth"), tiny)
 
 
-def test_other_containers_and_a_misleading_suffix(tiny, tmp_path):
+def test_other_layouts_and_a_wrong_suffix_can_be_loaded(tiny, tmp_path):
     torch.save({"net": {"module." + key: value for key, value in tiny.state_dict().items()}}, tmp_path / "net.pth")
     torch.save({"state_dict": {"model": tiny.state_dict()}}, tmp_path / "nested.pth")
     save_weights(tiny, tmp_path / "w.safetensors")
     (tmp_path / "w.safetensors").rename(tmp_path / "misnamed.pth")
     for name in ("net", "nested", "misnamed"):
-        assert same(load_model(tmp_path / f"{name}.pth"), tiny)
+        assert are_equal(load_model(tmp_path / f"{name}.pth"), tiny)
 
 
-def test_weights_that_cannot_be_written_get_a_sentence(tiny, tmp_path):
+def test_a_path_that_cannot_be_written_raises_a_clear_error(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "w.pth", tmp_path / ("n" * 300 + ".safetensors")):
         with pytest.raises(UserError, match="cannot be written"):
             save_weights(tiny, path)
 
 
-def test_safetensors_that_keep_an_alias_once(tiny, tmp_path):
+def test_safetensors_without_aliases_can_be_loaded(tiny, tmp_path):
     safetensors.torch.save_model(tiny, str(tmp_path / "w.safetensors"))
-    assert same(load_model(tmp_path / "w.safetensors"), tiny)
+    assert are_equal(load_model(tmp_path / "w.safetensors"), tiny)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_widths_of_every_task_are_read_off(task, tmp_path):
+def test_the_widths_of_every_task_are_found_in_the_file(task, tmp_path):
     model = task_module(task, "MPRNet").MPRNet()
     save_weights(model, tmp_path / "w.pth")
-    assert same(load_model(tmp_path / "w.pth"), model)
+    assert are_equal(load_model(tmp_path / "w.pth"), model)
 
 
 @pytest.mark.parametrize(
     "odd", [dict(bias=True), dict(kernel_size=5), dict(num_cab=3), dict(reduction=3), dict(n_feat=9)]
 )
-def test_every_constructor_argument_is_read_off(tmp_path, odd):
+def test_every_constructor_argument_is_found_in_the_file(tmp_path, odd):
     model = MPRNet(**{**dict(n_feat=8, scale_unetfeats=4, scale_orsnetfeats=2, num_cab=1), **odd})
     save_weights(model, tmp_path / "w.safetensors")
     loaded = load_model(tmp_path / "w.safetensors")
@@ -105,14 +105,14 @@ def test_every_constructor_argument_is_read_off(tmp_path, odd):
 
 
 def test_a_checkpoint_saved_on_cuda_loads_on_the_cpu(tiny, tmp_path):
-    """Rewrite the device that the file names, as a GPU machine would have written it."""
+    """The name of the device in the file is replaced by what a machine with a GPU writes."""
     path = tmp_path / "w.pth"
     torch.save({"state_dict": tiny.state_dict()}, path, _use_new_zipfile_serialization=False)
     written = path.read_bytes()
     on_cuda = written.replace(pickle.dumps("cpu", 2)[2:-3], pickle.dumps("cuda:0", 2)[2:-3])
     assert on_cuda != written
     path.write_bytes(on_cuda)
-    assert same(load_model(path), tiny)
+    assert are_equal(load_model(path), tiny)
 
 
 class Malicious:
@@ -124,7 +124,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_pickled_code_is_refused_and_does_not_run(tiny, tmp_path, zipped):
+def test_pickled_code_is_refused_and_not_run(tiny, tmp_path, zipped):
     content = {"state_dict": tiny.state_dict(), "extra": Malicious(str(tmp_path / "made"))}
     torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(UserError, match=r"could run code.*safetensors"):
@@ -132,8 +132,8 @@ def test_pickled_code_is_refused_and_does_not_run(tiny, tmp_path, zipped):
     assert not (tmp_path / "made").exists()
 
 
-def damaged(kind: str, tiny: MPRNet, folder) -> str:
-    """Write a file of that kind and return its name."""
+def write_damaged(kind: str, tiny: MPRNet, folder) -> str:
+    """Write a damaged or unfit file and return its name."""
     state = dict(tiny.state_dict())
     whole = folder / "whole.pth"
     torch.save(state, whole)
@@ -201,15 +201,15 @@ def damaged(kind: str, tiny: MPRNet, folder) -> str:
         ("two prelus", "different PReLU"),
     ],
 )
-def test_unfit_files_get_a_sentence(tiny, tmp_path, kind, sentence):
-    name = damaged(kind, tiny, tmp_path)
+def test_unfit_files_raise_a_clear_error(tiny, tmp_path, kind, sentence):
+    name = write_damaged(kind, tiny, tmp_path)
     with pytest.raises(UserError, match=sentence) as caught:
         load_model(tmp_path / name)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_container_that_holds_itself_gets_a_sentence(tmp_path):
+def test_a_container_that_contains_itself_raises_a_clear_error(tmp_path):
     content: dict[str, object] = {}
     content["model"] = content
     torch.save(content, tmp_path / "endless.pth")
@@ -217,13 +217,13 @@ def test_a_container_that_holds_itself_gets_a_sentence(tmp_path):
         load_model(tmp_path / "endless.pth")
 
 
-def test_only_two_suffixes_are_written(tiny, tmp_path):
+def test_other_suffixes_are_refused(tiny, tmp_path):
     with pytest.raises(UserError, match=r"\.pth or \.safetensors"):
         save_weights(tiny, tmp_path / "w.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_spandrel_opens_what_we_save(tiny, tmp_path):
+def test_spandrel_reads_saved_weights(tiny, tmp_path):
     spandrel = pytest.importorskip("spandrel")
     extra = pytest.importorskip("spandrel_extra_arches")
     extra.install(ignore_duplicates=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from mprnet.apps.page.restoring import Choice, Restorers, Run, StoppedError
 from mprnet.data.photo_writing import FORMATS
 from mprnet.errors import UserError
-from mprnet.inference.jobs import Job, plan
+from mprnet.inference.jobs import Job, plan_jobs
 from mprnet.inference.memory import trim
 
 # Seconds between two reports of the progress.
@@ -144,7 +144,7 @@ class Sessions:
                 sources.append(source)
             except OSError as error:
                 run.failures.append(f"{upload.name}: cannot be used ({error.strerror}); choose it again.")
-        jobs = plan(sources, input_folder, run.folder / "out", self._suffix, compare=False)
+        jobs = plan_jobs(sources, input_folder, run.folder / "out", self._suffix, compare=False)
         return {str(job.source.relative_to(input_folder)): job for job in jobs}
 
 

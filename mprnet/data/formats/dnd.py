@@ -1,4 +1,7 @@
-"""DND (Plötz and Roth, CVPR 2017): 50 noisy photographs, 20 boxes each, scored by a server that wants MATLAB files."""
+"""The files of DND (Plötz and Roth, CVPR 2017): 50 noisy photographs with 20 boxes each.
+
+DND publishes no targets. A server scores the denoised boxes, which are sent as MATLAB files.
+"""
 
 import io
 from pathlib import Path
@@ -8,17 +11,21 @@ import numpy as np
 import scipy.io
 
 from mprnet.errors import UserError
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 
 IMAGES, BOXES = 50, 20
 _VERSION = "1.0"
 
 
 def read_boxes(folder: Path) -> np.ndarray:
-    """Where the boxes lie: (images, 20, 4) ints, (first row, first column, end row, end column), from 0, ends excluded.
+    """Return the positions of the boxes.
+
+    Returns:
+        (images, 20, 4) integers: first row, first column, end row, end column. They count from 0, and the ends are
+        excluded.
 
     Raises:
-        UserError: ``folder``/info.mat is not there, or not DND's.
+        UserError: ``folder``/info.mat does not exist, or is not DND's.
     """
     path = folder / "info.mat"
     if not path.is_file():
@@ -33,16 +40,16 @@ def read_boxes(folder: Path) -> np.ndarray:
         raise UserError(f"{path} holds boxes of shape {boxes.shape}, not (images, {BOXES}, 4).")
     if not np.isfinite(boxes).all():
         raise UserError(f"{path} holds boxes that are not numbers; download it again.")
-    whole = boxes.astype(int)
-    whole[:, :, :2] -= 1  # MATLAB counts from 1 and includes the end
-    return whole
+    integers = boxes.astype(int)
+    integers[:, :, :2] -= 1  # MATLAB counts from 1 and includes the end
+    return integers
 
 
 def read_image(folder: Path, number: int) -> np.ndarray:
-    """Photograph ``number`` (from 0): (H, W, 3) float32 in [0, 1].
+    """Return photograph ``number`` (from 0): (H, W, 3) float32 in [0, 1].
 
     Raises:
-        UserError: its file is not there, or not DND's.
+        UserError: its file does not exist, or is not DND's.
     """
     path = folder / "images_srgb" / f"{number + 1:04d}.mat"
     if not path.is_file():
@@ -60,32 +67,32 @@ def read_image(folder: Path, number: int) -> np.ndarray:
 
 
 def submission_path(folder: Path, number: int) -> Path:
-    """The file of a submission for photograph ``number`` (from 0)."""
+    """Return the path of the submission's file for photograph ``number`` (from 0)."""
     return folder / f"{number + 1:04d}.mat"
 
 
-def encode_submission(crops: list[np.ndarray], path: Path) -> None:
-    """Write the denoised boxes of a photograph, (H, W, 3) float32 in [0, 1] each, as the server wants them."""
+def write_submission(crops: list[np.ndarray], path: Path) -> None:
+    """Write the denoised boxes of a photograph, each (H, W, 3) float32 in [0, 1], in the format of the server."""
     cells = np.empty(len(crops), dtype=object)
     for number, crop in enumerate(crops):
         cells[number] = crop.astype(np.float32)
     file = io.BytesIO()
     scipy.io.savemat(file, {"Idenoised": cells, "israw": False, "eval_version": _VERSION}, oned_as="row")
-    write_whole(path, file.getvalue())
+    write_atomically(path, file.getvalue())
 
 
-def submission_problem(path: Path, boxes: np.ndarray) -> str:
-    """Why the server would refuse a file of the submission; empty if it would not.
+def find_submission_problem(path: Path, boxes: np.ndarray) -> str:
+    """Return why the server would refuse a file of the submission; empty if it would accept it.
 
     Args:
-        boxes: this photograph's, as ``read_boxes`` gives them.
+        boxes: the boxes of this photograph, (20, 4), see ``read_boxes``.
     """
     if not path.is_file():
         return f"{path} is missing"
     try:
         content = scipy.io.loadmat(path)
         cells, is_raw, version = (content[key] for key in ("Idenoised", "israw", "eval_version"))
-    except Exception:  # what a damaged file raises knows no bounds
+    except Exception:  # with a damaged file, SciPy can raise any exception
         return f"{path} is broken or holds something else"
     if cells.shape != (1, BOXES) or bool(is_raw.item()) or str(version.item()) != _VERSION:
         return f"{path} holds {cells.shape} boxes, israw {is_raw}, version {version}"

@@ -1,4 +1,4 @@
-"""SIDD (Abdelhamed et al., CVPR 2018): full photographs to train on, and blocks to validate on in MATLAB's files."""
+"""The files of SIDD (Abdelhamed et al., CVPR 2018): photographs for training, and MATLAB files of validation blocks."""
 
 import json
 import re
@@ -12,11 +12,11 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from mprnet.data.paired import read_pair
 from mprnet.data.pairs import Pair
 from mprnet.data.png import write_png
+from mprnet.data.reading import read_pair
 from mprnet.errors import UserError
-from mprnet.files import write_whole
+from mprnet.files import write_atomically
 
 NOISY_BLOCKS, TARGET_BLOCKS = "ValidationNoisyBlocksSrgb", "ValidationGtBlocksSrgb"
 _MANIFEST = "patches.json"
@@ -24,7 +24,13 @@ _MANIFEST = "patches.json"
 
 @dataclass(frozen=True)
 class Cutting:
-    """How photographs are cut: ``count`` patches of ``size`` x ``size`` each, at places drawn from ``seed``."""
+    """How photographs are cut into patches.
+
+    Attributes:
+        size: height and width of the patches in pixels.
+        count: patches per photograph.
+        seed: of the random positions.
+    """
 
     size: int
     count: int
@@ -32,12 +38,12 @@ class Cutting:
 
 
 def find_photographs(source: Path) -> tuple[list[Pair], list[str]]:
-    """The pairs SCENE/*NOISY*.PNG and SCENE/*GT*.PNG below ``source``, and sentences about what has no partner.
+    """Return the pairs SCENE/*NOISY*.PNG and SCENE/*GT*.PNG in ``source``, and a sentence for each other file.
 
-    A pair goes by its folder's name, which tells the scene, and its number: 0001_001_S6_00100_00060_3200_L_010.
+    The name of a pair is the name of its folder (the scene) and its number: 0001_001_S6_00100_00060_3200_L_010.
 
     Raises:
-        UserError: no such folder, no pair in it, or two pairs of one name.
+        UserError: the folder does not exist or holds no pair, or two pairs have the same name.
     """
     if not source.is_dir():
         raise UserError(f"there is no folder {source}: SIDD's photographs are expected as {source}/SCENE/*NOISY*.PNG.")
@@ -55,21 +61,23 @@ def find_photographs(source: Path) -> tuple[list[Pair], list[str]]:
         pairs[name] = Pair(name, path, target)
     if not pairs:
         raise UserError(f"{source} holds no pair SCENE/*NOISY*.PNG and SCENE/*GT*.PNG.")
-    lonely = [p for p, target in noisy.items() if target not in targets]
-    lonely += sorted(targets - set(noisy.values()))
-    return list(pairs.values()), [f"{path}: has no partner." for path in lonely]
+    orphans = [p for p, target in noisy.items() if target not in targets]
+    orphans += sorted(targets - set(noisy.values()))
+    return list(pairs.values()), [f"{path}: has no partner." for path in orphans]
 
 
 def begin_folder(folder: Path, cutting: Cutting) -> None:
-    """Make ``folder`` ready for patches, new or half done; nothing in it is ever removed.
+    """Prepare ``folder`` for patches, or to continue. Nothing in it is removed.
+
+    The file patches.json in the folder says how its patches are cut.
 
     Raises:
-        UserError: it holds something else, patches cut otherwise among it, or cannot be written.
+        UserError: the folder holds other pictures, or patches of another ``cutting``, or it cannot be written.
     """
     manifest = folder / _MANIFEST
-    described = json.dumps(vars(cutting)).encode()
+    content = json.dumps(vars(cutting)).encode()
     if manifest.exists():
-        if manifest.read_bytes() != described:
+        if manifest.read_bytes() != content:
             raise UserError(
                 f"{folder} holds patches that were cut otherwise ({manifest.read_text()}): choose another --tar_dir, "
                 "or remove it yourself."
@@ -77,32 +85,38 @@ def begin_folder(folder: Path, cutting: Cutting) -> None:
     elif any((folder / side).is_dir() and any((folder / side).iterdir()) for side in ("input", "target")):
         raise UserError(f"{folder} holds pictures already: choose another --tar_dir, or remove them yourself.")
     else:
-        write_whole(manifest, described)
+        write_atomically(manifest, content)
 
 
 def cut_photographs(pairs: list[Pair], folder: Path, cutting: Cutting, workers: int) -> list[str]:
-    """Write the patches of all pairs into ``folder``/input and /target; those that are there already are left alone.
+    """Write the patches of all pairs to ``folder``/input and ``folder``/target. Existing files are not written again.
+
+    Args:
+        workers: how many threads read and write.
 
     Returns:
-        A sentence for each pair that was left out.
+        A sentence for each pair that was left out: why.
     """
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        cuts = pool.map(partial(_cut_or_say, folder=folder, cutting=cutting), pairs)
-        return [s for s in tqdm(cuts, "photographs", total=len(pairs), unit="pair", leave=False) if s]
+        problems = pool.map(partial(_try_to_cut, folder=folder, cutting=cutting), pairs)
+        return [p for p in tqdm(problems, "photographs", total=len(pairs), unit="pair", leave=False) if p]
 
 
 def read_blocks(path: Path, key: str) -> np.ndarray:
-    """The blocks of a MATLAB file: (40, 32, 256, 256, 3) uint8 for SIDD's.
+    """Return the blocks in a MATLAB file, (N, M, H, W, 3) uint8; SIDD's are (40, 32, 256, 256, 3).
+
+    Args:
+        key: the name of the array in the file.
 
     Raises:
-        UserError: no such file, not MATLAB's, or it holds no blocks of RGB under ``key``.
+        UserError: the file does not exist, is not a MATLAB file, or does not hold such an array.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}.")
     try:
         content = scipy.io.loadmat(path, variable_names=[key])
-    except Exception as error:  # what a damaged file raises knows no bounds
-        raise UserError(f"{path} is no whole MATLAB file; download it again.") from error
+    except Exception as error:  # with a damaged file, SciPy can raise any exception
+        raise UserError(f"{path} is not a complete MATLAB file; download it again.") from error
     blocks = content.get(key)
     if blocks is None:
         raise UserError(f"{path} does not hold {key}.")
@@ -111,27 +125,49 @@ def read_blocks(path: Path, key: str) -> np.ndarray:
     return blocks
 
 
-def write_validation(source: Path, folder: Path) -> int:
-    """Write the validation blocks in ``source``'s two files as ``folder``/input and /target; the number of pairs.
+def validation_files(folder: Path) -> list[Path]:
+    """Return the paths of the two files of validation blocks in ``folder``: noisy, target."""
+    return [folder / f"{key}.mat" for key in (NOISY_BLOCKS, TARGET_BLOCKS)]
 
-    What is there already is left alone.
+
+def read_validation(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the noisy blocks and the target blocks in ``folder``, of one shape, see ``read_blocks``.
 
     Raises:
-        UserError: as ``read_blocks``, or the files differ in shape, or it cannot be written.
+        UserError: as ``read_blocks``, or their shapes differ.
     """
-    noisy = read_blocks(source / f"{NOISY_BLOCKS}.mat", NOISY_BLOCKS)
-    target = read_blocks(source / f"{TARGET_BLOCKS}.mat", TARGET_BLOCKS)
+    noisy, target = (read_blocks(path, path.stem) for path in validation_files(folder))
     if noisy.shape != target.shape:
-        raise UserError(f"{source} holds {noisy.shape} noisy blocks and {target.shape} targets.")
+        raise UserError(f"{folder} holds noisy blocks {noisy.shape} and target blocks {target.shape}.")
+    return noisy, target
+
+
+def block_names(images: int, blocks: int) -> list[str]:
+    """Return the names of the blocks: number of the image, number of the block."""
+    return [f"{image:02d}_{block:02d}" for image in range(images) for block in range(blocks)]
+
+
+def write_validation(source: Path, folder: Path) -> int:
+    """Write the validation blocks in ``source`` as pictures to ``folder``/input and ``folder``/target.
+
+    Existing files are not written again.
+
+    Returns:
+        The number of pairs.
+
+    Raises:
+        UserError: as ``read_validation``, or a file cannot be written.
+    """
+    noisy, target = read_validation(source)
     images, blocks = noisy.shape[:2]
-    for number in tqdm(range(images * blocks), "validation", unit="block", leave=False):
-        image, block = divmod(number, blocks)
+    names = block_names(images, blocks)
+    for number, name in enumerate(tqdm(names, "validation", unit="block", leave=False)):
         for side, stack in (("input", noisy), ("target", target)):
-            _write_once(folder / side / f"{image:02d}_{block:02d}.png", stack[image, block])
-    return images * blocks
+            _write_if_missing(folder / side / f"{name}.png", stack[divmod(number, blocks)])
+    return len(names)
 
 
-def _cut_or_say(pair: Pair, folder: Path, cutting: Cutting) -> str:
+def _try_to_cut(pair: Pair, folder: Path, cutting: Cutting) -> str:
     try:
         _cut(pair, folder, cutting)
     except UserError as error:
@@ -140,6 +176,11 @@ def _cut_or_say(pair: Pair, folder: Path, cutting: Cutting) -> str:
 
 
 def _cut(pair: Pair, folder: Path, cutting: Cutting) -> None:
+    """Write the patches of one pair.
+
+    Raises:
+        UserError: the pair cannot be read, is smaller than a patch, or a file cannot be written.
+    """
     sides = [folder / "input", folder / "target"]
     digits = len(str(cutting.count - 1))
     names = [f"{pair.name}_{k:0{digits}d}.png" for k in range(cutting.count)]
@@ -150,12 +191,12 @@ def _cut(pair: Pair, folder: Path, cutting: Cutting) -> None:
     if min(height, width) < cutting.size:
         raise UserError(f"{pair.input} is {width}x{height}, smaller than the patches.")
     rng = np.random.default_rng([cutting.seed, zlib.crc32(pair.name.encode())])
-    places = rng.integers(0, [height - cutting.size + 1, width - cutting.size + 1], (cutting.count, 2))
-    for name, (top, left) in zip(names, places.tolist(), strict=True):
+    corners = rng.integers(0, [height - cutting.size + 1, width - cutting.size + 1], (cutting.count, 2))
+    for name, (top, left) in zip(names, corners.tolist(), strict=True):
         for side, image in zip(sides, images, strict=True):
-            _write_once(side / name, image[top : top + cutting.size, left : left + cutting.size])
+            _write_if_missing(side / name, image[top : top + cutting.size, left : left + cutting.size])
 
 
-def _write_once(path: Path, image: np.ndarray) -> None:
+def _write_if_missing(path: Path, image: np.ndarray) -> None:
     if not path.exists():
         write_png(path, image)

@@ -1,9 +1,10 @@
-"""Clean pictures without a camera: dead leaves, random shapes that occlude one another.
+"""Generated clean pictures: dead leaves, which are random shapes that occlude one another.
 
-After Achddou et al., "Synthetic images as a regularity prior for image restoration neural networks" (SSVM 2021) and
-"Fully synthetic training for image restoration tasks" (2023): sizes by a power law make the pictures' statistics those
-of photographs. Colours, gradients and textures fill the shapes, which lie at several depths: what a lens does not focus
-on is blurred, and some edges are soft in themselves (shadows, fur, smoke). Nothing is taken from any photograph.
+The method follows Achddou et al., "Synthetic images as a regularity prior for image restoration neural networks" (SSVM
+2021) and "Fully synthetic training for image restoration tasks" (2023). The sizes of the leaves have a power law, which
+gives the pictures the statistics of photographs. Leaves are filled with colours, gradients and textures. Some lie
+behind the focus of the lens and are blurred. Some have soft edges, as shadows, fur and smoke have. No photograph is
+used.
 """
 
 from dataclasses import dataclass
@@ -15,23 +16,23 @@ from mprnet.data.synthetic.palette import Palette
 from mprnet.data.synthetic.strokes import draw_strokes
 from mprnet.data.synthetic.textures import power_law_noise, random_texture
 
-# Pictures are drawn this many times larger and averaged down, which antialiases every edge.
+# Pictures are drawn this many times larger and then reduced by averaging, so that edges are antialiased.
 OVERSAMPLING = 2
 _TEXTURES = 5
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Style:
     """What the leaves of one picture have in common."""
 
     palette: Palette
     textures: list[np.ndarray]  # (side, side) float32 each
     contrast: float  # of the textures
-    textured: float  # part of the leaves that have one
-    soft: float  # part of the leaves whose edges are
+    textured: float  # share of the leaves with a texture
+    soft: float  # share of the leaves with soft edges
 
     @classmethod
-    def random(cls, rng: np.random.Generator, side: int) -> "_Look":
+    def random(cls, rng: np.random.Generator, side: int) -> "_Style":
         return cls(
             palette=Palette.random(rng),
             textures=[random_texture(rng, side) for _ in range(_TEXTURES)],
@@ -42,10 +43,10 @@ class _Look:
 
 
 def dead_leaves(seed: int, index: int, size: int) -> np.ndarray:
-    """Picture number ``index`` of the endless series that ``seed`` names.
+    """Return picture number ``index`` of the random series ``seed``.
 
     Args:
-        seed, index: non-negative; the picture depends on these and ``size`` alone.
+        seed, index: non-negative integers. The picture depends only on these and ``size``.
         size: height and width in pixels.
 
     Returns:
@@ -53,54 +54,54 @@ def dead_leaves(seed: int, index: int, size: int) -> np.ndarray:
     """
     rng = np.random.default_rng([seed, index, size])
     side = size * OVERSAMPLING
-    look = _Look.random(rng, side)
-    ground = look.palette.draw(rng) + _gradient(rng, side, side, 0.3 / side)[:, :, None]
-    canvas = ground.astype(np.float32)
+    style = _Style.random(rng, side)
+    background = style.palette.random_colour(rng) + _random_gradient(rng, side, side, 0.3 / side)[:, :, None]
+    canvas = background.astype(np.float32)
 
-    # A part of the pictures is mostly empty: skies, walls.
-    _cover(rng, canvas, look, coverage=rng.uniform(2.0, 7.0) if rng.random() < 0.85 else rng.uniform(0.3, 1.5))
+    # Some pictures are mostly empty, as skies and walls are.
+    _draw_leaves(rng, canvas, style, coverage=rng.uniform(2.0, 7.0) if rng.random() < 0.85 else rng.uniform(0.3, 1.5))
     if rng.random() < 0.4:
         canvas = _defocus(rng, canvas)
-        _cover(rng, canvas, look, coverage=rng.uniform(0.1, 2.0))
+        _draw_leaves(rng, canvas, style, coverage=rng.uniform(0.1, 2.0))
     if rng.random() < 0.4:
-        draw_strokes(rng, canvas, look.palette)
+        draw_strokes(rng, canvas, style.palette)
     if rng.random() < 0.5:
         canvas *= 1 + rng.uniform(0.05, 0.3) * power_law_noise(rng, side, 2.0)[:, :, None]
-    # A lens is never as sharp as a computed edge; some are soft, or wrongly focused.
+    # No lens is as sharp as a computed edge. Some lenses are soft, or out of focus.
     softness = rng.uniform(0.2, 0.45) if rng.random() < 0.65 else rng.uniform(0.45, 1.0)
     canvas = cv2.GaussianBlur(canvas, (0, 0), OVERSAMPLING * softness)
     if rng.random() < 0.06:
         canvas = _defocus(rng, canvas)
     small = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.5:
-        # Cameras sharpen what they take.
+        # Cameras sharpen their pictures.
         small += rng.uniform(0.2, 1.0) * (small - cv2.GaussianBlur(small, (0, 0), rng.uniform(0.6, 1.2)))
     return np.rint(255 * np.clip(small, 0, 1)).astype(np.uint8)
 
 
-def _cover(rng: np.random.Generator, canvas: np.ndarray, look: _Look, coverage: float) -> None:
-    """Drop leaves until their areas add up to ``coverage`` times the canvas; later ones lie on top."""
+def _draw_leaves(rng: np.random.Generator, canvas: np.ndarray, style: _Style, coverage: float) -> None:
+    """Draw leaves on ``canvas`` until their areas add up to ``coverage`` times its area; later ones lie on top."""
     side = canvas.shape[0]
     smallest, largest = 2.0 * 2 ** rng.uniform(0, 4.2), side * rng.uniform(0.3, 0.8)
     roundness = rng.uniform(0, 1)
     area, limit = 0.0, coverage * side * side
     while area < limit:
-        # Density r^-3 between the bounds, by inversion of its distribution function.
+        # Radii r with the density r^-3 between the bounds, by inversion of the distribution function.
         radii = (smallest**-2 + rng.random(64) * (largest**-2 - smallest**-2)) ** -0.5
-        # A part of the area is given to large leaves, so that small ones do not hide everything.
+        # Some leaves are made larger, so that small leaves do not cover everything.
         radii[rng.random(64) < 0.1] *= 4
         for radius in np.minimum(radii, largest):
-            _leaf(rng, canvas, look, float(radius), roundness)
+            _draw_leaf(rng, canvas, style, float(radius), roundness)
             area += float(np.pi * min(radius, largest) ** 2)
             if area >= limit:
                 return
 
 
-def _leaf(rng: np.random.Generator, canvas: np.ndarray, look: _Look, radius: float, roundness: float) -> None:
+def _draw_leaf(rng: np.random.Generator, canvas: np.ndarray, style: _Style, radius: float, roundness: float) -> None:
     side = canvas.shape[0]
     centre = rng.uniform(-0.1 * side, 1.1 * side, 2)
-    border = np.rint(centre + radius * outline(rng, roundness)).astype(np.int32)
-    softness = radius * 2 ** rng.uniform(-5, -1.5) if rng.random() < look.soft else 0.0
+    border = np.rint(centre + radius * random_outline(rng, roundness)).astype(np.int32)
+    softness = radius * 2 ** rng.uniform(-5, -1.5) if rng.random() < style.soft else 0.0
     reach = int(2 * softness)
     low = np.maximum(border.min(axis=0) - reach, 0)
     high = np.minimum(border.max(axis=0) + reach + 1, side)
@@ -110,44 +111,48 @@ def _leaf(rng: np.random.Generator, canvas: np.ndarray, look: _Look, radius: flo
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [border - low], 255)
     region = canvas[low[1] : high[1], low[0] : high[0]]
-    colour = look.palette.draw(rng)
+    colour = style.palette.random_colour(rng)
     if radius < 3 * OVERSAMPLING:
         region[mask.view(bool)] = colour
         return
-    fill = _fill(rng, look, colour, radius, height, width)
+    fill = _fill_leaf(rng, style, colour, radius, height, width)
     if softness >= 1:
-        share = cv2.GaussianBlur(mask, (0, 0), softness)[:, :, None] * np.float32(1 / 255)
-        region += share * (fill - region)
+        weight = cv2.GaussianBlur(mask, (0, 0), softness)[:, :, None] * np.float32(1 / 255)
+        region += weight * (fill - region)
     else:
         cv2.copyTo(fill, mask, region)
 
 
-def _fill(
-    rng: np.random.Generator, look: _Look, colour: np.ndarray, radius: float, height: int, width: int
+def _fill_leaf(
+    rng: np.random.Generator, style: _Style, colour: np.ndarray, radius: float, height: int, width: int
 ) -> np.ndarray:
-    """A leaf's inside, (height, width, 3) float32: its colour, shaded and textured."""
-    side = look.textures[0].shape[0]
+    """Return the inside of a leaf, (height, width, 3) float32: its colour with a gradient and a texture."""
+    side = style.textures[0].shape[0]
     shade = np.zeros((height, width), np.float32)
     if rng.random() < 0.6:
-        shade += _gradient(rng, height, width, 0.12 / radius)
-    if rng.random() < look.textured:
-        texture = look.textures[rng.integers(len(look.textures))]
+        shade += _random_gradient(rng, height, width, 0.12 / radius)
+    if rng.random() < style.textured:
+        texture = style.textures[rng.integers(len(style.textures))]
         y, x = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
-        shade += np.float32(look.contrast * rng.gamma(1.5, 0.6)) * texture[y : y + height, x : x + width]
+        shade += np.float32(style.contrast * rng.gamma(1.5, 0.6)) * texture[y : y + height, x : x + width]
     tint = 1 + 0.2 * rng.standard_normal(3)
     return (colour + shade[:, :, None] * tint).astype(np.float32)
 
 
-def _gradient(rng: np.random.Generator, height: int, width: int, slope: float) -> np.ndarray:
-    """A ramp of any direction through 0 in the middle, (height, width) float32."""
+def _random_gradient(rng: np.random.Generator, height: int, width: int, slope: float) -> np.ndarray:
+    """Return a linear gradient of random direction, 0 in the middle, (height, width) float32."""
     down, right = (rng.standard_normal(2) * slope).astype(np.float32)
     return (np.arange(height, dtype=np.float32) - height / 2)[:, None] * down + (
         np.arange(width, dtype=np.float32) - width / 2
     ) * right
 
 
-def outline(rng: np.random.Generator, roundness: float) -> np.ndarray:
-    """A closed outline around the origin, about radius 1: (points, 2). Smooth blobs, ellipses or polygons."""
+def random_outline(rng: np.random.Generator, roundness: float) -> np.ndarray:
+    """Return a random closed outline around the origin, of radius about 1: (points, 2), x and y.
+
+    Args:
+        roundness: probability of a smooth shape, 0 to 1; else it is a polygon.
+    """
     stretch = 2 ** rng.uniform(-1.2, 1.2)
     if rng.random() < roundness:
         angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
@@ -165,7 +170,7 @@ def outline(rng: np.random.Generator, roundness: float) -> np.ndarray:
 
 
 def _defocus(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
-    """Blur by a disk, as a lens out of focus does."""
+    """Blur with a disk of random radius, as a lens does that is out of focus."""
     radius = OVERSAMPLING * 2 ** rng.uniform(-0.5, 3)
     reach = int(np.ceil(radius))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]

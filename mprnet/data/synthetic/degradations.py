@@ -1,4 +1,4 @@
-"""The degradations that generated pictures are trained on, by the names that settings have for them."""
+"""The degradations of generated training pictures, by their names in the settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,25 +16,26 @@ NAMES = ("noise", "camera_noise", "rain", "camera_shake", "motion_blur")
 
 @dataclass(frozen=True)
 class Degradation:
-    """What becomes of a clean picture.
+    """A random degradation of clean images.
 
     Attributes:
-        apply: (generator, clean) to (degraded, target), each (H, W, 3) uint8. The target is the clean picture or, where
-            the degradation brings something of its own that is to stay, another one.
-        margin: pixels around a crop that ``apply`` wants to see too, and that are then cut off.
+        apply: a function (generator, clean) that returns (degraded, target), each (H, W, 3) uint8. The target is the
+            clean image, or another image if the degradation adds something that restoration should keep.
+        margin: how many pixels around a crop ``apply`` also needs. They are cut off afterwards.
     """
 
     apply: Callable[[np.random.Generator, np.ndarray], tuple[np.ndarray, np.ndarray]]
     margin: int = 0
 
 
-def degradations(names: str, sigma: tuple[float, float], untouched: bool = True) -> list[Degradation]:
-    """Those of ``NAMES`` that ``names`` lists, separated by commas.
+def make_degradations(names: str, sigma: tuple[float, float], untouched: bool = True) -> list[Degradation]:
+    """Return the degradations that ``names`` lists.
 
     Args:
-        sigma: of ``noise``, grey levels; uniform between the two.
-        untouched: let rain and motion blur leave a part of the pictures as they are. Not to validate on: those have no
-            finite PSNR to begin with, and would outweigh all others.
+        names: some of ``NAMES``, separated by commas.
+        sigma: of ``noise``, in grey levels: drawn between these two.
+        untouched: True: rain and motion blur do not change some of the images. False: for validation, because the PSNR
+            of an unchanged image is infinite.
 
     Raises:
         KeyError: an unknown name.
@@ -54,5 +55,5 @@ def _noise(sigma: tuple[float, float], rng: np.random.Generator, clean: np.ndarr
 
 
 def split_names(names: str) -> list[str]:
-    """ "noise, camera_noise" to ["noise", "camera_noise"]."""
+    """Split "noise, camera_noise" into ["noise", "camera_noise"]."""
     return [name.strip() for name in names.split(",")]

@@ -1,4 +1,4 @@
-"""Training pairs of generated pictures: a degraded crop and its clean original."""
+"""A training data set of generated pictures, which are drawn once and kept in a file."""
 
 import contextlib
 import io
@@ -21,37 +21,38 @@ from mprnet.data.synthetic.dead_leaves import dead_leaves
 from mprnet.data.synthetic.degradations import Degradation
 from mprnet.data.tensors import to_tensor
 from mprnet.errors import UserError
-from mprnet.files import make_folder, write_whole
+from mprnet.files import make_folder, write_atomically
 
-# Goes into the file names of banks: raise it when dead_leaves comes to draw other pictures.
+# Part of the file names of picture banks. Increase it when dead_leaves changes and draws different pictures.
 GENERATOR_VERSION = 2
 
 
-def picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -> np.ndarray:
-    """Pictures 0 to ``count`` - 1 of ``seed``'s series, kept in ``folder`` so that they are drawn once.
+def load_picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -> np.ndarray:
+    """Return pictures 0 to ``count`` - 1 of the series ``seed`` from a file in ``folder``; draw them if it is missing.
 
     Args:
-        workers: processes that draw; 0: this waits until another process has drawn them.
+        size: height and width of the pictures.
+        workers: how many processes draw. 0: wait until another process has drawn the pictures.
 
     Returns:
-        (count, size, size, 3) uint8, a read-only view of the file: pages are loaded as they are touched.
+        (count, size, size, 3) uint8, a read-only memory map of the file.
 
     Raises:
-        UserError: they cannot be kept.
+        UserError: the file cannot be written.
     """
     path = folder / f"dead_leaves_v{GENERATOR_VERSION}_seed{seed}_{count}x{size}.npy"
     shape = (count, size, size, 3)
-    while (bank := _kept(path, shape)) is None:
+    while (bank := _open_bank(path, shape)) is None:
         if workers:
             make_folder(folder)
-            _draw(path, partial(dead_leaves, seed, size=size), shape, workers)
+            _draw_bank(path, partial(dead_leaves, seed, size=size), shape, workers)
             return np.load(path, mmap_mode="r")
         time.sleep(0.2)
     return bank
 
 
-def _kept(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    # A damaged bank counts for none, and is drawn again.
+def _open_bank(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return the pictures in the file; None if it does not exist or is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError, EOFError):
         bank = np.load(path, mmap_mode="r")
         if bank.shape == shape:
@@ -59,32 +60,34 @@ def _kept(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     return None
 
 
-def _draw(path: Path, draw: Callable[[int], np.ndarray], shape: tuple[int, ...], workers: int) -> None:
+def _draw_bank(path: Path, draw: Callable[[int], np.ndarray], shape: tuple[int, ...], workers: int) -> None:
     bank = np.empty(shape, np.uint8)
-    # Windows waits for 61 processes at most.
-    with ProcessPoolExecutor(min(61, workers), initializer=_leave_interrupts_to_the_parent) as pool:
+    # Windows can wait for at most 61 processes.
+    with ProcessPoolExecutor(min(61, workers), initializer=_ignore_interrupts) as pool:
         pictures = pool.map(draw, range(len(bank)), chunksize=4)
         for index, picture in enumerate(tqdm(pictures, "drawing pictures", len(bank), unit="picture")):
             bank[index] = picture
     file = io.BytesIO()
     np.save(file, bank)
-    write_whole(path, file.getvalue())
+    write_atomically(path, file.getvalue())
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _ignore_interrupts() -> None:
+    """Ignore Ctrl-C, which a terminal sends to all processes: the parent process handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
-    """Crops of generated pictures and what a degradation makes of them; of several, each sample draws one.
+    """Random crops of generated pictures with a random degradation, for training.
 
-    An item is addressed by (epoch, index): which picture, crop, symmetry and degradation it shows is a function of
-    (seed, epoch, index) alone, whichever process computes it, so that any run can be repeated and gone on with.
+    The key of an item is (epoch, index). Its picture, crop, symmetry and degradation depend only on seed, epoch and
+    index. So every process computes the same item, and a run can be repeated or resumed.
 
     Args:
-        pictures: (count, size, size, 3) uint8, as ``picture_bank`` gives them.
+        pictures: (count, size, size, 3) uint8, as ``load_picture_bank`` returns them.
+        degradations: each item draws one of them.
         length: items per epoch.
-        patch: height and width of the crops, at most the pictures'.
+        patch: height and width of the crops, at most ``size``.
     """
 
     addressed_by_epoch = True
@@ -101,7 +104,7 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
         self.seed = seed
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes to processes that are started anew: of a bank its file, not a copy."""
+        """Return what is pickled for another process: for a memory-mapped bank, its file name instead of its pixels."""
         if isinstance(self.pictures.base, mmap):
             return {**self.__dict__, "pictures": self.pictures.filename}
         return self.__dict__
@@ -116,16 +119,16 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
         return self.length
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Degraded crop and target, each (3, patch, patch) float32 in [0, 1]."""
+        """Return the degraded crop and its target, each (3, patch, patch) float32 in [0, 1]."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         picture = self.pictures[rng.integers(len(self.pictures))]
         degradation = self.degradations[int(rng.integers(len(self.degradations)))]
-        # With as much of the surroundings as the picture has.
+        # The crop with the margin that the degradation needs, as far as the picture has it.
         side = min(self.patch + 2 * degradation.margin, picture.shape[0])
         rows, columns = random_crop(rng, picture.shape[0], picture.shape[1], side)
         clean = symmetry(picture[rows, columns], int(rng.integers(8)))
-        first = (side - self.patch) // 2
-        middle = slice(first, first + self.patch)
+        start = (side - self.patch) // 2
+        middle = slice(start, start + self.patch)
         degraded, target = degradation.apply(rng, np.ascontiguousarray(clean))
         return to_tensor(degraded[middle, middle]), to_tensor(target[middle, middle])

@@ -1,11 +1,11 @@
-"""What leaves are filled with: noise with a power-law spectrum, fur, stripes, fine repetition; sharp or soft."""
+"""Textures of leaves: noise with a power-law spectrum, fur, stripes, repeated motifs; sharp or soft."""
 
 import cv2
 import numpy as np
 
 
 def power_law_noise(rng: np.random.Generator, size: int, exponent: float) -> np.ndarray:
-    """Periodic noise whose amplitude falls as frequency^-exponent; natural images have about 1.
+    """Return periodic noise whose amplitude spectrum is frequency^-exponent; natural images have about 1.
 
     Returns:
         (size, size) float32, mean 0, standard deviation 1.
@@ -18,7 +18,7 @@ def power_law_noise(rng: np.random.Generator, size: int, exponent: float) -> np.
 
 
 def stripes(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Parallel lines of one period and direction, soft or hard, bent by a slow warp; (size, size) float32."""
+    """Return parallel lines of one period and direction, soft or hard, slightly bent; (size, size) float32."""
     angle = rng.uniform(0, np.pi)
     period = 2 ** rng.uniform(2.0, 5.5)
     y, x = np.mgrid[:size, :size]
@@ -30,7 +30,7 @@ def stripes(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def repetition(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A small random motif repeated on a grid, as in cloth, bricks and foliage; (size, size) float32."""
+    """Return a small random motif repeated on a grid, as in cloth, bricks and foliage; (size, size) float32."""
     period = int(2 ** rng.uniform(2.6, 5.5))
     motif = power_law_noise(rng, period, rng.uniform(0.5, 2.0))
     tiles = -(-size // period)
@@ -38,24 +38,24 @@ def repetition(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def fur(rng: np.random.Generator, size: int) -> np.ndarray:
-    """White noise averaged along a slowly turning direction: hairs, wood, grass; (size, size) float32."""
+    """Return white noise averaged along a slowly varying direction, as hair, wood and grass; (size, size) float32."""
     angle = rng.uniform(0, 2 * np.pi) + rng.uniform(0.1, 0.8) * power_law_noise(rng, size, 2.0)
     y, x = np.mgrid[:size, :size].astype(np.float32)
     across, down = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     texture = power_law_noise(rng, size, rng.uniform(0.0, 0.7))
-    # Steps that double make a mean over 2^n places from n sums of two.
+    # The step doubles, so that n sums of two give the sum of 2^n positions.
     for doubling in range(int(rng.integers(3, 6))):
         step = 2.0**doubling
-        there = cv2.remap(texture, x + step * across, y + step * down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-        texture = texture + there
+        moved = cv2.remap(texture, x + step * across, y + step * down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        texture = texture + moved
     texture -= cv2.GaussianBlur(texture, (0, 0), 12)
     return (texture / (texture.std() + 1e-12)).astype(np.float32)
 
 
 def random_texture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """One of the kinds above, (size, size) float32 of standard deviation at most about 1, clipped to [-3, 3].
+    """Return a texture of a random kind, (size, size) float32, standard deviation at most about 1, in [-3, 3].
 
-    A part of them is soft, so that a picture holds detail that never was sharp beside edges that are.
+    Some of the textures are blurred. So pictures have details that are not sharp beside edges that are sharp.
     """
     kind = rng.choice(4, p=[0.5, 0.2, 0.15, 0.15])
     if kind == 0:
