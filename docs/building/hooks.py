@@ -1,8 +1,8 @@
-"""How the site is put together (mkdocs.yml).
+"""Gives the pages of the project to MkDocs (mkdocs.yml).
 
-In the site, pages keep the paths that they have in the project: README.md, docs/training.md, Denoising/README.md. So one
-set of links works in the site, on GitHub and on the disk, and MkDocs checks all of them. A link to a file that is no
-page, such as mprnet/training/keys.py, leads to a page that shows the file.
+In the site, pages have the same paths as in the project: README.md, docs/training.md, Denoising/README.md. So the same
+links work in the site, on GitHub and on the disk, and MkDocs checks all of them. Some links lead to files that are not
+pages, such as mprnet/training/keys.py. For each of these files the site gets a page that shows it.
 """
 
 import os
@@ -11,11 +11,10 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
-from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 # Pages that are not in docs/.
-_PAGES = ("README.md", "CONTRIBUTING.md", "*/README.md", "*/Datasets/README.md", "*/pretrained_models/README.md")
+_PAGES = ("README.md", "CONTRIBUTING.md", "[!.]*/README.md", "*/Datasets/README.md", "*/pretrained_models/README.md")
 _LINK = re.compile(r"\]\(([^)#\s:]+)(?:#[^)\s]*)?\)")
 _LANGUAGES = {".py": "python", ".yml": "yaml"}
 
@@ -44,13 +43,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_context(context: dict, page: Page, **_: object) -> dict:
-    """Leave the pages that show a file out of the search."""
-    if not page.file.src_uri.endswith(".md"):
-        page.meta["search"] = {"exclude": True}
-    return context
-
-
 def _uri(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -67,8 +59,9 @@ def _linked_files(page: Path) -> list[Path]:
 
 
 def _source_page(path: Path, config: MkDocsConfig) -> File:
-    """Return a page that shows a text file; links to the file lead to it."""
-    content = f"# {_uri(path)}\n\n````{_LANGUAGES.get(path.suffix, 'text')}\n{path.read_text()}````\n"
+    """Return a page that shows a text file; links to the file lead to it. The search leaves it out."""
+    code = f"````{_LANGUAGES.get(path.suffix, 'text')}\n{path.read_text()}````"
+    content = f"---\nsearch: {{exclude: true}}\n---\n\n# {_uri(path)}\n\n{code}\n"
     file = File.generated(config, _uri(path), content=content, inclusion=InclusionLevel.NOT_IN_NAV)
     file.dest_uri = f"{_uri(path)}.html"
     file.is_documentation_page = lambda: True  # type: ignore[method-assign]

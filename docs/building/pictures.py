@@ -1,18 +1,16 @@
-"""How docs/examples.md shows pictures: as files of the site beside it."""
+"""Shows the pictures of docs/examples.md, as files of the site."""
 
 import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from mprnet import metrics
 
-matplotlib.use("Agg")
 _numbers = itertools.count()
 
 
@@ -36,7 +34,7 @@ def pictures(**images: np.ndarray | Image.Image) -> str:
 
 
 def drawing(plot: Callable[[Figure], None], alt: str, width: float = 7, height: float = 3) -> str:
-    """Return HTML that shows what ``plot`` draws into a figure of matplotlib; ``width`` and ``height`` are in inches."""
+    """Return HTML that shows what ``plot`` draws in a figure of matplotlib; ``width`` and ``height`` are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     plot(figure)
     path = _new_path(".svg")
