@@ -1,4 +1,4 @@
-"""Warm up a learning rate, then hand over to another scheduler."""
+"""A scheduler that warms up the learning rate and then lets another scheduler continue."""
 
 from warmup_scheduler.scheduler import GradualWarmupScheduler
 

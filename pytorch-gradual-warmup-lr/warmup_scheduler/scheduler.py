@@ -10,28 +10,28 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 
 class GradualWarmupScheduler(LRScheduler):
-    """Raises the learning rate linearly over the first epochs, then leaves it to another scheduler.
+    """Raises the learning rate linearly over the first epochs. Then another scheduler continues.
 
-    With ``base`` the optimizer's learning rate, in epoch e (``last_epoch``; 0 right after construction):
+    ``base`` is the optimizer's learning rate, and e the epoch (``last_epoch``; 0 after construction). The rate is
 
-    - e <= total_epoch: ``base * e / total_epoch`` if ``multiplier`` is 1, else from ``base`` in a straight line to
+    - for e <= total_epoch: ``base * e / total_epoch`` if ``multiplier`` is 1, else on a straight line from ``base`` to
       ``base * multiplier``;
-    - e > total_epoch: what ``after_scheduler`` gives in its own epoch ``e - total_epoch - 1``, from
-      ``base * multiplier`` on; ``base * multiplier`` itself if there is none.
+    - for e > total_epoch: the rate of ``after_scheduler`` in its own epoch ``e - total_epoch - 1``, starting from
+      ``base * multiplier``. Without ``after_scheduler``, it is ``base * multiplier``.
 
-    The rate of epoch 0 is 0 for ``multiplier`` 1: call ``step()`` once before the first epoch and once after every
-    epoch. The other scheduler is only ever stepped, never asked for a rate out of turn (``get_lr()`` of PyTorch's
-    chainable schedulers is right within their own ``step()`` alone).
+    With ``multiplier`` 1 the rate of epoch 0 is 0. So call ``step()`` once before the first epoch and once after every
+    epoch. The other scheduler is only stepped. It is not asked for a rate at other times, because ``get_lr()`` of
+    PyTorch's chainable schedulers is right only within their own ``step()``.
 
     Args:
-        optimizer: whose ``param_groups`` get the rates; several groups keep their own base.
+        optimizer: its ``param_groups`` get the rates. Each group has its own base.
         multiplier: at least 1.
         total_epoch: length of the warm-up, in calls of ``step()``; at least 1.
-        after_scheduler: made on the same optimizer, and from then on stepped by this one alone. With
-            ReduceLROnPlateau, give ``step`` the metric: ``step(metrics=loss)``.
+        after_scheduler: a scheduler for the same optimizer. Only this class may step it. For ReduceLROnPlateau, pass
+            the metric to ``step``: ``step(metrics=loss)``.
 
     Raises:
-        ValueError: an argument is out of its range, or the two schedulers' optimizers differ.
+        ValueError: an argument is out of its range, or the two schedulers have different optimizers.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class GradualWarmupScheduler(LRScheduler):
         total_epoch: int,
         after_scheduler: LRScheduler | None = None,
     ) -> None:
-        # PyTorch's own constructor is not called: it would count calls of optimizer.step() and warn of the step
-        # before the first epoch, which is right here.
+        # PyTorch's constructor is not called. It would count calls of optimizer.step() and warn about the step before
+        # the first epoch, which is intended here.
         if not 1 <= multiplier < float("inf"):
             raise ValueError(f"multiplier must be at least 1, not {multiplier}.")
         if total_epoch < 1 or total_epoch != int(total_epoch):
@@ -61,14 +61,14 @@ class GradualWarmupScheduler(LRScheduler):
         self._set([self._warmup(base) for base in self.base_lrs])
 
     def step(self, epoch: int | None = None, metrics: float | Tensor | None = None) -> None:
-        """Go on to the next epoch, or as far as ``epoch``.
+        """Set the learning rates of the next epoch.
 
         Args:
-            epoch: if given, steps are made until ``last_epoch`` is ``epoch``.
-            metrics: for ReduceLROnPlateau, what the epoch just ended was worth; ignored during the warm-up.
+            epoch: make steps until ``last_epoch`` is this. None: one step.
+            metrics: for ReduceLROnPlateau, the metric of the last epoch; ignored during the warm-up.
 
         Raises:
-            ValueError: ``epoch`` lies in the past, or ReduceLROnPlateau gets no ``metrics``.
+            ValueError: ``epoch`` is in the past, or ReduceLROnPlateau gets no ``metrics``.
         """
         target = self.last_epoch + 1 if epoch is None else epoch
         if target < self.last_epoch:
@@ -79,7 +79,7 @@ class GradualWarmupScheduler(LRScheduler):
             self._advance(metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the optimizer, the other scheduler's state included, in plain types."""
+        """Return the state of both schedulers, without the optimizer, in plain types."""
         inner = self.after_scheduler
         return {
             "multiplier": self.multiplier,
@@ -92,10 +92,10 @@ class GradualWarmupScheduler(LRScheduler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken; the optimizer's learning rates are set too.
+        """Continue from a ``state_dict``, and set the optimizer's learning rates.
 
         Raises:
-            ValueError: one of the two has a scheduler after the warm-up and the other has none.
+            ValueError: either the state or this schedule has a scheduler after the warm-up, and the other has none.
         """
         inner = state_dict["after_scheduler"]
         if (inner is None) != (self.after_scheduler is None):
@@ -110,7 +110,7 @@ class GradualWarmupScheduler(LRScheduler):
         self._set(state_dict["last_lr"])
 
     def get_lr(self) -> list[float | Tensor]:
-        """The current learning rates, one per parameter group."""
+        """Return the current learning rates, one for each parameter group."""
         return self.get_last_lr()
 
     def _advance(self, metrics: float | Tensor | None) -> None:
@@ -131,7 +131,7 @@ class GradualWarmupScheduler(LRScheduler):
             inner.step(metrics)
         elif inner is not None:
             with warnings.catch_warnings():
-                # Whether the optimizer was stepped first is asked once, of a scheduler that starts in mid-training.
+                # PyTorch checks once whether the optimizer was stepped first. This scheduler starts in mid-training.
                 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
                 inner.step()
         self._last_lr = [_number(group["lr"]) for group in self.optimizer.param_groups]
@@ -145,7 +145,7 @@ class GradualWarmupScheduler(LRScheduler):
         inner = self.after_scheduler
         start = [_number(base) for base in self.base_lrs]
         if inner is not None and not isinstance(inner, ReduceLROnPlateau):
-            # What the other scheduler set when it was made is its epoch 0, for the rate before multiplication.
+            # The other scheduler has set the rate of its epoch 0 at construction, without ``multiplier``.
             start = [_number(rate) for rate in inner.get_last_lr()]
             for scheduler in _parts(inner):
                 scheduler.base_lrs = [_number(base) * self.multiplier for base in scheduler.base_lrs]
@@ -161,7 +161,7 @@ class GradualWarmupScheduler(LRScheduler):
 
 
 def _parts(scheduler: LRScheduler) -> Iterator[LRScheduler]:
-    """The scheduler itself, or those that a SequentialLR or ChainedScheduler is made of."""
+    """Yield the scheduler itself, or the parts of a SequentialLR or ChainedScheduler."""
     if hasattr(scheduler, "base_lrs"):
         yield scheduler
     for part in getattr(scheduler, "_schedulers", ()):
