@@ -101,7 +101,7 @@ class MPRNet(nn.Module):
             grid: how the image is split into patches. Only tiles of larger images need another one.
 
         Returns:
-            The images of the stages that ran, the last stage first ([stage 3, stage 2, stage 1]). Each has the shape of
+            The images of the stages that ran, the last stage first: [stage 3, stage 2, stage 1]. Each has the shape of
             ``image``; values can be outside [0, 1].
 
         Raises:
