@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment of the project's own, made on first use: make demo, make test, make check.
+# Everything runs in a virtual environment of the project's own, made on first use: make demo, make test, make check, make docs.
 PYTHON ?= python3
 BIN := .venv/bin
 # The oldest Python and PyTorch that the project works with, and their environment.
@@ -10,7 +10,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 # Which mutants, by name: make mutants MUTANTS='mprnet.training.order* mprnet.metrics.*'
 MUTANTS ?=
 
-.PHONY: demo test test-floor check mutants
+.PHONY: demo test test-floor check docs mutants
 
 demo: .venv/installed
 	$(BIN)/python demo.py
@@ -27,6 +27,11 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Material for MkDocs prints a long notice about the future of MkDocs at every start.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@echo "open site/index.html"
+
 mutants: .venv/installed-mutants
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(foreach name,$(MUTANTS),'$(name)')
 	@$(BIN)/mutmut results | grep survived || echo "no survivors"
@@ -38,6 +43,10 @@ mutants: .venv/installed-mutants
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install -e ".[dev]"
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/pip install -e ".[docs]"
 	touch $@
 
 .venv/installed-mutants: .venv/installed-dev

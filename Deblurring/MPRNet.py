@@ -1,17 +1,17 @@
-"""MPRNet at the widths of the paper's network for deblurring."""
+"""MPRNet with the widths of the paper's network for deblurring."""
 
 import mprnet
 
 
 class MPRNet(mprnet.MPRNet):
-    """The paper's network for deblurring; ``MPRNet()`` loads the published checkpoint.
+    """The paper's network for deblurring; the published checkpoint fits ``MPRNet()``.
 
-    - Stage 1: quarters of the image, encoder and decoder (mprnet/model/stages.py), then SAM (mprnet/model/layers.py).
-    - Stage 2: halves, encoder with CSFF from stage 1, decoder on the whole image, then SAM.
-    - Stage 3: the whole image, ORSNet with CSFF from stage 2 (mprnet/model/stages.py).
+    - Stage 1 sees quarters of the image: encoder, decoder (mprnet/model/stages.py) and SAM (mprnet/model/layers.py).
+    - Stage 2 sees halves: encoder with CSFF from stage 1, decoder on the whole image, SAM.
+    - Stage 3 sees the whole image: ORSNet with CSFF from stage 2 (mprnet/model/stages.py).
 
-    How they follow one another is written once, in mprnet/model/network.py. Images (N, 3, H, W) in [0, 1] go in;
-    [stage 3, stage 2, stage 1] images of the same shape come out.
+    mprnet/model/network.py connects the stages. The network takes images (N, 3, H, W) in [0, 1] and returns the images
+    of [stage 3, stage 2, stage 1] in the same shape.
     """
 
     def __init__(

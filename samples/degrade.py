@@ -1,9 +1,8 @@
-"""Make samples/input and samples/target anew: photographs that scikit-image brings, degraded in a known way.
+"""Make samples/input and samples/target again, from photographs in scikit-image.
 
     python samples/degrade.py
 
-Every file is a function of this script alone. The degradations are simple stand-ins for the benchmarks': what they are
-is said at each of them.
+The files depend only on this script. The degradations are simpler than those of the benchmarks.
 """
 
 from collections.abc import Callable
@@ -24,19 +23,19 @@ PHOTOGRAPHS = {"astronaut": (0, 90), "chelsea": (20, 90), "coffee": (60, 150), "
 
 
 def photograph(name: str) -> np.ndarray:
-    """A crop of a photograph, (SIZE, SIZE, 3) uint8."""
+    """Return a crop of a photograph, (SIZE, SIZE, 3) uint8."""
     row, column = PHOTOGRAPHS[name]
     image = getattr(skimage.data, name)()
     return image[row : row + SIZE, column : column + SIZE]
 
 
 def noise(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
-    """White Gaussian noise of sigma 25, clipped and rounded."""
+    """Add white Gaussian noise of sigma 25; the result is clipped and rounded."""
     return gaussian_noise(rng, clean, SIGMA)
 
 
 def blur(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
-    """A straight camera shake of 9 to 13 pixels, averaged in linear light, with noise of sigma 1."""
+    """Blur by a straight camera shake of 9 to 13 pixels, averaged in linear light, and add noise of sigma 1."""
     length, angle = rng.uniform(9, 13), rng.uniform(0, np.pi)
     kernel = np.zeros((15, 15), np.float32)
     for t in np.linspace(-length / 2, length / 2, 200):
@@ -49,7 +48,7 @@ def blur(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
 
 
 def rain(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
-    """Slanted bright streaks of one direction, added with clipping."""
+    """Add bright slanted streaks of one direction; the result is clipped."""
     drops = (rng.random(clean.shape[:2]) > 0.985).astype(np.float32) * rng.uniform(0.5, 1, clean.shape[:2])
     angle = np.deg2rad(rng.uniform(70, 110))
     kernel = np.zeros((25, 25), np.float32)

@@ -1,7 +1,8 @@
-"""Runs every command in README.md and docs/, in a copy of the project with miniatures of the data sets.
+"""Runs every command in README.md, CONTRIBUTING.md, docs/ and the folders' README files, in a copy of the project.
 
-Placeholders in commands (PATH, FILE, TASK, ...) are replaced, and settings are appended that make long runs short. A
-command that this file does not know fails.
+The copy has small data sets. Placeholders in a command (PATH, FILE, TASK, ...) are replaced, and settings at its end
+make it short. A command that this file cannot run fails. ``make docs`` runs the code in docs/examples.md and checks
+links.
 """
 
 import re
@@ -18,8 +19,10 @@ import torch
 from apps.miniatures import write_benchmarks, write_pairs, write_photographs, write_training_sets, write_weights
 from conftest import ROOT, TASKS
 
+import mprnet
+
 PAGES = sorted(
-    {ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")}
+    {ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("[!.]*/README.md")}
     | {*ROOT.glob("*/Datasets/README.md"), *ROOT.glob("*/pretrained_models/README.md")}
 )
 PROGRAMS = ("python", "torchrun", "make", "pip")
@@ -31,8 +34,8 @@ TINY += " SYNTHETIC.VAL_PICTURES 2 TRAINING.WORKERS 0 TRAINING.INIT_WEIGHTS ''"
 
 
 def commands() -> list[tuple[str, str]]:
-    """Return (page, command) for each indented line that starts with the name of a program; each command once."""
-    pages: dict[str, str] = {}
+    """Return (page, command) for each indented line that starts with a program's name; each command once."""
+    found: dict[str, str] = {}
     for page in PAGES:
         text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
         for line in re.findall(rf"^ {{4,}}((?:{'|'.join(PROGRAMS)}) .*)$", text, flags=re.MULTILINE):
@@ -42,7 +45,7 @@ def commands() -> list[tuple[str, str]]:
 
 
 def parameters() -> list[object]:
-    """Return a parameter for each command. Only the short commands of the README are not marked as slow."""
+    """Return the commands as parameters of a test. All except the README's short ones are slow tests."""
     return [
         pytest.param(command, id=f"{page}: {command}", marks=[] if is_quick(page, command) else [pytest.mark.slow])
         for page, command in commands()
@@ -55,7 +58,7 @@ def is_quick(page: str, command: str) -> bool:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of the project without the library, with miniatures of all data sets in their folders."""
+    """A copy of the project without the library, with small data sets in their places."""
     project = tmp_path_factory.mktemp("project")
     ignored = shutil.ignore_patterns("checkpoints", "results", "synthetic", "output", "__pycache__", "*.pth")
     for name in (*TASKS, "samples", "benchmarks"):
@@ -81,7 +84,7 @@ def project(tmp_path_factory) -> Path:
 
 
 def fill_in(command: str, results: Path) -> str:
-    """Return the command with its placeholders replaced."""
+    """Return the command with values in place of PATH, FILE, TASK, ..."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -106,8 +109,12 @@ def fill_in(command: str, results: Path) -> str:
     return command
 
 
-def make_small(command: str, results: Path) -> str:
-    """Return the command with settings that make it short; raise ValueError if it is unknown."""
+def shorten(command: str, results: Path) -> str:
+    """Return the command with settings at its end that make it short.
+
+    Raises:
+        ValueError: no settings are known for this command.
+    """
     script = next((word for word in command.split() if word.endswith(".py") or word.startswith("mprnet.")), "")
     weights = "" if "--weights" in command or "--score_only" in command else " --weights tiny.safetensors"
     match Path(script).name:
@@ -154,16 +161,16 @@ def test_a_documented_command_runs(command, project, tmp_path):
         pytest.importorskip("onnxruntime")
     if "--web" in command:
         pytest.importorskip("gradio")
-    command = make_small(fill_in(command, tmp_path / "out"), tmp_path / "out")
-    if "TRAINING.RESUME True" in command:  # first make a run that can be resumed
-        run(command.replace("TRAINING.RESUME True", ""), project)
-    run(command, project)
+    full = shorten(fill_in(command, tmp_path / "out"), tmp_path / "out")
+    if "TRAINING.RESUME True" in command:  # a checkpoint to resume from
+        run(full.replace("TRAINING.RESUME True", ""), project)
+    run(full, project)
 
 
 def run(command: str, project: Path) -> None:
     name, *words = shlex.split(command)
     program = programs.Program(*{"python": [], "torchrun": ["-m", "torch.distributed.run"]}[name], *words, cwd=project)
-    serves = "--web" in words  # it runs until it is stopped
+    serves = "--web" in words  # until it is stopped
     if serves:
         program.wait_until(lambda: "open http://" in program.stdout)
         program.send_signal(signal.SIGTERM)
@@ -172,13 +179,13 @@ def run(command: str, project: Path) -> None:
 
 
 def check_install(command: str) -> None:
-    """Check that the target of make, or the extra of pip, exists: these commands cannot run inside a test."""
+    """Check that the target of make, or the extra for pip, exists: a test cannot run these commands."""
     if command.startswith("make"):
         assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     else:
         extras = re.findall(r"\[(\w+)\]", command)
-        defined = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
-        assert all(re.search(rf"^{extra} = ", defined, flags=re.MULTILINE) for extra in extras)
+        known = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
+        assert all(re.search(rf"^{extra} = ", known, flags=re.MULTILINE) for extra in extras)
         assert extras or (ROOT / "requirements.txt").exists()
 
 
@@ -186,3 +193,18 @@ def test_the_readmes_python_runs(project):
     code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL))
     (project / "readme.py").write_text("import numpy as np\n\nimage = np.random.rand(30, 41, 3)\n" + code)
     run("python readme.py", project)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 180
+
+
+def test_the_reference_has_every_public_name():
+    page = (ROOT / "docs" / "reference.md").read_text()
+    assert [name for name in mprnet.__all__ if not re.search(rf"\bmprnet\.{name}\b", page)] == []
+
+
+def test_the_site_has_every_page():
+    """MkDocs checks this, too, in ``make docs``."""
+    navigation = set(re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE))
+    assert navigation == {page.relative_to(ROOT).as_posix() for page in PAGES}

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from conftest import refuse_skip
+from conftest import ALLOWED_SKIP, refuse_skip
 
 
 def refuse(reason: str, no_skips: bool) -> SimpleNamespace:

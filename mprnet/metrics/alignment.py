@@ -18,8 +18,9 @@ class Aligned:
     """An image aligned with its target.
 
     Attributes:
-        image, target: (H, W, 3) float32; 0 where ``mask`` is 0.
-        mask: (H, W, 3) float32: 1 where the aligned image has pixels, else 0.
+        image: (H, W, 3) float32, 0 where ``mask`` is.
+        target: as ``image``.
+        mask: (H, W, 3) float32: 1 where the image has pixels, else 0.
         homography: (3, 3) float32, from the target's pixel coordinates to the image's.
     """
 

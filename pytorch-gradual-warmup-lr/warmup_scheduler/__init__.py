@@ -1,4 +1,4 @@
-"""Gradual warm-up of the learning rate, followed by any other scheduler."""
+"""A scheduler that warms up the learning rate and then lets another scheduler continue."""
 
 from warmup_scheduler.scheduler import GradualWarmupScheduler
 
