@@ -35,7 +35,7 @@ TINY += " SYNTHETIC.VAL_PICTURES 2 TRAINING.WORKERS 0 TRAINING.INIT_WEIGHTS ''"
 
 def commands() -> list[tuple[str, str]]:
     """Return (page, command) for each indented line that starts with a program's name; each command once."""
-    found: dict[str, str] = {}
+    pages: dict[str, str] = {}
     for page in PAGES:
         text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
         for line in re.findall(rf"^ {{4,}}((?:{'|'.join(PROGRAMS)}) .*)$", text, flags=re.MULTILINE):

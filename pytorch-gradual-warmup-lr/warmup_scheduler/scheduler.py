@@ -10,28 +10,28 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 
 class GradualWarmupScheduler(LRScheduler):
-    """Raises the learning rate linearly over the first epochs. Then another scheduler continues.
+    """Raises the learning rate linearly over the first epochs. Then another scheduler sets it.
 
-    ``base`` is the optimizer's learning rate, and e the epoch (``last_epoch``; 0 after construction). The rate is
+    Let ``base`` be the optimizer's learning rate. The rate in epoch e (``last_epoch``; 0 after construction) is:
 
-    - for e <= total_epoch: ``base * e / total_epoch`` if ``multiplier`` is 1, else on a straight line from ``base`` to
+    - e <= total_epoch: ``base * e / total_epoch`` if ``multiplier`` is 1, else a straight line from ``base`` to
       ``base * multiplier``;
-    - for e > total_epoch: the rate of ``after_scheduler`` in its own epoch ``e - total_epoch - 1``, starting from
-      ``base * multiplier``. Without ``after_scheduler``, it is ``base * multiplier``.
+    - e > total_epoch: the rate of ``after_scheduler`` in its own epoch ``e - total_epoch - 1``, if it starts with
+      ``base * multiplier``. Without an ``after_scheduler``: ``base * multiplier``.
 
-    With ``multiplier`` 1 the rate of epoch 0 is 0. So call ``step()`` once before the first epoch and once after every
-    epoch. The other scheduler is only stepped. It is not asked for a rate at other times, because ``get_lr()`` of
-    PyTorch's chainable schedulers is right only within their own ``step()``.
+    With ``multiplier`` 1, the rate of epoch 0 is 0. So call ``step()`` once before the first epoch and once after every
+    epoch. This class calls only ``step()`` of the other scheduler, because ``get_lr()`` of PyTorch's chainable
+    schedulers is right only within their own ``step()``.
 
     Args:
-        optimizer: its ``param_groups`` get the rates. Each group has its own base.
+        optimizer: the rates of its ``param_groups`` are set. Each group has its own base.
         multiplier: at least 1.
-        total_epoch: length of the warm-up, in calls of ``step()``; at least 1.
-        after_scheduler: a scheduler for the same optimizer. Only this class may step it. For ReduceLROnPlateau, pass
-            the metric to ``step``: ``step(metrics=loss)``.
+        total_epoch: length of the warm-up in calls of ``step()``; at least 1.
+        after_scheduler: the other scheduler, with the same optimizer. Do not call its ``step()`` yourself. With
+            ReduceLROnPlateau, pass the metric: ``step(metrics=loss)``.
 
     Raises:
-        ValueError: an argument is out of its range, or the two schedulers have different optimizers.
+        ValueError: an argument is out of range, or the other scheduler has another optimizer.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class GradualWarmupScheduler(LRScheduler):
         total_epoch: int,
         after_scheduler: LRScheduler | None = None,
     ) -> None:
-        # PyTorch's constructor is not called. It would count calls of optimizer.step() and warn about the step before
-        # the first epoch, which is intended here.
+        # PyTorch's constructor is not called: it would count calls of optimizer.step(), and warn of the step before the
+        # first epoch. Here this step is right.
         if not 1 <= multiplier < float("inf"):
             raise ValueError(f"multiplier must be at least 1, not {multiplier}.")
         if total_epoch < 1 or total_epoch != int(total_epoch):
@@ -61,14 +61,14 @@ class GradualWarmupScheduler(LRScheduler):
         self._set_rates([self._warmup_rate(base) for base in self.base_lrs])
 
     def step(self, epoch: int | None = None, metrics: float | Tensor | None = None) -> None:
-        """Set the learning rates of the next epoch.
+        """Set the rate of the next epoch, or of ``epoch``.
 
         Args:
-            epoch: make steps until ``last_epoch`` is this. None: one step.
-            metrics: for ReduceLROnPlateau, the metric of the last epoch; ignored during the warm-up.
+            epoch: if given, steps are made until ``last_epoch`` is ``epoch``.
+            metrics: for ReduceLROnPlateau, the metric of the last epoch. It is ignored during the warm-up.
 
         Raises:
-            ValueError: ``epoch`` is in the past, or ReduceLROnPlateau gets no ``metrics``.
+            ValueError: ``epoch`` is in the past, or ``metrics`` is missing for ReduceLROnPlateau.
         """
         target = self.last_epoch + 1 if epoch is None else epoch
         if target < self.last_epoch:
@@ -79,7 +79,7 @@ class GradualWarmupScheduler(LRScheduler):
             self._advance(metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of both schedulers, without the optimizer, in plain types."""
+        """Return the state, including the other scheduler's, without the optimizer, in plain types."""
         inner = self.after_scheduler
         return {
             "multiplier": self.multiplier,
@@ -92,10 +92,10 @@ class GradualWarmupScheduler(LRScheduler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a ``state_dict``, and set the optimizer's learning rates.
+        """Restore a state, and set the optimizer's learning rates.
 
         Raises:
-            ValueError: either the state or this schedule has a scheduler after the warm-up, and the other has none.
+            ValueError: only one of the state and this schedule has an ``after_scheduler``.
         """
         inner = state_dict["after_scheduler"]
         if (inner is None) != (self.after_scheduler is None):
@@ -110,7 +110,7 @@ class GradualWarmupScheduler(LRScheduler):
         self._set_rates(state_dict["last_lr"])
 
     def get_lr(self) -> list[float | Tensor]:
-        """Return the current learning rates, one for each parameter group."""
+        """Return the current learning rates, one per parameter group."""
         return self.get_last_lr()
 
     def _advance(self, metrics: float | Tensor | None) -> None:
@@ -131,7 +131,7 @@ class GradualWarmupScheduler(LRScheduler):
             inner.step(metrics)
         elif inner is not None:
             with warnings.catch_warnings():
-                # PyTorch checks once whether the optimizer was stepped first. This scheduler starts in mid-training.
+                # PyTorch warns once if optimizer.step() was not called before. This scheduler starts in mid-training.
                 warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
                 inner.step()
         self._last_lr = [_to_float(group["lr"]) for group in self.optimizer.param_groups]
@@ -145,8 +145,8 @@ class GradualWarmupScheduler(LRScheduler):
         inner = self.after_scheduler
         start = [_to_float(base) for base in self.base_lrs]
         if inner is not None and not isinstance(inner, ReduceLROnPlateau):
-            # The other scheduler has set the rate of its epoch 0 at construction, without ``multiplier``.
-            start = [_number(rate) for rate in inner.get_last_lr()]
+            # The other scheduler has set the rate of its epoch 0 at its construction, without the multiplier.
+            start = [_to_float(rate) for rate in inner.get_last_lr()]
             for scheduler in _parts(inner):
                 scheduler.base_lrs = [_to_float(base) * self.multiplier for base in scheduler.base_lrs]
         self._set_rates([rate * self.multiplier for rate in start])
@@ -161,7 +161,7 @@ class GradualWarmupScheduler(LRScheduler):
 
 
 def _parts(scheduler: LRScheduler) -> Iterator[LRScheduler]:
-    """Yield the scheduler itself, or the parts of a SequentialLR or ChainedScheduler."""
+    """Yield the scheduler itself, or the schedulers in a SequentialLR or ChainedScheduler."""
     if hasattr(scheduler, "base_lrs"):
         yield scheduler
     for part in getattr(scheduler, "_schedulers", ()):
