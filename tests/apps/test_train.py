@@ -263,7 +263,8 @@ def test_training_continues_without_tensorboard(project, tmp_path):
     (tmp_path / "broken" / "tensorboard" / "__init__.py").write_text("raise AttributeError('np.float_ was removed')")
     config = project / "Deblurring" / "training.yml"
     started = command("Deblurring", *SHORT, "OPTIM.NUM_EPOCHS", 1, "TRAINING.SAVE_DIR", tmp_path, config=config)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "broken")}
+    search_path = [str(tmp_path / "broken"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search_path)}
     done = subprocess.run(
         [sys.executable, *started], capture_output=True, text=True, env=environment, timeout=300, check=False
     )
