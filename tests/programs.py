@@ -39,8 +39,8 @@ class Stop(NamedTuple):
     call: int
     number: int
 
-    def install(self) -> None:
-        """Wrap the function in this process."""
+    def prepare(self) -> None:
+        """Wrap the function in this process, before the program starts."""
         parent, _, name = self.function.rpartition(".")
         owner = pkgutil.resolve_name(parent)
         function = getattr(owner, name)
@@ -65,7 +65,8 @@ class Program:
         Args:
             command: a script and its arguments, or "-m", a module and its arguments.
             cwd: the program's working directory. None: the working directory of the tests.
-            stop: a signal that the program sends to itself.
+            stop: a signal that the program sends to itself, or another object whose ``prepare`` is called in the
+                program's process before it starts.
             environment: more environment variables. Variables that PyTorch reads on import have no effect.
         """
         self.command = [str(word) for word in command]
@@ -150,7 +151,7 @@ def _run_program(
     os.chdir(cwd)
     reset_start_method()
     if stop is not None:
-        stop.install()
+        stop.prepare()
     is_module = command[0] == "-m"
     sys.argv = command[1:] if is_module else command
     tests = str(Path(__file__).parent)

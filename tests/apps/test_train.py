@@ -214,7 +214,7 @@ def test_a_run_with_too_many_bad_steps_stops_and_names_the_batch(project, tmp_pa
     config = project / "Deblurring" / "training.yml"
     high_rate = ["OPTIM.LR_INITIAL", "1e20", "TRAINING.MAX_BAD_STEPS", 3, "TRAINING.SAVE_DIR", tmp_path]
     output = train("Deblurring", *SHORT, *high_rate, config=config, status=1)
-    assert "not finite, or the loss above 100, in 3 steps in a row" in output
+    assert "not finite, or the loss was above 100, in 3 steps in a row" in output
     assert "lower OPTIM.LR_INITIAL (it is 1e+20), or set OPTIM.GRAD_CLIP 1, or " in output
     listed = (tmp_path / "Deblurring" / "models" / "MPRNet" / "skipped_batch.txt").read_text().split()
     assert all(name.startswith("GOPR1_1_") for name in listed)
