@@ -59,7 +59,7 @@ def our_step(task: str, variant: str, device: torch.device) -> Callable[[torch.T
     stepper = Stepper(MPRNet(*WIDTHS[task]).train(), settings, World(0, 1, device))
 
     def step(degraded: torch.Tensor, target: torch.Tensor) -> None:
-        stepper.update(degraded, target, (len(target), len(target)), [0, 1, 0, 0])
+        stepper.update(degraded, target, (len(target), len(target)))
 
     return step
 
