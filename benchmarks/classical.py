@@ -1,7 +1,7 @@
-"""What one would use without a network, at its best setting: the strongest opponents of the bundled weights.
+"""Classical restoration methods, to compare the bundled weights with.
 
-Each method comes with the settings to try; the benchmark keeps the one with the highest mean PSNR over the photographs,
-an advantage that a network does not have.
+Each method has several settings. The benchmark uses the one with the highest mean PSNR over the photographs. This is an
+advantage over networks, which have no settings.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,13 @@ _GAMMA = 2.2
 
 @dataclass(frozen=True)
 class Method:
-    """A classical restoration.
+    """A classical restoration method.
 
     Attributes:
-        apply: (degraded, setting, known) to the result; images (H, W, 3) float in [0, 1]. ``known`` is what the method
-            is told of the degradation: the noise's standard deviation (of 1), or the blur's kernel.
-        settings: to choose from.
+        apply: a function (degraded, setting, known) that returns the restored image; images are (H, W, 3) float in
+            [0, 1]. ``known`` is what the method gets to know of the degradation: the standard deviation of the noise
+            (white is 1), or the kernel of the blur.
+        settings: the settings to try.
     """
 
     name: str
@@ -52,20 +53,20 @@ def _unsharp_mask(image: np.ndarray, setting: tuple[float, float], _: Any) -> np
     return image + amount * (image - cv2.GaussianBlur(image, (0, 0), radius))
 
 
-def _each_channel(image: np.ndarray, kernel: np.ndarray, restore: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """``restore`` on each channel in linear light, in a frame of reflections as wide as the kernel."""
-    frame = kernel.shape[0]
-    linear = np.pad(image, ((frame, frame), (frame, frame), (0, 0)), mode="reflect") ** _GAMMA
+def _restore_channels(image: np.ndarray, kernel: np.ndarray, restore: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Apply ``restore`` to each channel in linear light. The image is padded by reflection, as wide as the kernel."""
+    margin = kernel.shape[0]
+    linear = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="reflect") ** _GAMMA
     result = np.stack([restore(linear[:, :, channel]) for channel in range(3)], axis=2)
-    return np.clip(result[frame:-frame, frame:-frame], 0, 1) ** (1 / _GAMMA)
+    return np.clip(result[margin:-margin, margin:-margin], 0, 1) ** (1 / _GAMMA)
 
 
 def _wiener(image: np.ndarray, balance: float, kernel: np.ndarray) -> np.ndarray:
-    return _each_channel(image, kernel, lambda channel: wiener(channel, kernel, balance, clip=False))
+    return _restore_channels(image, kernel, lambda channel: wiener(channel, kernel, balance, clip=False))
 
 
 def _richardson_lucy(image: np.ndarray, iterations: int, kernel: np.ndarray) -> np.ndarray:
-    return _each_channel(image, kernel, lambda channel: richardson_lucy(channel, kernel, iterations, clip=False))
+    return _restore_channels(image, kernel, lambda channel: richardson_lucy(channel, kernel, iterations, clip=False))
 
 
 def _median(image: np.ndarray, size: int, _: Any) -> np.ndarray:
@@ -74,9 +75,9 @@ def _median(image: np.ndarray, size: int, _: Any) -> np.ndarray:
 
 
 def _guided_filter(image: np.ndarray, setting: tuple[int, float], _: Any) -> np.ndarray:
-    """The picture filtered with its darkest of three places across the streaks as the guide.
+    """Apply a guided filter (He et al., ECCV 2010), which keeps the edges of its guide.
 
-    A guided filter (He et al., ECCV 2010) keeps the guide's edges; a minimum along rows has few streaks left.
+    The guide is the minimum over three pixels of a row, in which few streaks are left.
     """
     radius, epsilon = setting
     guide = cv2.GaussianBlur(cv2.erode(image.min(axis=2), np.ones((1, 3))), (0, 0), 0.7)[:, :, None]

@@ -1,18 +1,18 @@
-"""What tiles and bf16 change in the results of the bundled networks, on the photographs of quality.py.
+"""How much tiles and bf16 change the results of the bundled networks, on the photographs of quality.py.
 
     pip install -e ".[bench]"
     python benchmarks/deviations.py
 
-PSNR between two results, mean and worst of the photographs, in dB: tiles of 192 against the whole picture, without
-local pooling and with it (for a training patch of 64, since tiles cannot be smaller than larger windows), and bf16
-against fp32.
+Prints the PSNR between two results in dB, mean and lowest over the photographs. It compares tiles of 192 pixels with
+the whole picture, without and with local pooling, and bf16 with fp32. Local pooling is for a training patch of 64: with
+a larger one, tiles of 192 would be smaller than the windows.
 """
 
 import argparse
 from typing import Any
 
 import numpy as np
-from quality import CONDITIONS, GRADES, bundled
+from quality import CONDITIONS, GRADES, find_bundled
 
 from mprnet import Restorer, load_model
 from mprnet.metrics import psnr
@@ -34,14 +34,12 @@ def main() -> None:
     for task in arguments.task:
         numbers = {condition.name: n for n, condition in enumerate(CONDITIONS[task])}
         number = numbers[CONDITION[task]]
-        inputs = [image.astype(np.float32) / 255 for image, _, _ in CONDITIONS[task][number].applied(number).values()]
+        inputs = [image.astype(np.float32) / 255 for image, _, _ in CONDITIONS[task][number].apply(number).values()]
+        model = load_model(find_bundled(task)[arguments.grade])
         cells = []
         for options in PAIRS.values():
-            one, other = (
-                Restorer(load_model(bundled(task)[arguments.grade]), **{"tile": "none", "precision": "fp32"} | each)
-                for each in options
-            )
-            values = [psnr(one(image), other(image)) for image in inputs]
+            first, second = (Restorer(model, **{"tile": "none", "precision": "fp32"} | changes) for changes in options)
+            values = [psnr(first(image), second(image)) for image in inputs]
             cells.append(f"{np.mean(values):.1f}, {min(values):.1f}")
         print(f"| {task} ({CONDITION[task]}) | " + " | ".join(cells) + " |", flush=True)
 

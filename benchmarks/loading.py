@@ -1,9 +1,10 @@
-"""How many training samples a second the loader alone delivers, and what of that is reading the files.
+"""Speed of the training data loader, and of reading the files alone, in samples per second.
 
     python benchmarks/loading.py --width 1280 --height 720 --patch 256
 
-Writes pairs of generated pictures to a temporary folder, as PNG, and reads them as training does: decoding, crop,
-symmetry, batch. A training step of SECONDS on a batch of 16 needs 16 / SECONDS samples a second.
+Writes pairs of generated pictures to a temporary folder as PNG, and reads them as training does: decoding, crop,
+symmetry, batch. If a training step with a batch of 16 takes SECONDS, the loader must read 16 / SECONDS samples per
+second.
 """
 
 import argparse
@@ -14,13 +15,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mprnet.data.paired import get_training_data, read_pair
+from mprnet.data.paired import get_training_data
+from mprnet.data.reading import read_pair
 from mprnet.training.loading import load_batches, make_loader
 from mprnet.training.order import DistributedBatchSampler
 
 
 def write_pairs(folder: Path, count: int, width: int, height: int) -> None:
-    """Smooth structure and noise: PNGs about as large as photographs' (2 MB for 1280x720)."""
+    """Write PNGs of smooth structure and noise, about as large as those of photographs (2 MB at 1280x720)."""
     for index in range(count):
         rng = np.random.default_rng(index)
         coarse = rng.uniform(0, 255, (height // 16 + 1, width // 16 + 1, 3)).astype(np.float32)
@@ -32,7 +34,7 @@ def write_pairs(folder: Path, count: int, width: int, height: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Samples a second from the training loader alone.")
+    parser = argparse.ArgumentParser(description="Speed of the training data loader.")
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=720)
     parser.add_argument("--patch", type=int, default=256)
@@ -50,14 +52,14 @@ def main() -> None:
         decoding = a.pairs / (time.perf_counter() - start)
         print(
             f"{a.pairs} pairs of {a.width}x{a.height}, patches of {a.patch}; "
-            f"decoding alone, one core: {decoding:.1f} a second"
+            f"decoding alone, one core: {decoding:.1f} per second"
         )
         for workers in a.workers:
             sampler = DistributedBatchSampler(a.pairs, a.batch, seed=0)
             loader = make_loader(data, sampler, workers, pin_memory=False)
             start = time.perf_counter()
             count = sum(len(target) for _, target in load_batches(loader))
-            print(f"{workers} workers: {count / (time.perf_counter() - start):.1f} samples a second")
+            print(f"{workers} workers: {count / (time.perf_counter() - start):.1f} samples per second")
 
 
 if __name__ == "__main__":

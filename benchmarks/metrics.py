@@ -1,9 +1,9 @@
-"""Scoring alone: our measures beside plain implementations, and a set of images as test.py scores it.
+"""Speed of scoring: the measures compared with plain implementations, and a set of images scored by test.py.
 
     python benchmarks/metrics.py
 
-The plain SSIM is the definition as it stands: five filterings with a window of 11x11x11 (scipy.ndimage); scikit-image's
-structural_similarity, which treats channels by themselves, is shown for its speed alone.
+The plain SSIM follows the definition: five filterings with a window of 11x11x11 (scipy.ndimage). scikit-image's
+structural_similarity, which compares channels separately, is shown only for its speed.
 """
 
 import argparse
@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def plain_ssim(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the SSIM of two volumes, (H, W, C) uint8, by its definition."""
     taps = np.exp(-(np.arange(-5, 6) ** 2) / 4.5)
     window = np.multiply.outer(np.multiply.outer(taps, taps), taps)
     window /= window.sum()
@@ -40,7 +41,8 @@ def plain_ssim(x: np.ndarray, y: np.ndarray) -> float:
     return float(((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean())
 
 
-def seconds(call: Callable[[], object], repeats: int) -> float:
+def median_seconds(call: Callable[[], object], repeats: int) -> float:
+    """Return the median time of a call in seconds."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -50,8 +52,8 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time of the measures.")
-    parser.add_argument("--images", type=int, default=100, help="of 1280x720, for the set")
+    parser = argparse.ArgumentParser(description="Speed of scoring.")
+    parser.add_argument("--images", type=int, default=100, help="how many images of 1280x720 test.py scores")
     a = parser.parse_args()
     rng = np.random.default_rng(0)
     coarse = rng.uniform(0, 255, (46, 81, 3)).astype(np.float32)
@@ -59,15 +61,15 @@ def main() -> None:
     x, y = ((smooth + rng.normal(0, s, smooth.shape)).round().clip(0, 255).astype(np.uint8) for s in (2, 6))
     small = (x[:180, :320], y[:180, :320])
     ours, plain = metrics.ssim_volume(*small), plain_ssim(*small)
-    ratio = seconds(lambda: plain_ssim(*small), 1) / seconds(lambda: metrics.ssim_volume(*small), 9)
+    ratio = median_seconds(lambda: plain_ssim(*small), 1) / median_seconds(lambda: metrics.ssim_volume(*small), 9)
     print(f"volume SSIM, 320x180: {ratio:.0f} times as fast as the plain one, difference {abs(ours - plain):.1e}")
-    theirs = seconds(
+    theirs = median_seconds(
         lambda: skimage.metrics.structural_similarity(
             x, y, channel_axis=2, gaussian_weights=True, use_sample_covariance=False, data_range=255
         ),
         3,
     )
-    own = seconds(lambda: metrics.ssim_volume(x, y), 5)
+    own = median_seconds(lambda: metrics.ssim_volume(x, y), 5)
     print(f"volume SSIM, 1280x720: {own:.3f} s; {theirs / own:.1f} times as fast as scikit-image's of single channels")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -80,8 +82,8 @@ def main() -> None:
         script = ROOT / "Deblurring" / "test.py"
         start = time.perf_counter()
         subprocess.run([sys.executable, str(script), *map(str, words), "--result_dir", name], check=True)
-        took = time.perf_counter() - start
-        print(f"{a.images} images of 1280x720, RGB PSNR and volume SSIM, reading included: {took:.1f} s")
+        duration = time.perf_counter() - start
+        print(f"{a.images} images of 1280x720, RGB PSNR and volume SSIM, reading included: {duration:.1f} s")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""How well the bundled weights do on photographs that they were not trained on, beside methods without a network.
+"""Quality of the bundled weights on photographs that were not used for training, compared with classical methods.
 
     pip install -e ".[bench]"
     python benchmarks/quality.py                                    # the three tasks' bundled weights
     python benchmarks/quality.py --task Deblurring --weights FILE   # others
 
-Middles of 384x384 pixels (or what there is) of six photographs from scikit-image and scikit-learn, degraded with fixed
-seeds: by the models that training pictures are degraded with, by others that were written apart from these
-(degrading.py), and saved as JPEG of quality 85. PSNR on RGB and SSIM on Y of results rounded to 8 bits; classical
-methods (classical.py) at the best of several settings. With --save, contact sheets go to docs/.
+The inputs are the centres (at most 384x384 pixels) of six photographs from scikit-image and scikit-learn, degraded with
+fixed seeds: by the degradations of training, by others (degrading.py), and with JPEG compression of quality 85. Prints
+PSNR of RGB and SSIM of Y, of results rounded to 8 bits. Classical methods (classical.py) use the best of several
+settings. With --save, writes contact sheets to docs/.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from classical import BLIND_DEBLURRERS, DEBLURRERS, DENOISERS, DERAINERS, Method
 from degrading import OTHER_CAMERA, falling_rain, handheld_shake
-from photographs import crops
+from photographs import load_crops
 
 from mprnet import Restorer, load_model
 from mprnet.data.synthetic import motion_blur
@@ -34,24 +34,32 @@ ROOT = Path(__file__).parents[1]
 GRADES = ("lite", "plus")
 JPEG_QUALITY = 85
 
-# Degraded, target, and what classical methods are told: the noise's standard deviation (of 1) or the blur's kernel.
+# Degraded, target, and what classical methods get to know: the standard deviation of the noise (white is 1) or the
+# kernel of the blur.
 Degraded = tuple[np.ndarray, np.ndarray, Any]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One line of the tables: what is done to the photographs, and what a network is compared with."""
+    """One line of the tables.
+
+    Attributes:
+        degrade: a function (generator, clean) that returns the degraded image, the target, and what is known.
+        rivals: the classical methods to compare with.
+        shown: draw a contact sheet with --save.
+    """
 
     name: str
     degrade: Callable[[np.random.Generator, np.ndarray], Degraded]
     rivals: Sequence[Method] = ()
-    shown: bool = False  # in the contact sheet
+    shown: bool = False
 
-    def applied(self, number: int) -> dict[str, Degraded]:
-        """To each photograph, always in the same way."""
+    def apply(self, number: int) -> dict[str, Degraded]:
+        """Degrade each photograph; the results depend only on ``number`` and the name of the condition."""
         seeds = [number, *self.name.encode()]
         return {
-            name: self.degrade(np.random.default_rng([*seeds, i]), c) for i, (name, c) in enumerate(crops().items())
+            name: self.degrade(np.random.default_rng([*seeds, i]), c)
+            for i, (name, c) in enumerate(load_crops().items())
         }
 
 
@@ -79,7 +87,7 @@ def other_rain(drops: int, rng: np.random.Generator, clean: np.ndarray) -> Degra
 
 
 def trained_shake(length: float, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
-    """A shift alone, so that there is one kernel for those methods that need it; with noise of sigma 1."""
+    """A shake without rotation, so that all pixels have the same kernel, which some methods need; noise of sigma 1."""
     motion = motion_blur.Motion.random(rng, length, frames=64, centre=np.zeros(2), turn=0.0)
     blurred = motion_blur.to_grey_levels(motion_blur.expose(motion_blur.to_linear(clean), motion))
     point = np.zeros((2 * int(length) + 3,) * 2 + (1,), np.float32)
@@ -95,9 +103,9 @@ def untouched(_: np.random.Generator, clean: np.ndarray) -> Degraded:
     return clean, clean, None
 
 
-def as_jpeg(degrade: Callable[..., Degraded], *of: float) -> Callable[[np.random.Generator, np.ndarray], Degraded]:
+def as_jpeg(degrade: Callable[..., Degraded], *values: float) -> Callable[[np.random.Generator, np.ndarray], Degraded]:
     def apply(rng: np.random.Generator, clean: np.ndarray) -> Degraded:
-        degraded, target, known = degrade(*of, rng, clean)
+        degraded, target, known = degrade(*values, rng, clean)
         return compress_jpeg(rng, degraded, JPEG_QUALITY), target, known
 
     return apply
@@ -130,23 +138,24 @@ CONDITIONS = {
 }
 
 
-def rounded(image: np.ndarray) -> np.ndarray:
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Round a float image in [0, 1] to uint8."""
     return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
 @cache
-def restorer(weights: Path, stage: int) -> Restorer:
+def make_restorer(weights: Path, stage: int) -> Restorer:
     return Restorer(load_model(weights), stage=stage)
 
 
-def at_best(method: Method, given: dict[str, Degraded]) -> tuple[dict[str, np.ndarray], Any]:
-    """The results of the setting that is best in the mean over the photographs, and that setting."""
+def run_best_setting(method: Method, degraded: dict[str, Degraded]) -> tuple[dict[str, np.ndarray], Any]:
+    """Return the results of the setting with the highest mean PSNR over the photographs, and the setting."""
     best: tuple[float, dict[str, np.ndarray], Any] = (-1.0, {}, None)
     for setting in method.settings:
         results = {
-            name: rounded(method.apply(image / 255.0, setting, known)) for name, (image, _, known) in given.items()
+            name: to_uint8(method.apply(image / 255.0, setting, known)) for name, (image, _, known) in degraded.items()
         }
-        score = float(np.mean([psnr(results[name], target) for name, (_, target, _) in given.items()]))
+        score = float(np.mean([psnr(results[name], target) for name, (_, target, _) in degraded.items()]))
         if score > best[0]:
             best = (score, results, setting)
     return best[1], best[2]
@@ -154,9 +163,15 @@ def at_best(method: Method, given: dict[str, Degraded]) -> tuple[dict[str, np.nd
 
 @dataclass(frozen=True)
 class Comparison:
-    """All methods under a condition: what they were given, their results by photograph, and mean PSNR and SSIM."""
+    """The results of all methods under a condition.
 
-    given: dict[str, Degraded]
+    Attributes:
+        degraded: the inputs, by photograph.
+        results: by method and photograph.
+        means: mean PSNR and SSIM, by method.
+    """
+
+    degraded: dict[str, Degraded]
     results: dict[str, dict[str, np.ndarray]]
     means: dict[str, tuple[float, float]]
 
@@ -164,32 +179,32 @@ class Comparison:
 def compare(
     condition: Condition, number: int, weights: dict[str, Path], stages: Sequence[int], rivals: bool
 ) -> Comparison:
-    """All methods on all photographs under a condition; prints PSNR by photograph, the mean, and the mean SSIM."""
-    given = condition.applied(number)
-    results = {"degraded": {name: image for name, (image, _, _) in given.items()}}
+    """Run all methods on all photographs, and print the PSNR of each photograph and the means of PSNR and SSIM."""
+    degraded = condition.apply(number)
+    results = {"degraded": {name: image for name, (image, _, _) in degraded.items()}}
     for method in condition.rivals if rivals else ():
-        results[method.name], setting = at_best(method, given)
+        results[method.name], setting = run_best_setting(method, degraded)
         print(f"{method.name}: best setting {setting}")
     for grade, path in weights.items():
         for stage in stages:
-            run = restorer(path, stage)
+            run = make_restorer(path, stage)
             results[grade if stage == 3 else f"{grade}, stage {stage}"] = {
-                name: rounded(run(image.astype(np.float32) / 255)) for name, (image, _, _) in given.items()
+                name: to_uint8(run(image.astype(np.float32) / 255)) for name, (image, _, _) in degraded.items()
             }
-    lines = {name: [score(method[name], given[name][1]) for method in results.values()] for name in given}
+    lines = {name: [score(method[name], degraded[name][1]) for method in results.values()] for name in degraded}
     print(f"\n| {condition.name} | " + " | ".join(results) + " |\n|" + "---|" * (1 + len(results)))
     for name, scores in lines.items():
         print(f"| {name} | " + " | ".join(f"{p:.2f}" for p, _ in scores) + " |")
     means = [(float(p), float(s)) for p, s in np.mean([*lines.values()], axis=0)]
     print("| mean | " + " | ".join(f"{p:.2f}" for p, _ in means) + " |")
     print("| SSIM | " + " | ".join(f"{s:.4f}" for _, s in means) + " |\n", flush=True)
-    return Comparison(given, results, dict(zip(results, means, strict=True)))
+    return Comparison(degraded, results, dict(zip(results, means, strict=True)))
 
 
 def print_means(comparisons: dict[str, Comparison]) -> None:
-    """A line for each condition; columns are the methods, blank where one does not apply."""
+    """Print a table: a line for each condition, a column for each method; empty if a method is not used."""
     methods = list(dict.fromkeys(method for each in comparisons.values() for method in each.means))
-    methods.sort(key=lambda method: method.startswith(GRADES))  # networks last, otherwise as they came
+    methods.sort(key=lambda method: method.startswith(GRADES))  # networks last; otherwise the order stays
     print("| PSNR / SSIM, means | " + " | ".join(methods) + " |\n|" + "---|" * (1 + len(methods)))
     for name, each in comparisons.items():
         cells = ("{:.2f} / {:.3f}".format(*each.means[method]) if method in each.means else "" for method in methods)
@@ -197,21 +212,22 @@ def print_means(comparisons: dict[str, Comparison]) -> None:
 
 
 def score(result: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-    """PSNR on RGB, and SSIM on Y."""
+    """Return PSNR of RGB and SSIM of Y."""
     return psnr(result, target), ssim_wang2003(luma(result), luma(target))
 
 
-def sheet(comparison: Comparison, title: str, path: Path) -> None:
-    """For each photograph the whole, and a part of it enlarged: degraded, of each method, and as it should be."""
+def draw_sheet(comparison: Comparison, title: str, path: Path) -> None:
+    """Draw each photograph, and an enlarged part of it: degraded, the result of each method, and the target."""
     finals = {method: images for method, images in comparison.results.items() if ", stage" not in method}
     rows = [
         ComparisonRow(name, {method: images[name] for method, images in finals.items()}, target)
-        for name, (_, target, _) in comparison.given.items()
+        for name, (_, target, _) in comparison.degraded.items()
     ]
     draw_comparison(path, rows, title)
 
 
-def bundled(task: str) -> dict[str, Path]:
+def find_bundled(task: str) -> dict[str, Path]:
+    """Return the bundled weights of a task, by grade."""
     folder = ROOT / task / "pretrained_models"
     paths = {grade: folder / f"model_{task.lower()}_{grade}.safetensors" for grade in GRADES}
     return {grade: path for grade, path in paths.items() if path.exists()}
@@ -220,14 +236,14 @@ def bundled(task: str) -> dict[str, Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", choices=CONDITIONS, nargs="+", default=[*CONDITIONS])
-    parser.add_argument("--weights", type=Path, help="of one task; default: all that are bundled")
-    parser.add_argument("--only", default="", metavar="TEXT", help="conditions whose names hold this")
-    parser.add_argument("--stages", action="store_true", help="stages 1 and 2 too")
+    parser.add_argument("--weights", type=Path, help="weights of one task; default: all bundled weights")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only conditions whose names contain this")
+    parser.add_argument("--stages", action="store_true", help="also stages 1 and 2")
     parser.add_argument("--alone", action="store_true", help="without the classical methods")
     parser.add_argument("--save", action="store_true", help="write docs/quality_*.png")
     arguments = parser.parse_args()
     for task in arguments.task:
-        weights = {arguments.weights.stem: arguments.weights} if arguments.weights else bundled(task)
+        weights = {arguments.weights.stem: arguments.weights} if arguments.weights else find_bundled(task)
         comparisons = {}
         print(f"\n## {task}\n")
         for number, condition in enumerate(CONDITIONS[task]):
@@ -237,7 +253,7 @@ def main() -> None:
             comparisons[condition.name] = compare(condition, number, weights, stages, not arguments.alone)
             if arguments.save and condition.shown:
                 name = f"quality_{task}_{condition.name}.png".lower().replace(",", "").replace(" ", "_")
-                sheet(comparisons[condition.name], f"{task}: {condition.name}", ROOT / "docs" / name)
+                draw_sheet(comparisons[condition.name], f"{task}: {condition.name}", ROOT / "docs" / name)
         print_means(comparisons)
 
 

@@ -1,11 +1,11 @@
-"""Generated training pictures: how quickly they come, how they look, and how near to photographs they are.
+"""Generated training pictures: speed, appearance, and statistics compared with photographs.
 
     pip install -e ".[bench]"
     python benchmarks/synthetic.py
 
-Prints samples a second of each degradation on one core, and writes docs/synthetic.png (pictures, and degraded crops
-above their targets, weak to strong) and docs/synthetic_statistics.png (against six photographs of scikit-image and
-scikit-learn, which serve for this comparison alone).
+Prints how many samples of each degradation one core generates per second. Writes docs/synthetic.png (pictures, and
+degraded crops above their targets, weak to strong) and docs/synthetic_statistics.png (compared with six photographs
+from scikit-image and scikit-learn, which are not used for training).
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-from photographs import photographs
+from photographs import load_photographs
 
 from mprnet.data.synthetic.dead_leaves import dead_leaves
 from mprnet.data.synthetic.degradations import NAMES, make_degradations
@@ -31,10 +31,10 @@ SIGMA = (0.0, 55.0)
 PATCHES = {"noise": 80, "camera_noise": 80, "rain": 96, "camera_shake": 96, "motion_blur": 128}
 
 
-def tiles_of_photographs() -> np.ndarray:
-    """Overlapping tiles of the six photographs, (n, SIZE, SIZE, 3) uint8."""
+def cut_photographs() -> np.ndarray:
+    """Return overlapping tiles of the six photographs, (n, SIZE, SIZE, 3) uint8."""
     tiles = []
-    for image in photographs().values():
+    for image in load_photographs().values():
         for top in range(0, image.shape[0] - SIZE + 1, SIZE // 2):
             for left in range(0, image.shape[1] - SIZE + 1, SIZE // 2):
                 tiles.append(image[top : top + SIZE, left : left + SIZE])
@@ -42,19 +42,19 @@ def tiles_of_photographs() -> np.ndarray:
 
 
 def time_degradations(pictures: np.ndarray, count: int) -> None:
-    """Of whole samples: crop, symmetry, degradation, tensors."""
+    """Print the time of a complete sample: crop, symmetry, degradation, conversion to tensors."""
     for name in NAMES:
         pairs = SyntheticPairs(pictures, make_degradations(name, SIGMA), count, PATCHES[name], 0)
         pairs[0, 0]
         start = time.perf_counter()
         for index in range(count):
             pairs[1, index]
-        each = (time.perf_counter() - start) / count
-        print(f"{name:13} patches of {PATCHES[name]:3}: {1000 * each:5.1f} ms, {1 / each:6.0f} a second")
+        duration = (time.perf_counter() - start) / count
+        print(f"{name:13} patches of {PATCHES[name]:3}: {1000 * duration:5.1f} ms, {1 / duration:6.0f} per second")
 
 
-def contact_sheet(pictures: np.ndarray) -> np.ndarray:
-    """Two rows of pictures; for each degradation a row of degraded crops, weak to strong, above their targets."""
+def make_contact_sheet(pictures: np.ndarray) -> np.ndarray:
+    """Return two rows of pictures and, for each degradation, a row of degraded crops, weak to strong, above targets."""
     small = [cv2.resize(picture, (CROP, CROP), interpolation=cv2.INTER_AREA) for picture in pictures[: 2 * COLUMNS]]
     rows = [np.concatenate(small[:COLUMNS], axis=1), np.concatenate(small[COLUMNS:], axis=1)]
     for name in NAMES:
@@ -67,7 +67,11 @@ def contact_sheet(pictures: np.ndarray) -> np.ndarray:
 
 
 def draw_statistics(sets: dict[str, np.ndarray], path: Path) -> None:
-    """Gradients, chroma and power spectra of sets of tiles, (n, SIZE, SIZE, 3) uint8 each."""
+    """Draw the distributions of gradients and chroma, and the power spectra, of sets of tiles.
+
+    Args:
+        sets: by name, (n, SIZE, SIZE, 3) uint8.
+    """
     figure, (gradients, colours, spectra) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
     window = np.outer(np.hanning(SIZE), np.hanning(SIZE))
     frequency = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.fftfreq(SIZE)[None, :])
@@ -98,9 +102,9 @@ def draw_statistics(sets: dict[str, np.ndarray], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed, look and statistics of generated training pictures.")
+    parser = argparse.ArgumentParser(description="Speed, appearance and statistics of generated training pictures.")
     parser.add_argument("--pictures", type=int, default=96)
-    parser.add_argument("--samples", type=int, default=200, help="to time")
+    parser.add_argument("--samples", type=int, default=200, help="how many samples to time")
     parser.add_argument("--out", type=Path, default=DOCS)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
@@ -109,10 +113,10 @@ def main() -> None:
     print(f"clean pictures of {SIZE}: {1000 * (time.perf_counter() - start) / len(pictures):.0f} ms each")
     time_degradations(pictures, arguments.samples)
     cv2.imwrite(
-        str(arguments.out / "synthetic.png"), contact_sheet(pictures)[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9]
+        str(arguments.out / "synthetic.png"), make_contact_sheet(pictures)[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9]
     )
     draw_statistics(
-        {"photographs": tiles_of_photographs(), "generated": pictures}, arguments.out / "synthetic_statistics.png"
+        {"photographs": cut_photographs(), "generated": pictures}, arguments.out / "synthetic_statistics.png"
     )
 
 

@@ -1,12 +1,12 @@
-"""Time and peak memory of one training step, ours beside the published network's plain step.
+"""Time and peak memory of one training step: ours, and a plain step of the published network.
 
     pip install -e ".[bench]"
     python benchmarks/training.py --task Deraining --batch 4 --patch 128
 
-The plain step is the network of the package spandrel_extra_arches in fp32 with the same loss and Adam; ours is the
-trainer's step under the settings named in VARIANTS. Each runs in a process of its own, so that its peak memory is its
-own, in turns, so that all meet the machine in the same state. Memory is the growth over the process's size before the
-network is made (on CUDA: the allocator's peak).
+The plain step runs the network of the package spandrel_extra_arches in fp32, with the same loss and Adam. Ours is the
+step of the trainer, with the settings in VARIANTS. Each runs in a separate process, so that peak memory can be
+measured. They run by turns, so that the machine is in the same state for all. Memory is the growth of the process from
+before the network is made (on CUDA: the peak of the allocator).
 """
 
 import argparse
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from published import WIDTHS, load_published
 from torch.utils.flop_counter import FlopCounterMode
 
 from mprnet import MPRNet
@@ -27,8 +28,6 @@ from mprnet.training.keys import get_defaults
 from mprnet.training.losses import restoration_loss
 from mprnet.training.step import Stepper
 
-# Constructor arguments of the paper's three networks.
-WIDTHS = {"Deblurring": (96, 48, 32, 8), "Denoising": (80, 48, 32, 8), "Deraining": (40, 20, 16, 8)}
 VARIANTS: dict[str, dict[str, object]] = {
     "ours fp32": {},
     "ours bf16": {"PRECISION": "bf16"},
@@ -39,13 +38,8 @@ PLAIN = "published plain"
 
 
 def plain_step(task: str, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], object]:
-    """The published network's step."""
-    import spandrel
-    import spandrel_extra_arches
-
-    spandrel_extra_arches.install(ignore_duplicates=True)
-    state = MPRNet(*WIDTHS[task]).state_dict()
-    network = spandrel.ModelLoader(device).load_from_state_dict(state).model.train().requires_grad_()
+    """Return a training step of the published network."""
+    network = load_published(MPRNet(*WIDTHS[task]), device).train().requires_grad_()
     optimizer = torch.optim.Adam(network.parameters(), 2e-4)
 
     def step(degraded: torch.Tensor, target: torch.Tensor) -> None:
@@ -58,7 +52,7 @@ def plain_step(task: str, device: torch.device) -> Callable[[torch.Tensor, torch
 
 
 def our_step(task: str, variant: str, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], object]:
-    """The trainer's step."""
+    """Return a training step of the trainer."""
     settings = get_defaults()
     for key, value in VARIANTS[variant].items():
         settings.TRAINING[key] = value
@@ -70,15 +64,15 @@ def our_step(task: str, variant: str, device: torch.device) -> Callable[[torch.T
     return step
 
 
-def operations(task: str, batch: int, patch: int) -> float:
-    """Floating-point operations of a step: the forward pass's, and twice as many of the backward's."""
+def count_operations(task: str, batch: int, patch: int) -> float:
+    """Return the floating-point operations of a step: forward, and twice as many backward."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         MPRNet(*WIDTHS[task])(torch.empty(batch, 3, patch, patch))
     return 3 * counter.get_total_flops()
 
 
 def measure(task: str, variant: str, batch: int, patch: int, steps: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of a step after two to warm up, and peak bytes."""
+    """Return the median seconds of a step, after two steps to warm up, and the peak memory in bytes."""
     torch.manual_seed(0)
     torch.backends.cudnn.allow_tf32 = False
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -104,9 +98,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=2, help="turns of each variant")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each variant is measured")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--peak", type=float, help="the device's TFLOP/s, to report the share of it that is reached")
+    parser.add_argument("--peak", type=float, help="TFLOP/s of the device, to print the share of it")
     parser.add_argument("--only", choices=[PLAIN, *VARIANTS], help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.only:
@@ -121,7 +115,7 @@ def main() -> None:
             )
             results[name].append(json.loads(run.stdout.splitlines()[-1]))
     print(f"{a.task}, {a.batch} x {a.patch}x{a.patch} on {a.device}, {torch.get_num_threads()} threads")
-    work = operations(a.task, a.batch, a.patch)
+    work = count_operations(a.task, a.batch, a.patch)
     print(f"a step is {work / 1e12:.2f} TFLOP")
     plain = {key: min(r[key] for r in results[PLAIN]) for key in ("seconds", "bytes")}
     for name in names:

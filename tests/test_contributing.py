@@ -15,9 +15,9 @@ from mprnet import load_model
 
 
 def run(*command: object) -> str:
-    done = programs.run(*command)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = programs.run(*command)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 @pytest.fixture(scope="module")

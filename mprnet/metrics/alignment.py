@@ -54,12 +54,12 @@ def align(image: np.ndarray, target: np.ndarray) -> Aligned:
     template, grey = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (y, x))
     everywhere = np.full(grey.shape, 255, np.uint8)
     try:
-        _, found = cv2.findTransformECC(
+        _, result = cv2.findTransformECC(
             template, grey, homography, cv2.MOTION_HOMOGRAPHY, criteria, everywhere, _SMOOTHING
         )
     except cv2.error as error:
         raise ValueError("the image has nothing in common with its target that could be aligned.") from error
-    homography = np.asarray(found, np.float32)
+    homography = np.asarray(result, np.float32)
     size = (x.shape[1], x.shape[0])
     warped = cv2.warpPerspective(
         x, homography, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT

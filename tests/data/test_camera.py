@@ -27,9 +27,9 @@ def test_develop_inverts_undevelop(seed):
 def test_demosaicking_a_linear_gradient_is_exact():
     """Malvar's filters are exact for linear images, except at the border, where reflection changes the gradient."""
     light = linear_gradient()
-    found = demosaick(mosaic(light))
-    assert np.abs(found - light)[3:-3, 3:-3].max() < 1e-5
-    assert np.abs(found - light).max() < 0.05
+    result = demosaick(mosaic(light))
+    assert np.abs(result - light)[3:-3, 3:-3].max() < 1e-5
+    assert np.abs(result - light).max() < 0.05
 
 
 def test_the_mosaic_is_rggb():

@@ -115,9 +115,9 @@ def test_unusual_pairs_without_problems_are_not_reported(tmp_path):
     assert findings.problems == []
     assert dict(findings.sizes) == {(64, 48): 3, (48, 64): 1}
     assert len(findings.digests) == 4
-    write_pair(tmp_path, "stranger", noisy[0][::-1], other)
+    write_pair(tmp_path, "other", noisy[0][::-1], other)
     (problem,) = check(tmp_path).problems
-    assert "stranger.png do not look like one scene" in problem
+    assert "other.png do not look like one scene" in problem
 
 
 def test_displacement_is_a_problem_only_if_pairs_should_be_aligned(tmp_path):

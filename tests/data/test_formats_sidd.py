@@ -25,14 +25,14 @@ def write_blocks(folder: Path) -> dict[str, np.ndarray]:
 
 
 def run(folder: Path, *arguments: object) -> tuple[int, str]:
-    given = {"--src_dir": folder / "Data", "--tar_dir": folder / "train", "--mat_dir": folder / "test"}
-    given |= {"--val_dir": folder / "val", "--ps": 32, "--num_patches": 12}
-    given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
-    words = [str(word) for pair in given.items() for word in pair]
+    options = {"--src_dir": folder / "Data", "--tar_dir": folder / "train", "--mat_dir": folder / "test"}
+    options |= {"--val_dir": folder / "val", "--ps": 32, "--num_patches": 12}
+    options |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    words = [str(word) for pair in options.items() for word in pair]
     script = ROOT / "Denoising" / "generate_patches_SIDD.py"
-    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout + done.stderr
+    process = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, check=False)
+    assert "Traceback" not in process.stderr, process.stderr
+    return process.returncode, process.stdout + process.stderr
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -47,13 +47,13 @@ def test_patches_and_validation_blocks_are_written(tmp_path):
     pairs = find_pairs(tmp_path / "train")
     assert len(pairs) == 3 * 2 * 12
     assert pairs[0].name == "0001_001_S6_00100_00060_3200_L_010_00"
-    places = set()
+    patches = set()
     for pair in pairs:
         noisy, target = read_rgb(pair.input), read_rgb(pair.target)
         assert noisy.shape == (32, 32, 3)
         np.testing.assert_array_equal(noisy, 255 - target)
-        places.add(noisy.tobytes())
-    assert len(places) > 60
+        patches.add(noisy.tobytes())
+    assert len(patches) > 60
     validation = find_pairs(tmp_path / "val")
     assert len(validation) == 6
     np.testing.assert_array_equal(read_rgb(validation[4].input), blocks[NOISY_BLOCKS][1, 1])
@@ -63,27 +63,27 @@ def test_patches_and_validation_blocks_are_written(tmp_path):
 def test_a_second_run_writes_only_missing_patches(tmp_path):
     write_photographs(tmp_path / "Data")
     run(tmp_path)
-    whole = content(tmp_path / "train")
+    files = content(tmp_path / "train")
     removed = sorted((tmp_path / "train" / "target").iterdir())[5:40]
     for path in removed:
         path.unlink()
     untouched = tmp_path / "train" / "input" / "0001_001_S6_00100_00060_3200_L_010_03.png"
     before = untouched.stat().st_mtime_ns
     assert run(tmp_path, "--num_cores", 1)[0] == 0
-    assert content(tmp_path / "train") == whole
+    assert content(tmp_path / "train") == files
     assert untouched.stat().st_mtime_ns == before
 
 
 def test_folders_with_other_patches_or_pictures_are_refused(tmp_path):
     write_photographs(tmp_path / "Data", 1)
     run(tmp_path)
-    whole = content(tmp_path / "train")
+    files = content(tmp_path / "train")
     for change in (["--seed", 3], ["--ps", 16], ["--num_patches", 5]):
         status, output = run(tmp_path, *change)
         assert status == 1
         assert "cut otherwise" in output
-    assert content(tmp_path / "train") == whole
-    assert json.loads(whole["patches.json"]) == {"size": 32, "count": 12, "seed": 0}
+    assert content(tmp_path / "train") == files
+    assert json.loads(files["patches.json"]) == {"size": 32, "count": 12, "seed": 0}
     (tmp_path / "train" / "patches.json").unlink()
     assert "holds pictures already" in run(tmp_path)[1]
 

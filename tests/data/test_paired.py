@@ -248,8 +248,8 @@ def test_resolve_folder_prefers_two_matching_names(tmp_path):
 
 def test_held_out_pairs_do_not_depend_on_the_order():
     pairs = pairs_named(*(f"s{scene}_{number}" for scene in range(10) for number in range(2)))
-    one, other = ({pair.name for pair in split_by_scene(given, 0.3, r"s\d", 4)[1]} for given in (pairs, pairs[::-1]))
-    assert one == other
-    assert [pair.name for pair in split_by_scene(pairs, 0.3, r"s\d", 4)[1]] == sorted(one)
+    first, second = ({pair.name for pair in split_by_scene(order, 0.3, r"s\d", 4)[1]} for order in (pairs, pairs[::-1]))
+    assert first == second
+    assert [pair.name for pair in split_by_scene(pairs, 0.3, r"s\d", 4)[1]] == sorted(first)
     with pytest.raises(UserError, match="does not match the name"):
         split_by_scene(pairs, 0.3, r"\d", 4)  # the expression matches inside the name, but not at its start

@@ -165,9 +165,9 @@ def slow_files():
     }
 
 
-def flip_bit(data, place):
-    place = place % len(data)
-    return data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :]
+def flip_bit(data, index):
+    index = index % len(data)
+    return data[:index] + bytes([data[index] ^ 16]) + data[index + 1 :]
 
 
 def damaged_files():
@@ -201,13 +201,13 @@ FAST, SLOW, DAMAGED = fast_files(), slow_files(), damaged_files()
 
 def assert_same_as_read_photo(path):
     """Compare pixels, alpha and grey; also compare ``read_rgb``, in 8 bits."""
-    found, expected = read_picture(path), read_photo(path)
-    np.testing.assert_array_equal(found.pixels, expected.pixels)
-    assert found.pixels.dtype == expected.pixels.dtype
-    assert found.grey == expected.grey
-    assert (found.alpha is None) == (expected.alpha is None)
+    result, expected = read_picture(path), read_photo(path)
+    np.testing.assert_array_equal(result.pixels, expected.pixels)
+    assert result.pixels.dtype == expected.pixels.dtype
+    assert result.grey == expected.grey
+    assert (result.alpha is None) == (expected.alpha is None)
     if expected.alpha is not None:
-        np.testing.assert_array_equal(found.alpha, expected.alpha)
+        np.testing.assert_array_equal(result.alpha, expected.alpha)
     image = read_rgb(path)
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, np.rint(expected.pixels * (255 / expected.peak)))
@@ -216,9 +216,9 @@ def assert_same_as_read_photo(path):
 def assert_same_error_as_read_photo(path):
     with pytest.raises(UserError) as expected:
         read_photo(path)
-    with pytest.raises(UserError) as found:
+    with pytest.raises(UserError) as result:
         read_rgb(path)
-    assert str(found.value) == str(expected.value)
+    assert str(result.value) == str(expected.value)
 
 
 @pytest.mark.parametrize("name", [*FAST, *SLOW])

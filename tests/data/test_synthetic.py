@@ -122,11 +122,11 @@ def _sample(name: str, key: tuple[int, int]) -> list[np.ndarray]:
 def test_samples_are_the_same_in_another_process(name):
     keys = [(1, 2), (7, 0), (7, 8)]
     with ProcessPoolExecutor(1) as pool:
-        elsewhere = list(pool.map(partial(_sample, name), keys))
-    for key, expected in zip(keys, elsewhere, strict=True):
-        found = _sample(name, key)
-        assert found[0].shape == found[1].shape == (3, 32, 32)
-        assert np.array_equal(found, expected)
+        from_other_process = list(pool.map(partial(_sample, name), keys))
+    for key, expected in zip(keys, from_other_process, strict=True):
+        result = _sample(name, key)
+        assert result[0].shape == result[1].shape == (3, 32, 32)
+        assert np.array_equal(result, expected)
 
 
 def test_all_degradations_are_drawn_equally_often():

@@ -67,7 +67,7 @@ def test_no_process_continues_if_entering_fails_on_the_main_one(monkeypatch):
         pytest.fail("went on")
     monkeypatch.setattr(World, "all_reduce", lambda self, *values: [1.0])  # rank 0 has failed
     monkeypatch.setattr(
-        distributed.dist, "all_gather_object", lambda found, mine: found.__setitem__(slice(None), ["locked", mine])
+        distributed.dist, "all_gather_object", lambda results, own: results.__setitem__(slice(None), ["locked", own])
     )
     with pytest.raises(UserError, match="process 0 of this run: locked"), World(1, 2, CPU).enter_on_main(fail()):
         pytest.fail("went on")

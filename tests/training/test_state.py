@@ -61,7 +61,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_file(tmp_path, monke
     def raise_no_space(path, data):
         raise UserError("no space")
 
-    monkeypatch.setattr(state, "write_whole", raise_no_space)
+    monkeypatch.setattr(state, "write_atomically", raise_no_space)
     with pytest.raises(UserError, match="no space"):
         save_checkpoint(path, make_content(2))
     assert load_latest(tmp_path).content["epoch"] == 1

@@ -47,9 +47,9 @@ def find_photographs(source: Path) -> tuple[list[Pair], list[str]]:
     """
     if not source.is_dir():
         raise UserError(f"there is no folder {source}: SIDD's photographs are expected as {source}/SCENE/*NOISY*.PNG.")
-    found = [p for p in sorted(source.rglob("*")) if p.suffix.lower() == ".png" and not p.name.startswith(".")]
-    noisy = {p: p.with_name(p.name.replace("NOISY", "GT")) for p in found if "NOISY" in p.name}
-    targets = {p for p in found if "GT" in p.name}
+    paths = [p for p in sorted(source.rglob("*")) if p.suffix.lower() == ".png" and not p.name.startswith(".")]
+    noisy = {p: p.with_name(p.name.replace("NOISY", "GT")) for p in paths if "NOISY" in p.name}
+    targets = {p for p in paths if "GT" in p.name}
     pairs: dict[str, Pair] = {}
     for path, target in noisy.items():
         if target not in targets:

@@ -34,10 +34,10 @@ class Camera:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> "Camera":
-        others = np.minimum(rng.uniform(0.6, 1.1) * (_CROSSTALK + 0.1 * rng.standard_normal((3, 3))), 0) * (
+        crosstalk = np.minimum(rng.uniform(0.6, 1.1) * (_CROSSTALK + 0.1 * rng.standard_normal((3, 3))), 0) * (
             1 - np.eye(3)
         )
-        matrix = others + np.diag(1 - others.sum(axis=1))
+        matrix = crosstalk + np.diag(1 - crosstalk.sum(axis=1))
         gains = np.array([rng.uniform(1.4, 2.4), 1.0, rng.uniform(1.4, 2.4)])
         return cls(gains, matrix, contrast=rng.uniform(0, 0.9), exposure=rng.uniform(0.5, 1.0))
 
