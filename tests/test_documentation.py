@@ -13,11 +13,13 @@ import socket
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import programs
 import pytest
 import torch
 from apps.miniatures import write_benchmarks, write_pairs, write_photographs, write_training_sets, write_weights
 from conftest import ROOT, TASKS
+from PIL import Image
 
 import mprnet
 
@@ -191,8 +193,10 @@ def check_install(command: str) -> None:
 
 def test_the_readmes_python_runs(project):
     code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL))
+    Image.fromarray(np.full((12, 9, 3), 100, np.uint8)).save(project / "in.jpg")
     (project / "readme.py").write_text("import numpy as np\n\nimage = np.random.rand(30, 41, 3)\n" + code)
     run("python readme.py", project)
+    assert Image.open(project / "out.png").size == (9, 12)
 
 
 def test_the_readme_is_short():

@@ -224,7 +224,7 @@ def make_synthetic(tmp_path, seed: int, split: dict[str, int] | None = None):
 def test_all_generated_validation_pictures_are_degraded(tmp_path, monkeypatch):
     """Some of the training pictures are not."""
     seen_options = []
-    make_degradations = datasets.degradations
+    make_degradations = datasets.make_degradations
     monkeypatch.setattr(
         datasets,
         "degradations",
