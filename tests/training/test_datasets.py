@@ -227,7 +227,7 @@ def test_all_generated_validation_pictures_are_degraded(tmp_path, monkeypatch):
     make_degradations = datasets.make_degradations
     monkeypatch.setattr(
         datasets,
-        "degradations",
+        "make_degradations",
         lambda *sigma, **options: seen_options.append(options) or make_degradations(*sigma, **options),
     )
     make_synthetic(tmp_path, 5)
