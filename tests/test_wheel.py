@@ -24,19 +24,15 @@ def run(*command: object, cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """Built as a release is: a source distribution from the clone, and a wheel from that."""
-    folder = tmp_path_factory.mktemp("dist")
+def build_wheel(folder: Path) -> Path:
+    """Build as a release is built: a source distribution from the clone, and a wheel from that."""
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     (path,) = folder.glob("*.whl")
     return path
 
 
-@pytest.fixture(scope="module")
-def program(wheel, tmp_path_factory) -> Path:
-    """The command mprnet in a new environment, which has the packages that the project needs, but not the clone."""
-    folder = tmp_path_factory.mktemp("environment")
+def install(wheel: Path, folder: Path) -> Path:
+    """Return the command mprnet in a new environment that has the needed packages, but not the clone."""
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
     packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
@@ -48,7 +44,8 @@ def program(wheel, tmp_path_factory) -> Path:
     return folder / "bin" / "mprnet"
 
 
-def test_the_wheel_holds_the_tasks_and_nothing_of_a_users(wheel):
+def check_content(wheel: Path) -> None:
+    """It holds the tasks, and nothing that a user has added to the clone."""
     names = set(zipfile.ZipFile(wheel).namelist())
     for task in TASKS:
         folder = f"mprnet/_tasks/{task}"
@@ -62,7 +59,8 @@ def test_the_wheel_holds_the_tasks_and_nothing_of_a_users(wheel):
     assert "mprnet/evaluation/report.html" in names
 
 
-def test_an_installed_program_restores_what_demo_restores(program, tmp_path):
+def check_restore(program: Path, tmp_path: Path) -> None:
+    """It writes the bytes that demo.py writes."""
     where = ["--task", "Denoising", "--device", "cpu"]
     assert "1 of 1 pictures restored" in run(program, "restore", *where, SAMPLE, cwd=tmp_path)
     run(
@@ -71,7 +69,8 @@ def test_an_installed_program_restores_what_demo_restores(program, tmp_path):
     assert (tmp_path / "restored" / "coffee.png").read_bytes() == (tmp_path / "demo" / "coffee.png").read_bytes()
 
 
-def test_an_installed_program_trains_and_scores_in_the_current_folder(program, tmp_path):
+def check_working_folder(program: Path, tmp_path: Path) -> None:
+    """It trains and scores in the current folder."""
     tiny = ["MODEL.SUBNETWORKS", "[orsnet]", "MODEL.N_FEAT", 4, "MODEL.NUM_CAB", 1, "MODEL.SCALE_ORSNETFEATS", 0]
     tiny += [
         "SYNTHETIC.PICTURES",
@@ -88,3 +87,14 @@ def test_an_installed_program_trains_and_scores_in_the_current_folder(program, t
     assert "done: " in run(program, *command, cwd=tmp_path)
     assert list((tmp_path / "Denoising" / "checkpoints").rglob("model_best.pth"))
     assert "PSNR" in run(program, "test", "--task", "Deraining", "--table", cwd=tmp_path)
+
+
+def test_the_wheel_works_without_the_clone(tmp_path):
+    """One test, because building and installing take seconds."""
+    for name in ("dist", "environment", "work"):
+        (tmp_path / name).mkdir()
+    wheel = build_wheel(tmp_path / "dist")
+    check_content(wheel)
+    program = install(wheel, tmp_path / "environment")
+    check_restore(program, tmp_path / "work")
+    check_working_folder(program, tmp_path / "work")
