@@ -67,11 +67,13 @@ def test_an_onnx_export_equals_the_network_at_every_size(tiny, tmp_path):
         assert largest_difference(graph, network, shape) < 1e-5
 
 
-@pytest.mark.parametrize("stages", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_an_onnx_export_with_local_pooling_equals_the_network_at_every_size(small, tiny, tmp_path, stages):
+@pytest.mark.parametrize("stages", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_an_onnx_export_with_local_pooling_equals_the_network_at_every_size(tiny, tmp_path, stages):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    model = tiny if stages == 3 else load_model(small)
+    torch.manual_seed(0)
+    unet = AblationMPRNet(4, 2, 3, num_cab=1, reduction=2, subnetworks=["unet"], sam=False, csff=False).eval()
+    model = tiny if stages == 3 else unet
     network = AnySize(model, None)
     image = torch.rand(1, 3, 75, 101)
     without_pooling = network.reference(image)[0]
