@@ -29,9 +29,9 @@ from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.data.synthetic.rain import add_streaks, random_streaks
 from mprnet.evaluation.figures import ComparisonRow, draw_comparison
 from mprnet.metrics import luma, psnr, ssim_wang2003
+from mprnet.tasks import GRADES, available_weights
 
 ROOT = Path(__file__).parents[1]
-GRADES = ("lite", "plus")
 JPEG_QUALITY = 85
 
 # Degraded, target, and what classical methods get to know: the standard deviation of the noise (white is 1) or the
@@ -228,9 +228,8 @@ def draw_sheet(comparison: Comparison, title: str, path: Path) -> None:
 
 def find_bundled(task: str) -> dict[str, Path]:
     """Return the bundled weights of a task, by grade."""
-    folder = ROOT / task / "pretrained_models"
-    paths = {grade: folder / f"model_{task.lower()}_{grade}.safetensors" for grade in GRADES}
-    return {grade: path for grade, path in paths.items() if path.exists()}
+    available = available_weights(ROOT / task)
+    return {grade: available[grade] for grade in GRADES if grade in available}
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from mprnet.files import lock_folder, make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.model.ablations import AblationMPRNet, build_network
 from mprnet.model.network import MPRNet
-from mprnet.model.weights import load_model
+from mprnet.model.weights import full_metadata, load_model
 from mprnet.training import settings as training_settings
 from mprnet.training.datasets import GetData, RunData, make_data
 from mprnet.training.loading import choose_workers
@@ -70,8 +70,9 @@ def _train(
                 data = make_data(settings, get_training_data, get_validation_data, split)
                 if world.is_main:
                     _print_start(model, data, settings, world, run, folder)
-                metadata = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.description}
-                metadata |= {"task": settings.MODEL.MODE, "seed": str(settings.TRAINING.SEED)}
+                statements = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.description}
+                statements |= {"task": settings.MODEL.MODE, "seed": str(settings.TRAINING.SEED)}
+                metadata = full_metadata(model, statements)
                 workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else choose_workers()
                 trainer = Trainer(model, data, settings, run, metadata, world, workers, checkpoint)
                 trainer.run()

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from mprnet.data.folders import find_first
 from mprnet.errors import UserError
 from mprnet.evaluation.scoring import MEASURES
 
@@ -38,11 +39,7 @@ class Benchmark:
     def locate(self, datasets: Path) -> Path | None:
         """Return the folder of the benchmark, or None if it is not in ``datasets``."""
         entries = {"pairs": ("input", "target"), "dnd": ("info.mat",), "sidd": ("ValidationNoisyBlocksSrgb.mat",)}
-        for place in self.places:
-            folder = datasets / place
-            if any((folder / entry).exists() for entry in entries[self.kind]):
-                return folder
-        return None
+        return find_first((datasets / place for place in self.places), entries[self.kind])
 
     def describe_files(self, datasets: Path) -> str:
         """Return a text that says which files and folders the benchmark needs in ``datasets``."""

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mprnet.model.layers import Blocks, SupervisedAttentionModule, conv
-from mprnet.model.network import MPRNet, check_config, make_block
+from mprnet.model.network import MPRNet, make_block, unet_widths
 from mprnet.model.patches import FULL_GRID, PatchGrid
 from mprnet.model.stages import Decoder, Encoder, OriginalResolutionSubnetwork, Pyramid
 
@@ -25,7 +25,7 @@ class AblationMPRNet(MPRNet):
     the input, and the next stage receives the features themselves.
 
     Args:
-        n_feat ... bias: as for MPRNet.
+        widths, options: as for MPRNet.
         subnetworks: ``unet`` or ``orsnet`` for each stage; one to three stages.
         sam: supervised attention between stages.
         csff: cross-stage feature fusion; every stage but the last must be a ``unet`` then.
@@ -36,43 +36,27 @@ class AblationMPRNet(MPRNet):
 
     def __init__(
         self,
-        n_feat: int,
-        scale_unetfeats: int,
-        scale_orsnetfeats: int,
-        num_cab: int,
-        in_c: int = 3,
-        out_c: int = 3,
-        kernel_size: int = 3,
-        reduction: int = 4,
-        bias: bool = False,
+        *widths: Any,
         subnetworks: Sequence[str] = ("unet", "unet", "orsnet"),
         sam: bool = True,
         csff: bool = True,
+        **options: Any,
     ) -> None:
-        nn.Module.__init__(self)  # not MPRNet's, which builds the paper's stages
-        self.config = dict(
-            n_feat=n_feat,
-            scale_unetfeats=scale_unetfeats,
-            scale_orsnetfeats=scale_orsnetfeats,
-            num_cab=num_cab,
-            in_c=in_c,
-            out_c=out_c,
-            kernel_size=kernel_size,
-            reduction=reduction,
-            bias=bias,
-            subnetworks=list(subnetworks),
-            sam=sam,
-            csff=csff,
-        )
-        check_config(self.config)
         _check_form(subnetworks, csff)
-        self.metadata: dict[str, str] = {}
+        # Before MPRNet's constructor, which calls _add_stages.
+        self._form: dict[str, Any] = dict(subnetworks=list(subnetworks), sam=sam, csff=csff)
+        super().__init__(*widths, **options)
+        self.config |= self._form
         self.num_stages = len(subnetworks)
-        levels = [n_feat, n_feat + scale_unetfeats, n_feat + 2 * scale_unetfeats]
-        widths = [n_feat if kind == "unet" else n_feat + scale_orsnetfeats for kind in subnetworks]
+
+    def _add_stages(self) -> None:
+        n_feat, in_c, kernel_size, bias = (self.config[name] for name in ("n_feat", "in_c", "kernel_size", "bias"))
+        subnetworks, sam, csff = (self._form[name] for name in ("subnetworks", "sam", "csff"))
+        levels = unet_widths(self.config)
+        widths = [n_feat if kind == "unet" else n_feat + self.config["scale_orsnetfeats"] for kind in subnetworks]
         block = make_block(self.config)
         # The order in which modules are added is the order of the keys in published files.
-        for n in range(1, self.num_stages + 1):
+        for n in range(1, len(subnetworks) + 1):
             shallow = widths[0] if n == 1 else n_feat
             self.add_module(f"shallow_feat{n}", Blocks(conv(in_c, shallow, kernel_size, bias), block(shallow)))
         for n, (kind, width) in enumerate(zip(subnetworks, widths, strict=True), start=1):
@@ -80,16 +64,17 @@ class AblationMPRNet(MPRNet):
                 self.add_module(f"stage{n}_encoder", Encoder(levels, block, bias, csff and n > 1))
                 self.add_module(f"stage{n}_decoder", Decoder(levels, block))
             else:
+                num_cab = self.config["num_cab"]
                 orsnet = OriginalResolutionSubnetwork(levels, width, block, kernel_size, num_cab, bias, csff and n > 1)
                 self.add_module(f"stage{n}_orsnet", orsnet)
         for n, width in enumerate(widths[:-1], start=1):
             if sam:
                 self.add_module(f"sam{n}{n + 1}", SupervisedAttentionModule(width, in_c, 1, bias))
             else:
-                self.add_module(f"tail{n}", conv(width, out_c, kernel_size, bias))
+                self.add_module(f"tail{n}", conv(width, in_c, kernel_size, bias))
         for n, (before, width) in enumerate(pairwise(widths), start=1):
             self.add_module(f"concat{n}{n + 1}", conv(n_feat + before, width, kernel_size, bias))
-        self.tail = conv(widths[-1], out_c, kernel_size, bias)
+        self.tail = conv(widths[-1], in_c, kernel_size, bias)
 
     def forward(self, image: Tensor, stages: int | None = None, grid: PatchGrid = FULL_GRID) -> list[Tensor]:
         """As MPRNet.forward, for as many stages as this network has."""

@@ -71,8 +71,12 @@ class MPRNet(nn.Module):
         )
         check_config(self.config)
         self.metadata: dict[str, str] = {}
-        levels = [n_feat, n_feat + scale_unetfeats, n_feat + 2 * scale_unetfeats]
-        orsnet = n_feat + scale_orsnetfeats
+        self._add_stages()
+
+    def _add_stages(self) -> None:
+        n_feat, in_c, kernel_size, bias = (self.config[name] for name in ("n_feat", "in_c", "kernel_size", "bias"))
+        levels = unet_widths(self.config)
+        orsnet = n_feat + self.config["scale_orsnetfeats"]
         block = make_block(self.config)
 
         # The order of these lines is the order of the keys in published files.
@@ -84,13 +88,15 @@ class MPRNet(nn.Module):
         self.stage1_decoder = Decoder(levels, block)
         self.stage2_encoder = Encoder(levels, block, bias, csff=True)
         self.stage2_decoder = Decoder(levels, block)
-        self.stage3_orsnet = OriginalResolutionSubnetwork(levels, orsnet, block, kernel_size, num_cab, bias, csff=True)
+        self.stage3_orsnet = OriginalResolutionSubnetwork(
+            levels, orsnet, block, kernel_size, self.config["num_cab"], bias, csff=True
+        )
 
         self.sam12 = SupervisedAttentionModule(n_feat, in_c, 1, bias)
         self.sam23 = SupervisedAttentionModule(n_feat, in_c, 1, bias)
         self.concat12 = conv(2 * n_feat, n_feat, kernel_size, bias)
         self.concat23 = conv(2 * n_feat, orsnet, kernel_size, bias)
-        self.tail = conv(orsnet, out_c, kernel_size, bias)
+        self.tail = conv(orsnet, in_c, kernel_size, bias)
 
     def forward(self, image: Tensor, stages: int | None = None, grid: PatchGrid = FULL_GRID) -> list[Tensor]:
         """Restore a batch of images.
@@ -169,6 +175,11 @@ class MPRNet(nn.Module):
             )
         if stages not in range(1, self.num_stages + 1):
             raise ValueError(f"this network has stages 1 to {self.num_stages}, not {stages}.")
+
+
+def unet_widths(config: Mapping[str, Any]) -> list[int]:
+    """Return the channels of the three levels of a U-Net."""
+    return [config["n_feat"] + level * config["scale_unetfeats"] for level in range(3)]
 
 
 def make_block(config: Mapping[str, Any]) -> "partial[ChannelAttentionBlock]":

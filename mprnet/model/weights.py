@@ -67,8 +67,7 @@ def save_weights(model: MPRNet, path: str | Path, metadata: Mapping[str, str] | 
         UserError: another suffix, or the file cannot be written.
     """
     path = Path(path)
-    stored = {str(key): str(value) for key, value in {**model.metadata, **(metadata or {})}.items()}
-    stored[_CONFIG] = json.dumps(model.config)
+    stored = full_metadata(model, metadata)
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     if path.suffix == ".pth":
         file = io.BytesIO()
@@ -78,6 +77,12 @@ def save_weights(model: MPRNet, path: str | Path, metadata: Mapping[str, str] | 
         write_atomically(path, safetensors.torch.save(tensors, metadata=stored))
     else:
         raise UserError(f"{path}: weights are saved as .pth or .safetensors.")
+
+
+def full_metadata(model: MPRNet, metadata: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return what files store beside a network's tensors: its metadata, ``metadata``, and its configuration."""
+    known = {str(key): str(value) for key, value in {**model.metadata, **(metadata or {})}.items()}
+    return known | {_CONFIG: json.dumps(model.config)}
 
 
 def _stored_config(metadata: Mapping[str, str]) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """train.py of every task, on small copies of the data sets."""
 
 import csv
+import json
 import os
 import re
 import resource
@@ -81,6 +82,8 @@ def test_every_task_trains_on_its_data_set(project, task):
     model = load_model(run / "model_best.pth")
     assert model.metadata["training_patch"] == "32"
     assert model.metadata["task"] == task
+    stored = torch.load(run / "model_best.pth", weights_only=True)["metadata"]
+    assert json.loads(stored["config"]) == model.config
 
 
 @pytest.mark.parametrize("task", TASKS)
