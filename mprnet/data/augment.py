@@ -31,3 +31,12 @@ def saturate(image: np.ndarray, factor: float) -> np.ndarray:
     """
     grey = image @ np.array([0.299, 0.587, 0.114], image.dtype)
     return np.clip(grey[:, :, None] + np.float32(factor) * (image - grey[:, :, None]), 0, 1)
+
+
+def crop_centre(image: np.ndarray, size: int) -> np.ndarray:
+    """Return the centre of (H, W, C), at most (size, size, C); the whole image if ``size`` is 0. A view."""
+    if not size:
+        return image
+    height, width = (min(size, side) for side in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mprnet.data.augment import random_crop, saturate, symmetry
+from mprnet.data.augment import crop_centre, random_crop, saturate, symmetry
 from mprnet.data.pairs import (
     Matching,
     Pair,
@@ -106,7 +106,7 @@ class WholePairs(Sequence[tuple[Tensor, Tensor, str]]):
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's slices are not needed
         pair = self.pairs[index]
-        degraded, target = (to_tensor(_crop_centre(image, self.patch)) for image in read_pair(pair))
+        degraded, target = (to_tensor(crop_centre(image, self.patch)) for image in read_pair(pair))
         return degraded, target, pair.name
 
 
@@ -195,11 +195,3 @@ def pad_to(image: np.ndarray, size: int) -> np.ndarray:
         return image
     mode = "reflect" if min(height, width) > 1 else "edge"
     return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode=mode)  # type: ignore[call-overload]
-
-
-def _crop_centre(image: np.ndarray, size: int) -> np.ndarray:
-    if not size:
-        return image
-    height, width = (min(size, side) for side in image.shape[:2])
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from mprnet.data import png
 from mprnet.data.exif import read_exif, upright
 from mprnet.data.pil_modes import to_plain_mode
-from mprnet.errors import UserError
+from mprnet.errors import UserError, one_line
 
 # In bytes. Pillow has a limit in pixels.
 _MAX_BYTES = 2 * 2**30
@@ -125,7 +125,7 @@ def decode_photo(data: bytes, path: Path) -> Photo:
         except MemoryError as error:
             raise UserError(f"{path}: there is not enough memory to read it.") from error
         except Exception as error:  # with a broken file, a decoder can raise any exception
-            raise UserError(f"{path}: broken or cut short ({_one_line(error)}).") from error
+            raise UserError(f"{path}: broken or cut short ({_describe_error(error)}).") from error
 
 
 def read_file(path: Path) -> bytes:
@@ -215,8 +215,8 @@ def to_8_bit(pixels: np.ndarray) -> np.ndarray:
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _one_line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:120]
+def _describe_error(error: Exception) -> str:
+    return (one_line(error) or type(error).__name__)[:120]
 
 
 def _first_number(error: Exception) -> int:

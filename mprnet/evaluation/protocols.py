@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mprnet.data.folders import find_first
-from mprnet.errors import UserError
+from mprnet.errors import UserError, one_line
 from mprnet.evaluation.scoring import MEASURES
 
 KINDS = ("pairs", "sidd", "dnd")
@@ -100,7 +100,7 @@ def load_protocols(path: Path) -> Protocols:
     except KeyError as error:
         raise UserError(f"{path} has no key {error}.") from error
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} does not describe benchmarks: {' '.join(str(error).split())}.") from error
+        raise UserError(f"{path} does not describe benchmarks: {one_line(error)}.") from error
     return Protocols(measure, benchmarks, tables)
 
 

@@ -10,7 +10,9 @@ from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from mprnet.data.augment import crop_centre
 from mprnet.data.png import write_png
+from mprnet.data.tensors import to_array, to_uint8
 from mprnet.errors import UserError
 from mprnet.inference.distributed import World
 from mprnet.inference.restorer import NotFiniteError, Restorer
@@ -89,7 +91,7 @@ def validate(
         if world.is_main and len(rows) < _SHEET_ROWS:
             rows.append(np.concatenate([_make_cell(image) for image in (degraded, restored, target)], axis=1))
         if save_images:
-            write_png(folder / "validation" / f"{name}.png", _to_uint8(restored))
+            write_png(folder / "validation" / f"{name}.png", to_uint8(to_array(restored)))
     if rows:
         width = max(row.shape[1] for row in rows)
         write_png(folder / "validation.png", np.concatenate([_pad_white(row, row.shape[0], width) for row in rows]))
@@ -104,18 +106,10 @@ def _psnr(image: Tensor, target: Tensor) -> float:
     return min(psnr(image.numpy(), target.numpy()), 100.0)
 
 
-def _to_uint8(image: Tensor) -> np.ndarray:
-    """Convert (3, H, W) floats in [0, 1] to (H, W, 3) uint8."""
-    return (255 * image).round().byte().permute(1, 2, 0).numpy()
-
-
 def _make_cell(image: Tensor) -> np.ndarray:
     """Return the middle of an image for the sheet, with a white margin on the right and at the bottom."""
-    array = _to_uint8(image)
-    height, width = (min(side, _CELL_SIZE) for side in array.shape[:2])
-    top, left = (array.shape[0] - height) // 2, (array.shape[1] - width) // 2
-    crop = array[top : top + height, left : left + width]
-    return _pad_white(crop, height + _CELL_MARGIN, width + _CELL_MARGIN)
+    crop = crop_centre(to_uint8(to_array(image)), _CELL_SIZE)
+    return _pad_white(crop, crop.shape[0] + _CELL_MARGIN, crop.shape[1] + _CELL_MARGIN)
 
 
 def _pad_white(array: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mprnet.data.augment import random_crop, saturate, symmetry
+from mprnet.data.augment import crop_centre, random_crop, saturate, symmetry
 
 IMAGE = np.arange(12).reshape(2, 2, 3)
 
@@ -39,3 +39,10 @@ def test_saturation(factor):
     if factor == 1.2:
         assert result[0, 1, 0] == 1.0
         assert result[0, 1, 2] == 0.0
+
+
+def test_the_centre_is_cropped():
+    image = np.arange(5 * 4).reshape(5, 4, 1)
+    assert np.array_equal(crop_centre(image, 2), image[1:3, 1:3])
+    assert np.array_equal(crop_centre(image, 4), image[0:4])
+    assert crop_centre(image, 9).shape == crop_centre(image, 0).shape == (5, 4, 1)
