@@ -1,10 +1,9 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import programs
 import pytest
 import scipy.io
 from apps.miniatures import write_photographs
@@ -30,7 +29,7 @@ def run(folder: Path, *arguments: object) -> tuple[int, str]:
     options |= dict(zip(arguments[::2], arguments[1::2], strict=True))
     words = [str(word) for pair in options.items() for word in pair]
     script = ROOT / "Denoising" / "generate_patches_SIDD.py"
-    process = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, check=False)
+    process = programs.run(script, *words)
     assert "Traceback" not in process.stderr, process.stderr
     return process.returncode, process.stdout + process.stderr
 
