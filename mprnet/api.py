@@ -30,6 +30,8 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, grade
             it, or tensors that are not an MPRNet's.
     """
     if path is not None and task is None:
+        if str(path) in tasks.find_tasks() and not Path(path).is_file():
+            raise UserError(f"there is no file of weights {path}; for the weights of this task say task={str(path)!r}.")
         return hub.load_model(path)
     if task is None:
         raise UserError("say which weights to load: a file, or task=NAME.")
@@ -55,16 +57,12 @@ def write_photo(path: str | Path, photo: Photo) -> None:
     """Write a picture with its depth, alpha, EXIF data and colour profile; the file is complete or not there.
 
     Args:
-        path: its suffix is the format: .png, .jpg, .tif or .webp.
+        path: its suffix is the format: .png, .jpg, .tif or .webp, in upper or lower case.
 
     Raises:
         UserError: another suffix, the format cannot hold the picture, or the file cannot be written.
     """
-    path = Path(path)
-    if path.suffix not in photo_writing.FORMATS.values():
-        suffixes = ", ".join(photo_writing.FORMATS.values())
-        raise UserError(f"{path}: pictures are written as {suffixes}.")
-    photo_writing.write_photo(path, photo)
+    photo_writing.write_photo(Path(path), photo)
 
 
 def restore(
@@ -89,6 +87,7 @@ def restore(
     Raises:
         UserError: as load_model, read_photo, Restorer and write_photo.
     """
+    photo_writing.format_suffix(Path(result))  # before the work
     restorer = Restorer(load_model(weights, task=task, grade=grade), **options)
     photo = read_photo(source)
     write_photo(result, photo.with_image(restorer(photo.as_float())))

@@ -38,8 +38,19 @@ def test_bundled_weights_restore_a_sample(tmp_path):
         (lambda p: mprnet.write_photo(p / "a.xyz", mprnet.read_photo(SAMPLE)), r"pictures are written as \.png, \.jpg"),
         (lambda p: mprnet.restore(p / "a.png", p / "b.png", task="Denoising"), "cannot be read"),
         (lambda p: mprnet.restore(SAMPLE, p / "b.png"), "say which weights to load"),
+        (lambda p: mprnet.restore("not there", p / "b.gif", task="Denoising"), r"b\.gif: pictures are written as"),
+        (lambda p: mprnet.load_model("Denoising"), "for the weights of this task say task='Denoising'"),
     ],
 )
 def test_mistakes_get_a_sentence(tmp_path, call, sentence):
     with pytest.raises(mprnet.UserError, match=sentence):
         call(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "format_"), [("a.JPG", "JPEG"), ("a.jpeg", "JPEG"), ("a.TIFF", "TIFF"), ("a.Png", "PNG")]
+)
+def test_suffixes_may_be_written_in_other_ways(tmp_path, name, format_):
+    mprnet.write_photo(tmp_path / name, mprnet.Photo(np.full((8, 9, 3), 100, np.uint8)))
+    with Image.open(tmp_path / name) as image:
+        assert (image.format, image.size) == (format_, (9, 8))

@@ -143,6 +143,8 @@ def _parse(tasks: Mapping[str, Path], samples: Path | None) -> argparse.Namespac
     a = parser.parse_args()
     if a.picture and a.input_dir:
         parser.error("name the pictures once: as PICTURE or with --input_dir")
+    if a.picture and not a.task and not a.web:
+        parser.error(f"name the task: --task {{{','.join(tasks)}}}")
     a.input_dir = a.picture or a.input_dir
     for option in ("input_dir", "result_dir", "recursive", "compare", "skip_existing", "report"):
         if a.web and getattr(a, option):

@@ -16,11 +16,24 @@ from mprnet.files import write_atomically
 
 # The name of each format, and the suffix of its files.
 FORMATS = {"png": ".png", "jpg": ".jpg", "tiff": ".tif", "webp": ".webp"}
+_OTHER_SUFFIXES = {".jpeg": ".jpg", ".tiff": ".tif"}
 _JPEG_QUALITY = 95
 
 
+def format_suffix(path: Path) -> str:
+    """Return the suffix, one of ``FORMATS``, of the format that ``path`` names: a.JPEG is written as .jpg is.
+
+    Raises:
+        UserError: another suffix.
+    """
+    suffix = _OTHER_SUFFIXES.get(path.suffix.lower(), path.suffix.lower())
+    if suffix not in FORMATS.values():
+        raise UserError(f"{path}: pictures are written as {', '.join(FORMATS.values())}.")
+    return suffix
+
+
 def write_photo(path: Path, photo: Photo) -> None:
-    """Write ``photo`` to ``path``, atomically, in the format of its suffix (one of ``FORMATS``).
+    """Write ``photo`` to ``path``, atomically, in the format of its suffix (``format_suffix``).
 
     - PNG keeps everything.
     - TIFF keeps everything, with two exceptions: a 16-bit TIFF has no EXIF data, and 16-bit grey with alpha becomes
@@ -30,13 +43,14 @@ def write_photo(path: Path, photo: Photo) -> None:
     Grey that becomes RGB loses its colour profile.
 
     Raises:
-        UserError: the format cannot hold the picture (alpha in a JPEG, too many pixels), or the file cannot be
-            written (no space, no permission).
+        UserError: another suffix, the format cannot hold the picture (alpha in a JPEG, too many pixels), or the file
+            cannot be written (no space, no permission).
     """
-    if path.suffix == ".jpg" and photo.alpha is not None:
+    suffix = format_suffix(path)
+    if suffix == ".jpg" and photo.alpha is not None:
         raise UserError(f"{path}: a JPEG holds no transparency, which this picture has; choose another --format.")
     try:
-        data = _encode(path.suffix, photo)
+        data = _encode(suffix, photo)
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         raise UserError(f"{path}: cannot be written in this format ({error}).") from error
     write_atomically(path, data)

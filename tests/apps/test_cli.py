@@ -36,7 +36,7 @@ def run(monkeypatch, capsys, *words: str) -> tuple[int, str]:
         (["restore"], 2, "say what to restore: mprnet restore --task"),
         (["restore", "--task", "Denoising"], 2, "say what to restore"),
         (["restore", "a.png", "--input_dir", "b", "--task", "Denoising"], 2, "name the pictures once"),
-        (["restore", "a.png"], 2, "--input_dir goes with --task"),
+        (["restore", "a.png"], 2, "name the task: --task {Deblurring,Denoising,Deraining}"),
         (["restore", "--help"], 0, "usage: mprnet restore"),
         (["export", "--help"], 0, "usage: mprnet export"),
         (["figure", "--help"], 0, "usage: mprnet figure"),
