@@ -1,12 +1,12 @@
 """The command ``mprnet``: one program with subcommands."""
 
+import argparse
 import runpy
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from mprnet.apps import command
-from mprnet.tasks import find_task, find_tasks
+from mprnet.tasks import find_tasks
 
 _USAGE = """usage: mprnet COMMAND ...
 
@@ -60,30 +60,12 @@ def _figure() -> None:
 
 def _run_script(script: str) -> None:
     """Run a script of the task that --task names, in the same way as ``python TASK/script`` does."""
-    words = sys.argv[1:]
-    for position, word in enumerate(words):
-        if word == "--task" or word.startswith("--task="):
-            value = words[position + 1 : position + 2] if word == "--task" else [word.removeprefix("--task=")]
-            other_words = words[:position] + words[position + (2 if word == "--task" else 1) :]
-            break
-    else:
-        value, other_words = [], words
-    if not value:
-        names = ",".join(find_tasks())
-        print(
-            f"usage: {command.subcommand} --task {{{names}}} ...\n\nerror: say which task: --task NAME.",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-
-    def run() -> int:
-        folder: Path = find_task(value[0])
-        sys.argv[1:] = other_words
-        sys.path.insert(0, str(folder))  # where the script finds the task's MPRNet.py and data_RGB.py
-        runpy.run_path(str(folder / script), run_name="__main__")
-        return 0
-
-    command.run(run)
+    tasks = find_tasks()
+    parser = argparse.ArgumentParser(prog=command.subcommand, add_help=False, allow_abbrev=False)
+    parser.add_argument("--task", required=True, choices=tasks)
+    a, sys.argv[1:] = parser.parse_known_args()  # --help and all other options are for the script
+    sys.path.insert(0, str(tasks[a.task]))  # where the script finds the task's MPRNet.py and data_RGB.py
+    runpy.run_path(str(tasks[a.task] / script), run_name="__main__")
 
 
 _COMMANDS: dict[str, Callable[[], None]] = {

@@ -41,8 +41,8 @@ def run(monkeypatch, capsys, *words: str) -> tuple[int, str]:
         (["export", "--help"], 0, "usage: mprnet export"),
         (["figure", "--help"], 0, "usage: mprnet figure"),
         (["page", "--help"], 0, "usage: mprnet page"),
-        (["train"], 2, "say which task: --task NAME"),
-        (["train", "--task", "Dehazing"], 1, "task is one of Deblurring, Denoising, Deraining, not 'Dehazing'"),
+        (["train"], 2, "required: --task"),
+        (["train", "--task", "Dehazing"], 2, "invalid choice: 'Dehazing'"),
     ],
 )
 def test_the_command_line(monkeypatch, capsys, words, status, sentence):
@@ -58,3 +58,11 @@ def test_train_and_test_run_the_tasks_scripts(name, sentence, words):
     assert done.returncode == 0
     assert f"usage: mprnet {name}" in done.stdout
     assert sentence in done.stdout
+
+
+@pytest.mark.processes
+def test_other_options_are_the_scripts():
+    done = programs.run(*CLI, "test", "--table", "--task", "Deraining", "--limit", 3)
+    assert done.returncode == 0, done.stderr
+    assert "Rain100H" in done.stdout
+    assert programs.run(*CLI, "train", "--task", "Deraining", "OPTIM.NO_SUCH_KEY", "-1").returncode == 1
