@@ -9,8 +9,8 @@ from typing import Literal
 
 from natsort import natsorted
 
+from mprnet.data.kinds import is_picture
 from mprnet.data.names import INPUT_WORDS, TARGET_WORDS, fold_case, normalize, prefixes, remove_side_words
-from mprnet.data.photos import is_picture
 from mprnet.errors import UserError
 
 Pairing = Literal["name", "order", "many_to_one"]

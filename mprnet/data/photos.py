@@ -19,17 +19,11 @@ from mprnet.errors import UserError, one_line
 # In bytes. Pillow has a limit in pixels.
 _MAX_BYTES = 2 * 2**30
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif"})
 # How many rows are converted at a time: with a large picture, memory is too small for several copies in floats.
 _ROWS = 256
 # Numbers of TIFF tags.
 _BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _PLANAR_CONFIGURATION = 258, 262, 284
 _EXTRA_SAMPLES, _SAMPLE_FORMAT = 338, 339
-
-
-def is_picture(path: Path) -> bool:
-    """True if the suffix of ``path`` is that of a picture, in upper or lower case."""
-    return path.suffix.lower() in SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from natsort import natsorted
 
-from mprnet.data.photos import SUFFIXES, is_picture
+from mprnet.data.kinds import is_picture, picture_suffixes
 from mprnet.errors import UserError
 
 
@@ -80,7 +80,7 @@ def _no_pictures_message(root: Path, recursive: bool, others: int) -> str:
     if folders and not recursive:
         shown = ", ".join(folders[:5]) + (", ..." if len(folders) > 5 else "")
         return f"{root} holds no pictures, only folders ({shown}): name one of them, or add --recursive."
-    kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+    kinds = ", ".join(sorted(suffix[1:] for suffix in picture_suffixes()))
     return f"{root} holds no pictures ({others} other files); pictures end in {kinds}."
 
 
