@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mprnet import tasks
-from mprnet.data import photo_writing, photos
+from mprnet.data import photo_reading, photo_writing
 from mprnet.data.photos import Photo
 from mprnet.errors import UserError
 from mprnet.inference.restorer import Restorer
@@ -42,27 +42,33 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, grade
 
 
 def read_photo(path: str | Path) -> Photo:
-    """Read a picture: 8 or 16 bits, grey or colour, with or without alpha, in the formats that Pillow and OpenCV read.
+    """Read a picture: 8 or 16 bits, grey or colour, with or without alpha.
+
+    Formats: PNG, JPEG, TIFF, WebP, BMP, GIF and AVIF; HEIC and HEIF with the extra ``heif``, raw files of cameras with
+    the extra ``raw``.
 
     Returns:
-        The picture upright, with its EXIF data and colour profile. ``photo.as_float()`` is (H, W, 3) float32 in [0, 1].
+        The picture upright, with its metadata and colour profile. ``photo.as_float()`` is (H, W, 3) float32 in [0, 1].
 
     Raises:
         UserError: not a picture, damaged, of several pages or frames, too large, or of a kind that is not supported.
     """
-    return photos.read_photo(Path(path))
+    return photo_reading.read_photo(Path(path))
 
 
-def write_photo(path: str | Path, photo: Photo) -> None:
-    """Write a picture with its depth, alpha, EXIF data and colour profile; the file is complete or not there.
+def write_photo(path: str | Path, photo: Photo) -> list[str]:
+    """Write a picture with its depth, alpha, colours and metadata; the file is complete or not there.
 
     Args:
         path: its suffix is the format: .png, .jpg, .tif or .webp, in upper or lower case.
 
+    Returns:
+        What the format cannot hold of the metadata, for people; most often nothing.
+
     Raises:
         UserError: another suffix, the format cannot hold the picture, or the file cannot be written.
     """
-    photo_writing.write_photo(Path(path), photo)
+    return photo_writing.write_photo(Path(path), photo)
 
 
 def restore(
@@ -73,7 +79,7 @@ def restore(
     grade: str | None = None,
     weights: str | Path | None = None,
     **options: Any,
-) -> None:
+) -> list[str]:
     """Restore one picture and write the result.
 
     For several pictures make one Restorer, or use the command ``mprnet restore``.
@@ -84,10 +90,15 @@ def restore(
         task, grade, weights: as ``task``, ``grade`` and ``path`` of load_model.
         options: as for Restorer (``device``, ``precision``, ``tile``, ...).
 
+    Returns:
+        What of the file is not in the result, for people (a mask, metadata that the format cannot hold); most often
+        nothing.
+
     Raises:
         UserError: as load_model, read_photo, Restorer and write_photo.
     """
     photo_writing.format_suffix(Path(result))  # before the work
     restorer = Restorer(load_model(weights, task=task, grade=grade), **options)
     photo = read_photo(source)
-    write_photo(result, photo.with_image(restorer(photo.as_float())))
+    photo_writing.check_format(Path(result), photo)
+    return [*photo.notes, *write_photo(result, photo.with_image(restorer(photo.as_float())))]

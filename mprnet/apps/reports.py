@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mprnet.apps.scores import read_versions
-from mprnet.data.photos import read_photo
+from mprnet.data.photo_reading import read_photo
 from mprnet.data.tensors import to_uint8
 from mprnet.errors import UserError
 from mprnet.evaluation.benchmark import Plan, Record

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mprnet.data.photos import read_photo
+from mprnet.data.photo_reading import read_photo
 from mprnet.data.tensors import to_uint8
 from mprnet.errors import UserError
 from mprnet.evaluation.report import Cell, draw_sheet

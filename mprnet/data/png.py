@@ -1,24 +1,48 @@
-"""The PNG format: its constants, 8-bit images without metadata, and 16-bit images with it.
-
-photo_writing.py writes pictures with all their metadata.
-"""
+"""The PNG format: its chunks, and writing images of 8 or 16 bits."""
 
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 
 from mprnet.files import write_atomically
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, GREY_ALPHA, RGBA = 0, 2, 4, 6  # colour types
+_HEADER_END = len(SIGNATURE) + 25
+# A chunk's kind and content.
+Chunk = tuple[bytes, bytes]
+
+
+def bit_depth(data: bytes) -> int:
+    """Return the bits per sample of a PNG file from its header (IHDR)."""
+    return data[24]
 
 
 def colour_type(data: bytes) -> int:
     """Return the colour type of a PNG file from its header (IHDR)."""
     return data[25]
+
+
+def find_chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+    """Return (kind, start, end) of a PNG's chunks up to IEND; an empty list if one is cut short or damaged."""
+    view = memoryview(data)
+    chunks: list[tuple[bytes, int, int]] = []
+    start = len(SIGNATURE)
+    while not chunks or chunks[-1][0] != b"IEND":
+        if start + 12 > len(data):
+            return []
+        length, kind = struct.unpack_from(">I4s", data, start)
+        end = start + 12 + length
+        if end > len(data) or zlib.crc32(view[start + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+            return []
+        chunks.append((kind, start, end))
+        start = end
+    return chunks
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -30,24 +54,17 @@ def write_png(path: Path, image: np.ndarray) -> None:
     write_atomically(path, cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
-def encode_16_bit(array: np.ndarray, exif: bytes = b"", icc: bytes | None = None) -> bytes:
-    """Return the bytes of a PNG file of (H, W, 1 to 4) uint16.
+def encode_png(array: np.ndarray, chunks: Iterable[Chunk] = ()) -> bytes:
+    """Return the bytes of a PNG file.
 
-    Pillow does not write 16 bits of colour, and OpenCV's imencodeWithMetadata (4.12) does not write grey with alpha.
+    Args:
+        array: (H, W, 1 to 4) uint8 or uint16: grey, grey and alpha, RGB, or RGBA.
+        chunks: metadata, inserted after the header.
     """
-    height, width, channels = array.shape
-    rows = np.ascontiguousarray(array.astype(">u2")).view(np.uint8).reshape(height, -1)
-    # Filter 2, "up": each row minus the row above, modulo 256. The byte before each row is the filter's number.
-    filtered = np.full((height, rows.shape[1] + 1), 2, np.uint8)
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    kind = {1: GREY, 2: GREY_ALPHA, 3: RGB, 4: RGBA}[channels]
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))]
-    if icc:
-        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
-    if exif:
-        chunks.append((b"eXIf", exif.removeprefix(b"Exif\0\0")))
-    chunks += [(b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")]
-    return SIGNATURE + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    image = np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    data = bytes(imagecodecs.png_encode(image, level=6))
+    extra = b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
     )
+    return data[:_HEADER_END] + extra + data[_HEADER_END:]

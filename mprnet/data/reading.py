@@ -3,7 +3,6 @@
 import io
 import struct
 import warnings
-import zlib
 from pathlib import Path
 
 import cv2
@@ -12,8 +11,10 @@ from PIL import Image
 
 from mprnet.data import png
 from mprnet.data.exif import read_orientation, upright
+from mprnet.data.limits import read_file
 from mprnet.data.pairs import Pair
-from mprnet.data.photos import Photo, decode_photo, read_file, to_8_bit
+from mprnet.data.photo_reading import decode_photo
+from mprnet.data.photos import Photo, to_8_bit
 from mprnet.errors import UserError
 
 # Larger files and pictures are decoded as in read_photo, which has its own limits.
@@ -99,30 +100,13 @@ def _has_plain_header(data: bytes) -> bool:
 
 def _has_plain_chunks(data: bytes) -> bool:
     """True if a PNG is undamaged, and holds only header, pixels and harmless metadata."""
-    chunks = _find_chunks(data)
+    chunks = png.find_chunks(data)
     kinds = [kind for kind, _, _ in chunks]
     if b"IDAT" not in kinds:
         return False
     first, count = kinds.index(b"IDAT"), kinds.count(b"IDAT")
     others = chunks[1:first] + chunks[first + count : -1]  # if the IDAT chunks are not consecutive, one is among these
     return all(_is_harmless(kind, data[start:end]) for kind, start, end in others)
-
-
-def _find_chunks(data: bytes) -> list[tuple[bytes, int, int]]:
-    """Return (kind, start, end) of a PNG's chunks up to IEND; an empty list if one is cut short or damaged."""
-    view = memoryview(data)
-    chunks: list[tuple[bytes, int, int]] = []
-    start = len(png.SIGNATURE)
-    while not chunks or chunks[-1][0] != b"IEND":
-        if start + 12 > len(data):
-            return []
-        length, kind = struct.unpack_from(">I4s", data, start)
-        end = start + 12 + length
-        if end > len(data) or zlib.crc32(view[start + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            return []
-        chunks.append((kind, start, end))
-        start = end
-    return chunks
 
 
 def _is_harmless(kind: bytes, chunk: bytes) -> bool:
@@ -137,7 +121,7 @@ def _decode_plain_jpeg(data: bytes) -> Photo | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata
-            with Image.open(io.BytesIO(data)) as header:  # the pixels are not decoded
+            with Image.open(io.BytesIO(data), formats=("JPEG",)) as header:  # the pixels are not decoded
                 orientation = read_orientation(header)
     except Exception:  # decode_photo will raise it again
         return None

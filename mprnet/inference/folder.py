@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from mprnet.data.photo_reading import read_photo
 from mprnet.data.photo_writing import write_photo
-from mprnet.data.photos import Photo, read_photo
+from mprnet.data.photos import Photo
 from mprnet.data.tensors import to_array, to_tensor
 from mprnet.errors import UserError
 from mprnet.inference.jobs import Job

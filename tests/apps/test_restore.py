@@ -13,9 +13,9 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
+import mprnet.data
 from apps import odd_files
 from mprnet import Restorer, UserError, save_weights
-from mprnet.data import photos
 from mprnet.inference.folder import restore_all
 from mprnet.inference.jobs import plan_jobs
 
@@ -312,20 +312,20 @@ def test_a_bad_picture_in_a_batch_fails_alone(tiny, tmp_path, monkeypatch):
     assert failure.__traceback__ is failure.__context__ is None  # they would keep the picture in memory
 
 
-@pytest.mark.parametrize("place", ["_decode", "Photo.as_float", "Photo.with_image"])
+@pytest.mark.parametrize("place", ["photo_reading.to_plain_mode", "photos.Photo.as_float", "photos.Photo.with_image"])
 def test_a_picture_that_does_not_fit_in_memory_fails_alone(tiny, tmp_path, monkeypatch, place):
     """The memory runs out outside of the network, where tiles do not help. The other pictures are restored."""
     for number in range(3):
         write_png(tmp_path / "in" / f"{number}.png", 50 * number, 20)
     jobs = plan_jobs(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
-    original = operator.attrgetter(place)(photos)
+    original = operator.attrgetter(place)(mprnet.data)
 
     def run_out_of_memory(picture, *arguments):
         if np.asarray(getattr(picture, "pixels", picture)).flat[0] == 50:
             raise MemoryError
         return original(picture, *arguments)
 
-    monkeypatch.setattr(f"mprnet.data.photos.{place}", run_out_of_memory)
+    monkeypatch.setattr(f"mprnet.data.{place}", run_out_of_memory)
     report = restore_all(jobs, Restorer(tiny, "cpu"))
     assert report.done == 2
     (failure,) = report.failures

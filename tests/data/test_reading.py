@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from mprnet import UserError
 from mprnet.data import reading
-from mprnet.data.photos import decode_photo, read_photo
+from mprnet.data.photo_reading import decode_photo, read_photo
 from mprnet.data.reading import read_picture, read_rgb
 
 _rng = np.random.default_rng(3)

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from mprnet.apps.options import load_network, make_restorer
+from mprnet.data.photo_reading import read_photo
 from mprnet.data.photo_writing import write_photo
-from mprnet.data.photos import Photo, read_photo
+from mprnet.data.photos import Photo
 from mprnet.errors import UserError
 from mprnet.inference.block_hooks import call_in_blocks, count_blocks
 from mprnet.inference.distributed import World
