@@ -16,9 +16,10 @@ from mprnet.model.patches import FULL_GRID
 SIZES = [(1, 1), (1, 50), (2, 3), (7, 9), (8, 8), (17, 33), (40, 24)]
 
 
-def test_a_thousand_random_sizes(tiny):
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_random_sizes(tiny, count):
     restorer, rng = Restorer(tiny, "cpu"), np.random.default_rng(0)
-    for _ in range(1000):
+    for _ in range(count):
         height, width = rng.integers(1, 101, 2)
         image = np.full((height, width, 3), rng.random(), np.float32)
         restored = restorer(image)

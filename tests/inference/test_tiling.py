@@ -73,7 +73,9 @@ class LimitedMemory:
 
 
 def test_after_out_of_memory_tiles_are_halved(tiny, capsys):
-    restorer = Restorer(tiny, "cpu")
+    restorer, expected = Restorer(tiny, "cpu"), Restorer(tiny, "cpu", tile=120)
+    for each in (restorer, expected):
+        each._run = lambda batch, grid: [batch.sqrt()]
     memory = LimitedMemory(restorer, 150 * 150)
     image = np.random.default_rng(0).random((300, 500, 3)).astype(np.float32)
     restored = restorer(image)
@@ -82,7 +84,7 @@ def test_after_out_of_memory_tiles_are_halved(tiny, capsys):
     err = capsys.readouterr().err
     assert "in tiles of 248" in err
     assert "in tiles of 120" in err
-    np.testing.assert_allclose(restored, Restorer(tiny, "cpu", tile=120)(image), atol=1e-6)
+    np.testing.assert_allclose(restored, expected(image), atol=1e-6)
     # The next picture starts with the size that fitted.
     memory.sizes.clear()
     restorer(image)
@@ -118,6 +120,7 @@ def test_tiles_are_as_large_as_fit_in_memory(tiny, monkeypatch):
     monkeypatch.setattr("mprnet.inference.tile_size._FILES", 0)
     for free in (10**9, 100 * 10**6, 30 * 10**6):
         restorer = Restorer(tiny, "cpu")
+        restorer._run = lambda batch, grid: [batch]
         memory = LimitedMemory(restorer, 10**9)
         monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit, free=free: free)
         restorer(image)
@@ -162,7 +165,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_tiles_nearly_equal_the_whole_image_and_more_so_with_local_pooling():
-    model, image = load_model(BUNDLED), noisy_photograph()
+    model, image = load_model(BUNDLED), noisy_photograph()[:136]
     scores = {}
     for patch in (False, 64):
         whole = Restorer(model, "cpu", local_pooling=patch)(image)
@@ -175,7 +178,7 @@ def test_tiles_nearly_equal_the_whole_image_and_more_so_with_local_pooling():
 def test_seams_are_invisible_in_a_flat_picture(patch):
     """The mean gradient across seams equals the mean gradient elsewhere within 2 %."""
     model = load_model(BUNDLED)
-    flat = np.full((1200, 320, 3), 128, np.uint8)
+    flat = np.full((640, 320, 3), 128, np.uint8)
     noisy = gaussian_noise(np.random.default_rng(2), flat, 25).astype(np.float32) / 255
     restored = Restorer(model, "cpu", tile=200, local_pooling=patch)(noisy)
     is_seam = np.zeros(320, bool)

@@ -103,8 +103,17 @@ def test_a_config_that_does_not_fit_gets_a_sentence(tmp_path, config):
         load_model(tmp_path / "w.pth")
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net_g.", "model.", "model.module."])
-@pytest.mark.parametrize("container", ["params_ema", "state_dict", "model_state_dict", "params", "net_g", None])
+CONTAINERS = ["params_ema", "state_dict", "model_state_dict", "params", "net_g", None]
+PREFIXES = ["module.", "_orig_mod.", "net_g.", "model.", "model.module."]
+
+
+@pytest.mark.parametrize(
+    ("container", "prefix"),
+    [
+        *((container, "model.module.") for container in CONTAINERS),
+        *(("state_dict", prefix) for prefix in PREFIXES[:-1]),
+    ],
+)
 def test_files_of_other_training_programs_are_read(tmp_path, prefix, container):
     model = MPRNet(**WIDTHS)
     tensors = {prefix + key: value for key, value in model.state_dict().items()}
