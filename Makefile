@@ -9,8 +9,10 @@ PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 # Which mutants, by name: make mutants MUTANTS='mprnet.training.order* mprnet.metrics.*'
 MUTANTS ?=
+# The first of the numbers from which make fuzz makes its files.
+SEED ?= 0
 
-.PHONY: demo test test-floor check docs mutants
+.PHONY: demo test test-floor check docs mutants fuzz
 
 demo: .venv/installed
 	$(BIN)/python demo.py
@@ -35,6 +37,10 @@ docs: .venv/installed-docs
 mutants: .venv/installed-mutants
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(foreach name,$(MUTANTS),'$(name)')
 	@$(BIN)/mutmut results | grep survived || echo "no survivors"
+
+# Damaged files and requests, through what reads them (tests/fuzz).
+fuzz: .venv/installed-dev
+	$(BIN)/python tests/fuzz/runner.py pictures --count 2000 --seed $(SEED)
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -77,5 +77,7 @@ def decode_raw(data: bytes, path: Path) -> Photo:
             )
     except rawpy.LibRawFileUnsupportedError as error:
         raise UserError(f"{path}: a raw file of a kind that cannot be read; save it as a 16-bit TIFF.") from error
-    profile = icc.rgb_profile(icc.SRGB_CHROMATICITIES, [icc.curve_tag(icc.SRGB_CURVE)])
-    return Photo(np.ascontiguousarray(pixels), icc=profile)
+    photo = photo_from_channels(pixels)  # of a sensor without colours, grey
+    curve = icc.curve_tag(icc.SRGB_CURVE)
+    profile = icc.grey_profile(curve) if photo.grey else icc.rgb_profile(icc.SRGB_CHROMATICITIES, [curve])
+    return replace(photo, icc=profile)

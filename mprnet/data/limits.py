@@ -36,11 +36,13 @@ def read_file(path: Path) -> bytes:
 
 
 def check_size(width: int, height: int, path: Path) -> None:
-    """Check that a picture is not far too large.
+    """Check that a picture has pixels, and not far too many.
 
     Raises:
-        UserError: it is.
+        UserError: it has not.
     """
+    if width <= 0 or height <= 0:
+        raise UserError(f"{path}: broken: it says that it has {width}x{height} pixels.")
     if width * height > _MAX_PIXELS:
         raise UserError(f"{path}: absurdly large ({width * height // 10**6} million pixels); cut it up first.")
 

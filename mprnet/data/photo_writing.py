@@ -22,7 +22,7 @@ from mprnet.files import write_atomically
 FORMATS = {"png": ".png", "jpg": ".jpg", "tiff": ".tif", "webp": ".webp"}
 _OTHER_SUFFIXES = {".jpeg": ".jpg", ".tiff": ".tif"}
 # The largest height and width, in pixels, of formats that have a limit.
-_MOST_PIXELS = {".jpg": 65535, ".webp": 16383}
+_MOST_PIXELS = {".png": 1_000_000, ".jpg": 65535, ".webp": 16383}
 _JPEG_QUALITY = 95
 # Bytes of EXIF, XMP and IPTC data that one segment of a JPEG can hold.
 _MOST_EXIF, _MOST_XMP, _MOST_IPTC = 65533, 65502, 65500

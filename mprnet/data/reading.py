@@ -1,16 +1,12 @@
 """Fast reading of the pictures of data sets, with the same result as ``read_photo``."""
 
-import io
 import struct
-import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from mprnet.data import png
-from mprnet.data.exif import read_orientation, upright
+from mprnet.data import png, png_metadata
 from mprnet.data.limits import read_file
 from mprnet.data.pairs import Pair
 from mprnet.data.photo_reading import decode_photo
@@ -19,12 +15,6 @@ from mprnet.errors import UserError
 
 # Larger files and pictures are decoded as in read_photo, which has its own limits.
 _MAX_BYTES, _MAX_PIXELS = 2**28, 2**26
-_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-# PNG chunks that change neither pixels nor orientation, and their lengths in bytes.
-_CHUNK_LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tIME": 7}
-# A text chunk may hold EXIF or XMP data, but not with one of these keywords.
-_KEYWORDS = {b"Title", b"Author", b"Description", b"Copyright", b"Creation Time", b"Software", b"Source", b"Comment"}
-_KEYWORDS |= {b"date:create", b"date:modify", b"date:timestamp"}
 
 
 def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
@@ -60,24 +50,26 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def read_picture(path: Path) -> Photo:
-    """Return the same as ``read_photo``, without EXIF data and colour profile. Most PNGs and JPEGs are read faster.
+    """Return the same as ``read_photo``, without EXIF data and colour profile. Most PNGs are read faster.
 
     Raises:
         UserError: as ``read_photo``.
     """
     data = read_file(path)
-    photo = None
-    if len(data) <= _MAX_BYTES:
-        if data.startswith(png.SIGNATURE):
-            photo = _decode_plain_png(data)
-        elif data.startswith(_JPEG_START) and data.endswith(_JPEG_END):
-            photo = _decode_plain_jpeg(data)
+    photo = _decode_plain_png(data) if data.startswith(png.SIGNATURE) and len(data) <= _MAX_BYTES else None
     return photo or decode_photo(data, path)
 
 
 def _decode_plain_png(data: bytes) -> Photo | None:
     """Return the picture; None if it is not certain that ``read_photo`` returns the same."""
-    if not _has_plain_header(data) or not _has_plain_chunks(data):
+    chunks = png.find_chunks(data)
+    if not chunks or not _has_plain_header(data):
+        return None
+    data, others = png_metadata.split_metadata(data, chunks)
+    if len(chunks) - len(others) != sum(kind in (b"IHDR", b"IDAT", b"IEND") for kind, _, _ in chunks):
+        return None
+    metadata = png_metadata.read_metadata(others)
+    if metadata.exif or metadata.xmp:  # there may be an orientation
         return None
     colour = png.colour_type(data)
     has_alpha = colour in (png.GREY_ALPHA, png.RGBA)
@@ -96,42 +88,6 @@ def _has_plain_header(data: bytes) -> bool:
     width, height, depth, colour, compression, filtering = struct.unpack_from(">IIBBBB", data, 16)
     is_known = depth == 8 and colour in (png.GREY, png.RGB, png.GREY_ALPHA, png.RGBA) and compression == filtering == 0
     return is_known and 0 < width * height <= _MAX_PIXELS
-
-
-def _has_plain_chunks(data: bytes) -> bool:
-    """True if a PNG is undamaged, and holds only header, pixels and harmless metadata."""
-    chunks = png.find_chunks(data)
-    kinds = [kind for kind, _, _ in chunks]
-    if b"IDAT" not in kinds:
-        return False
-    first, count = kinds.index(b"IDAT"), kinds.count(b"IDAT")
-    others = chunks[1:first] + chunks[first + count : -1]  # if the IDAT chunks are not consecutive, one is among these
-    return all(_is_harmless(kind, data[start:end]) for kind, start, end in others)
-
-
-def _is_harmless(kind: bytes, chunk: bytes) -> bool:
-    """True if a PNG chunk changes neither pixels nor orientation."""
-    if kind == b"tEXt":
-        return chunk[8:].split(b"\0")[0] in _KEYWORDS
-    return len(chunk) - 12 == _CHUNK_LENGTHS.get(kind)
-
-
-def _decode_plain_jpeg(data: bytes) -> Photo | None:
-    """Return the picture; None if it is not certain that ``read_photo`` returns the same."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata
-            with Image.open(io.BytesIO(data), formats=("JPEG",)) as header:  # the pixels are not decoded
-                orientation = read_orientation(header)
-    except Exception:  # decode_photo will raise it again
-        return None
-    if header.format != "JPEG" or header.mode not in ("L", "RGB") or header.width * header.height > _MAX_PIXELS:
-        return None
-    image = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None or image.shape != (header.height, header.width, 3):
-        return None
-    pixels = upright(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), orientation)
-    return Photo(np.ascontiguousarray(pixels), grey=header.mode == "L")
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray | None:

@@ -9,10 +9,11 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
+from mprnet import UserError
 from mprnet.data import icc
 from mprnet.data.cicp import cicp_profile
 from mprnet.data.photo_reading import decode_photo, read_photo
-from mprnet.data.photo_writing import FORMATS, write_photo
+from mprnet.data.photo_writing import FORMATS, check_format, write_photo
 from mprnet.data.photos import Photo
 
 RGB = (np.arange(12 * 16 * 3).reshape(12, 16, 3) % 251).astype(np.uint8)
@@ -167,6 +168,13 @@ class TestLimits:
     def test_xmp_too_large_for_a_jpeg_is_left_out(self, tmp_path):
         photo = decode_photo(png((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP + b" " * 70000)), tmp_path)
         assert write_and_read(tmp_path, photo, ".jpg")[1] == ["its XMP data"]
+
+    @pytest.mark.parametrize(("suffix", "most"), [(".webp", 16383), (".jpg", 65535), (".png", 1_000_000)])
+    def test_sizes_that_a_format_cannot_hold_are_told_before_the_work(self, tmp_path, suffix, most):
+        check_format(tmp_path / f"a{suffix}", Photo(np.zeros((1, most, 3), np.uint8)))
+        with pytest.raises(UserError, match=f"{most + 1}x1 pixels are too many"):
+            check_format(tmp_path / f"a{suffix}", Photo(np.zeros((1, most + 1, 3), np.uint8)))
+        check_format(tmp_path / "a.tif", Photo(np.zeros((1, most + 1, 3), np.uint8)))
 
     @pytest.mark.parametrize("kind", ["zTXt", "iTXt", "tEXt"])
     def test_a_large_text_in_a_png_is_no_damage(self, tmp_path, kind):

@@ -1,6 +1,7 @@
 """Which picture of a file is read, by which decoder."""
 
 import io
+import struct
 import subprocess
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from mprnet import UserError
 from mprnet.data import camera_files, kinds
+from mprnet.data.icc import is_grey_profile
 from mprnet.data.photo_reading import decode_photo, read_photo
 from mprnet.data.photo_writing import write_photo
 from mprnet.data.photos import Photo
@@ -126,6 +128,14 @@ class TestTiff:
         with pytest.raises(UserError, match="4294 million pixels"):
             self.read(bytes(data), tmp_path)
 
+    def test_a_picture_without_pixels_is_refused(self, tmp_path):
+        data = bytearray(tiff((RGB16, {})))
+        with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+            place = file.pages[0].tags[257].valueoffset
+        data[place : place + 4] = bytes(4)
+        with pytest.raises(UserError, match="32x0 pixels"):
+            self.read(bytes(data), tmp_path)
+
     @pytest.mark.parametrize("array", [RGB, RGB16])
     @pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
     def test_a_file_that_is_cut_short_is_refused(self, tmp_path, array, compression):
@@ -185,6 +195,13 @@ class TestCameraFiles:
         assert photo.pixels.dtype == np.uint16
         assert photo.icc is not None
         assert b"Maker" in photo.metadata.exif
+
+    def test_raw_files_of_sensors_without_colours_are_grey(self, tmp_path):
+        data = raw_file().replace(struct.pack("<H", SENSOR), struct.pack("<H", 34892))
+        photo = decode_photo(data, tmp_path / "a.dng")
+        assert photo.grey
+        assert photo.pixels.shape == (24, 32, 3)
+        assert is_grey_profile(photo.icc)
 
     def test_heif_of_8_bits(self, tmp_path):
         exif = Image.Exif()

@@ -104,7 +104,7 @@ def xmp_text(orientation):
 
 
 def fast_files():
-    """Common PNGs and JPEGs, each with its pixels (None: compared only with the reference)."""
+    """Common PNGs, each with its pixels (None: compared only with the reference)."""
     rgb = saved(RGB, "PNG")
     grey = np.repeat(GREY[:, :, None], 3, 2)
     plain = (
@@ -114,8 +114,10 @@ def fast_files():
         chunk(b"pHYs", struct.pack(">IIB", 11811, 11811, 1)),
         chunk(b"tIME", b"\x07\xe0\1\1\1\1\1"),
         chunk(b"tEXt", b"Software\0GIMP"),
+        chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(5_000_000))),
+        chunk(b"iCCP", b"x\0\0no profile"),
+        chunk(b"teST", b"anything"),
     )
-    jpeg = {"quality": 91}
     return {
         "rgb.png": (rgb, RGB),
         "grey.png": (saved(GREY, "PNG"), grey),
@@ -125,6 +127,16 @@ def fast_files():
         "interlaced_grey.png": (interlaced(GREY, 0), grey),
         "metadata.png": (insert(rgb, *plain), RGB),
         "something_behind.png": (rgb + b"something", RGB),
+    }
+
+
+def slow_files():
+    """All other pictures, each with its pixels."""
+    palette = Image.fromarray(RGB).quantize(16)
+    rgb = saved(RGB, "PNG")
+    key = tuple(int(v) for v in RGB[2, 3])
+    jpeg = {"quality": 91}
+    return {
         "444.jpg": (saved(RGB, "JPEG", subsampling=0, **jpeg), None),
         "422.jpg": (saved(RGB, "JPEG", subsampling=1, **jpeg), None),
         "420.jpg": (saved(RGB, "JPEG", subsampling=2, **jpeg), None),
@@ -135,15 +147,6 @@ def fast_files():
         "comment.jpg": (saved(RGB, "JPEG", comment=b"hello", dpi=(300, 300), **jpeg), None),
         "camera.jpg": (saved(RGB, "JPEG", exif=exif(None), **jpeg), None),
         "turned.jpg": (saved(RGB, "JPEG", exif=exif(6), **jpeg), None),
-    }
-
-
-def slow_files():
-    """All other pictures, each with its pixels."""
-    palette = Image.fromarray(RGB).quantize(16)
-    rgb = saved(RGB, "PNG")
-    key = tuple(int(v) for v in RGB[2, 3])
-    return {
         "palette.png": (saved(palette, "PNG"), np.asarray(palette.convert("RGB"))),
         "clear_palette.png": (saved(palette, "PNG", transparency=3), np.asarray(palette.convert("RGB"))),
         "colour_key.png": (saved(RGB, "PNG", transparency=key), RGB),
