@@ -4,6 +4,7 @@ from conftest import ROOT
 from PIL import Image
 
 import mprnet
+from mprnet.data import icc
 
 SAMPLE = ROOT / "samples" / "input" / "Denoising" / "coffee.png"
 
@@ -54,3 +55,25 @@ def test_suffixes_may_be_written_in_other_ways(tmp_path, name, format_):
     mprnet.write_photo(tmp_path / name, mprnet.Photo(np.full((8, 9, 3), 100, np.uint8)))
     with Image.open(tmp_path / name) as image:
         assert (image.format, image.size) == (format_, (9, 8))
+
+
+def test_linear_light_is_restored_as_its_srgb_twin(tmp_path):
+    """The same picture in linear light (16 bits, with a profile that says so) and in sRGB gain the same."""
+    noisy = mprnet.read_photo(SAMPLE).pixels[:64, :64]
+    target = mprnet.read_photo(ROOT / "samples" / "target" / "Denoising" / "coffee.png").pixels[:64, :64]
+    srgb = noisy.astype(np.uint16) * 257
+    linear_profile = icc.rgb_profile(icc.SRGB_CHROMATICITIES, [icc.table_tag(np.array([256], np.uint16))])
+    light = np.where(srgb <= 0.04045 * 65535, srgb / 12.92, 65535 * ((srgb / 65535 + 0.055) / 1.055) ** 2.4)
+    mprnet.write_photo(tmp_path / "srgb.tif", mprnet.Photo(srgb))
+    mprnet.write_photo(tmp_path / "linear.tif", mprnet.Photo(np.rint(light).astype(np.uint16), icc=linear_profile))
+    scores = []
+    for name in ("srgb.tif", "linear.tif"):
+        options = {"task": "Denoising", "grade": "lite", "device": "cpu", "precision": "fp32"}
+        assert mprnet.restore(tmp_path / name, tmp_path / f"out_{name}", **options) == []
+        values = mprnet.read_photo(tmp_path / f"out_{name}").pixels / 65535
+        if name == "linear.tif":
+            assert mprnet.read_photo(tmp_path / f"out_{name}").icc == linear_profile
+            values = np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
+        scores.append(mprnet.metrics.psnr(values, target / 255))
+    assert scores[0] > mprnet.metrics.psnr(noisy, target) + 3
+    assert scores[1] == pytest.approx(scores[0], abs=0.01)
