@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mprnet import MPRNet
 from mprnet.inference.distributed import World
 from mprnet.training.keys import get_defaults
-from mprnet.training.losses import restoration_loss
+from mprnet.training.losses import RestorationLoss
 from mprnet.training.step import Stepper
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -41,10 +41,11 @@ def plain_step(task: str, device: torch.device) -> Callable[[torch.Tensor, torch
     """Return a training step of the published network."""
     network = load_published(MPRNet(*WIDTHS[task]), device).train().requires_grad_()
     optimizer = torch.optim.Adam(network.parameters(), 2e-4)
+    restoration_loss = RestorationLoss(0.05).to(device)
 
     def step(degraded: torch.Tensor, target: torch.Tensor) -> None:
         optimizer.zero_grad()
-        loss = restoration_loss(network(degraded), target, 0.05)
+        loss = restoration_loss(network(degraded), target)
         loss.backward()
         optimizer.step()
 

@@ -41,6 +41,13 @@ class World:
         dist.all_reduce(total)
         return total.tolist()
 
+    def all_reduce_tensor(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes, on its device."""
+        if self.size > 1:
+            tensor = tensor.clone()
+            dist.all_reduce(tensor)
+        return tensor
+
     def all_gather(self, tensor: Tensor) -> list[Tensor]:
         """Return the tensors of all processes, in the order of ranks. All have the same shape and dtype."""
         if self.size == 1:

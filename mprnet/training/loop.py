@@ -7,6 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -91,12 +92,15 @@ class Trainer:
             return
         self.progress.check_validation()
         self.logger.start(self.settings, self.progress.total_steps)
+        # All batches have one size, so it pays to time cuDNN's algorithms for it.
+        benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
         handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             while not self.progress.is_finished:
                 self._train_epoch(self.progress.epochs_done + 1)
                 self._end_epoch()
         finally:
+            torch.backends.cudnn.benchmark = benchmark
             stop_workers(self.loader)
             self.logger.close()
             for number, handler in handlers.items():
@@ -121,14 +125,14 @@ class Trainer:
         for degraded, target in bar:
             counts = self.sampler.count_samples(progress.steps_done)
             own_count, total = counts
-            result = self.stepper.update(degraded, target, counts, self._draw_mixup(epoch, total))
+            result = self.stepper.update(degraded, target, counts, self._draw_mixup(epoch, total), self._get_flags)
             progress.totals.add(result.loss, own_count, result.is_updated)
             if progress.totals.skipped_in_a_row >= self.settings.TRAINING.MAX_BAD_STEPS:
                 raise self._make_divergence_error()
             progress.steps_done += 1
             bar.set_postfix(progress.totals.as_text())
             self._validate_if_due(validated_steps)
-            self._save_if_due()
+            self._save_if_due(*result.flags)
         if progress.steps_done < steps_per_epoch:
             raise UserError(
                 f"the training data ended after {progress.steps_done} of {steps_per_epoch} steps of an epoch."
@@ -163,14 +167,20 @@ class Trainer:
             f"(the last batch is listed in {path}): {', or '.join(advice)}."
         )
 
-    def _save_if_due(self) -> None:
+    def _get_flags(self) -> tuple[float, float]:
+        """Return whether a signal asks this process to stop, and whether it is time for the main process to save."""
+        is_due = self.progress.seconds_since_save >= 60 * self.settings.TRAINING.SAVE_MINUTES
+        return float(self.signal or 0), float(is_due and self.world.is_main)
+
+    def _save_if_due(self, signals: float, due_on_main: float) -> None:
         """Save the state if it is time, or if a signal asked to stop. All processes decide the same.
+
+        Args:
+            signals, due_on_main: the sums over all processes of ``_get_flags``.
 
         Raises:
             Stopped: a signal asked to stop.
         """
-        is_due = self.progress.seconds_since_save >= 60 * self.settings.TRAINING.SAVE_MINUTES
-        signals, due_on_main = self.world.all_reduce(float(self.signal or 0), float(is_due and self.world.is_main))
         if signals or due_on_main:
             self.progress.save()
         if signals:

@@ -1,6 +1,7 @@
 """One training step: forward, loss, backward, update. Skips the update if loss or gradient are broken."""
 
 import math
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,6 @@ from functools import partial
 import torch
 import torch._functorch.config as functorch_config
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 from yacs.config import CfgNode
 
@@ -17,7 +17,8 @@ from mprnet.inference.runner import has_compiler
 from mprnet.model.bands import memory_format
 from mprnet.model.layers import ChannelAttentionBlock
 from mprnet.model.network import MPRNet
-from mprnet.training.losses import restoration_loss
+from mprnet.training.ema import Ema
+from mprnet.training.losses import RestorationLoss
 from mprnet.training.mixup import MixUp, apply_mixup
 
 # Steps with a larger mean loss per sample, summed over three stages, are skipped. A training starts at about 1. Images
@@ -32,10 +33,14 @@ class StepResult:
     Attributes:
         loss: sum over this process's samples; 0 if the step was skipped.
         is_updated: True if the weights were updated, False if the step was skipped.
+        norm: of the gradient, before it is clipped.
+        flags: the sums over all processes of the caller's flags.
     """
 
     loss: float
     is_updated: bool
+    norm: float
+    flags: Sequence[float] = ()
 
 
 class Stepper:
@@ -52,10 +57,11 @@ class Stepper:
             betas=(optim.BETA1, 0.999),
             eps=1e-8,
             weight_decay=optim.WEIGHT_DECAY,
-            fused=world.device.type == "cuda",
+            fused=world.device.type in ("cuda", "cpu"),  # other optimizers read values in each step
         )
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=training.PRECISION == "fp16")
-        self.ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.EMA)) if optim.EMA else None
+        self.ema = Ema(model, optim.EMA) if optim.EMA else None
+        self.loss = RestorationLoss(settings.LOSS.EDGE_WEIGHT, settings.LOSS.CLAMP).to(world.device)
         if training.CHECKPOINTING:
             recompute_blocks(model)
         network: nn.Module = model
@@ -75,19 +81,26 @@ class Stepper:
         return self.model if self.ema is None else self.ema.module  # type: ignore[return-value]
 
     def update(
-        self, degraded: Tensor, target: Tensor, counts: tuple[int, int], mixup: MixUp | None = None
+        self,
+        degraded: Tensor,
+        target: Tensor,
+        counts: tuple[int, int],
+        mixup: MixUp | None = None,
+        get_flags: Callable[[], Sequence[float]] = tuple,
     ) -> StepResult:
-        """Make one step.
+        """Make one step. It reads from the device once, at its end: until then, the device is never idle.
 
         Args:
             degraded, target: (N, 3, H, W) in [0, 1], this process's part of the batch.
             counts: how many samples count: of this process, and of all processes together.
             mixup: for the batch of all processes; None for no MixUp.
+            get_flags: returns numbers of this process, when the step is nearly done; their sums over all processes come
+                back with the loss.
         """
         own_count, total = counts
         self.optimizer.zero_grad(set_to_none=True)
         parts = list(zip(*(self._split_batch(images, mixup) for images in (degraded, target)), strict=True))
-        loss_sum = 0.0
+        loss_sum = torch.zeros((), device=self.world.device)
         for number, (degraded_part, target_part) in enumerate(parts, start=1):
             # DistributedDataParallel takes the mean of the gradients over processes. The factor world.size makes it the
             # mean over all samples.
@@ -97,19 +110,34 @@ class Stepper:
             with nullcontext() if is_last or self.world.size == 1 else self.network.no_sync():  # type: ignore[operator]
                 loss = self._loss(degraded_part, target_part)
                 self.scaler.scale(loss * weight).backward()
-            loss_sum += loss.item() * len(degraded_part) if own_count else 0.0
+            if own_count:
+                loss_sum += loss.detach() * len(degraded_part)
         self.scaler.unscale_(self.optimizer)
-        limit = self.settings.OPTIM.GRAD_CLIP or math.inf
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = self._clip_gradients()
         # Each process has a loss of its own. But all processes must skip the same steps.
-        if not (torch.isfinite(norm) and self.world.all_reduce(loss_sum)[0] <= MAX_LOSS * total):
-            self._skip(is_overflow=not torch.isfinite(norm))
-            return StepResult(0.0, is_updated=False)
-        self.scaler.step(self.optimizer)
+        own_loss, norm_value, all_loss, *all_flags = self._read(loss_sum, norm, get_flags())
+        if not (math.isfinite(norm_value) and all_loss <= MAX_LOSS * total):
+            self._skip(is_overflow=not math.isfinite(norm_value))
+            return StepResult(0.0, False, norm_value, all_flags)
+        self.optimizer.step()  # not by the scaler, which would read again whether the gradient is finite
         self.scaler.update()
         if self.ema is not None:
-            self.ema.update_parameters(self.model)
-        return StepResult(loss_sum, is_updated=True)
+            self.ema.update(self.model)
+        return StepResult(own_loss, True, norm_value, all_flags)
+
+    def _clip_gradients(self) -> Tensor:
+        """Return the norm of the gradient, a scalar, and clip the gradient if the settings say so."""
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if limit := self.settings.OPTIM.GRAD_CLIP:
+            nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        return norm
+
+    def _read(self, loss: Tensor, norm: Tensor, flags: Sequence[float]) -> list[float]:
+        """Return, in one transfer, this process's loss, the norm, and the sums over processes of loss and flags."""
+        sums = torch.cat([loss[None], loss.new_tensor(list(flags))])
+        sums = self.world.all_reduce_tensor(sums)
+        return torch.cat([loss[None], norm.to(loss)[None], sums]).tolist()
 
     def state_dict(self) -> dict[str, object]:
         """Return the states of optimizer, scaler and EMA, for ``load_state_dict``. The weights are not included."""
@@ -143,9 +171,7 @@ class Stepper:
         precision = {"fp16": torch.float16}.get(self.settings.TRAINING.PRECISION, torch.bfloat16)
         with torch.autocast(self.world.device.type, precision, enabled=self.settings.TRAINING.PRECISION != "fp32"):
             images = self.network(degraded)
-        if self.settings.LOSS.CLAMP:
-            images = [image.clamp(0, 1) for image in images]
-        return restoration_loss(images, target, self.settings.LOSS.EDGE_WEIGHT)
+        return self.loss(images, target)
 
     def _skip(self, is_overflow: bool) -> None:
         """Leave the weights unchanged, and restart the count of steps after which the loss scale may grow.
@@ -164,4 +190,4 @@ def recompute_blocks(model: nn.Module) -> None:
     for block in model.modules():
         if isinstance(block, ChannelAttentionBlock):
             forward = block.forward
-            block.forward = partial(checkpoint, forward, use_reentrant=False)  # type: ignore[method-assign]
+            block.forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)  # type: ignore[method-assign]

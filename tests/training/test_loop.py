@@ -109,9 +109,9 @@ def test_mixup_starts_in_its_epoch_and_differs_in_each_step(tmp_path, monkeypatc
     trainer = make_trainer(tmp_path, tiny_settings("AUGMENT.MIXUP_FROM_EPOCH", first_epoch, "AUGMENT.MIXUP_ALPHA", 2.0))
     update, seen = trainer.stepper.update, []
 
-    def record(degraded, target, counts, mixup):
+    def record(degraded, target, counts, mixup, get_flags):
         seen.append(mixup)
-        return update(degraded, target, counts, mixup)
+        return update(degraded, target, counts, mixup, get_flags)
 
     monkeypatch.setattr(trainer.stepper, "update", record)
     trainer.run()
@@ -324,10 +324,13 @@ def test_save_minutes_are_minutes(tmp_path, monkeypatch, minutes, saves):
 
 
 class Second(World):
-    """The second of two processes. The sums of ``all_reduce`` are those of this process alone."""
+    """The second of two processes. All sums over processes are those of this process alone."""
 
     def all_reduce(self, *values: float) -> list[float]:
         return list(values)
+
+    def all_reduce_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
 
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch):

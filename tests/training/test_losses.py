@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 
-from mprnet.training.losses import charbonnier, laplacian, restoration_loss
+from mprnet.training.losses import RestorationLoss, charbonnier
 
 
 def expected_laplacian(image: np.ndarray) -> np.ndarray:
@@ -24,7 +24,7 @@ def expected_charbonnier(difference: np.ndarray) -> float:
 @pytest.mark.parametrize("size", [(8, 8), (9, 14), (5, 6)])
 def test_laplacian(size):
     image = torch.rand(2, 3, *size)
-    found = laplacian(image).numpy()
+    found = RestorationLoss(0.05).laplacian(image).numpy()
     for n in range(2):
         for c in range(3):
             np.testing.assert_allclose(found[n, c], expected_laplacian(image[n, c].double().numpy()), atol=1e-6)
@@ -45,12 +45,12 @@ def test_the_loss_is_summed_over_the_stages(weight):
         difference = (image - target).double().numpy()
         edges = np.stack([expected_laplacian(channel) for picture in difference for channel in picture])
         expected += expected_charbonnier(difference) + weight * expected_charbonnier(edges)
-    assert restoration_loss(images, target, weight).item() == pytest.approx(expected, rel=1e-5)
+    assert RestorationLoss(weight)(images, target).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_loss_is_in_fp32_and_all_stages_get_a_gradient():
     images = [torch.rand(1, 3, 8, 8, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
-    loss = restoration_loss(images, torch.rand(1, 3, 8, 8), 0.05)
+    loss = RestorationLoss(0.05)(images, torch.rand(1, 3, 8, 8))
     assert loss.dtype == torch.float32
     loss.backward()
     assert all(image.grad is not None and image.grad.abs().sum() > 0 for image in images)

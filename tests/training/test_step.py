@@ -5,11 +5,12 @@ import shutil
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mprnet.inference.distributed import World
 from mprnet.training import step
-from mprnet.training.losses import restoration_loss
-from mprnet.training.mixup import MixUp
+from mprnet.training.losses import RestorationLoss
+from mprnet.training.mixup import MixUp, draw_mixup
 from mprnet.training.step import Stepper, recompute_blocks
 from training.runs import ONE_PROCESS, are_equal, tiny_network, tiny_settings
 
@@ -63,7 +64,7 @@ def test_the_optimizer_is_adam_with_the_numbers_of_the_settings():
 def test_the_loss_is_the_sum_over_samples_and_the_gradient_that_of_their_mean():
     stepper = make_stepper()
     twin = tiny_network().train()
-    loss = restoration_loss(twin(DEGRADED), TARGET, 0.05)
+    loss = RestorationLoss(0.05)(twin(DEGRADED), TARGET)
     loss.backward()
     result = stepper.update(DEGRADED, TARGET, (5, 5))
     assert result.loss == pytest.approx(5 * loss.item(), rel=1e-6)
@@ -82,7 +83,7 @@ def test_gradients_are_reset_in_each_step():
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 def test_the_edge_weight_of_the_settings_is_used(weight):
     result = make_stepper("LOSS.EDGE_WEIGHT", weight).update(DEGRADED, TARGET, (5, 5))
-    expected = restoration_loss(tiny_network()(DEGRADED), TARGET, weight).item()
+    expected = RestorationLoss(weight)(tiny_network()(DEGRADED), TARGET).item()
     assert result.loss == pytest.approx(5 * expected, rel=1e-6)
 
 
@@ -91,7 +92,7 @@ def test_clamped_outputs_outside_of_0_to_1_have_no_gradient():
     far = DEGRADED + 8
     stepper = make_stepper("LOSS.CLAMP", True)
     result = stepper.update(far, TARGET, (5, 5))
-    expected = restoration_loss([torch.ones_like(TARGET)], TARGET, 0.05).item()
+    expected = RestorationLoss(0.05)([torch.ones_like(TARGET)], TARGET).item()
     assert result.loss == pytest.approx(5 * expected, rel=1e-6)
     assert not concatenated_gradients(stepper).any()
     stepper = make_stepper("LOSS.CLAMP", False)
@@ -227,15 +228,15 @@ def test_a_step_with_a_value_that_is_not_finite_is_skipped(value):
 
 
 def test_the_optimizer_is_fused_by_device_not_by_checkpoint():
-    """On a GPU, Adam is one fused kernel. A checkpoint says whether it was, but the current device decides."""
+    """On a CPU or CUDA, Adam is one fused kernel. A checkpoint says whether it was, but the current device decides."""
     stepper = make_stepper()
     stepper.update(DEGRADED, TARGET, (5, 5))
     state = stepper.state_dict()
     expected = [group["fused"] for group in state["optimizer"]["param_groups"]]
     for group in state["optimizer"]["param_groups"]:
-        group["fused"] = True
+        group["fused"] = False
     stepper.load_state_dict(state)
-    assert [group["fused"] for group in stepper.optimizer.param_groups] == expected == [False]
+    assert [group["fused"] for group in stepper.optimizer.param_groups] == expected == [True]
 
 
 def test_changed_optimizer_settings_are_used_after_a_resume():
@@ -281,8 +282,8 @@ def test_without_a_compiler_training_is_not_compiled(monkeypatch, capsys):
 class LargeLossElsewhere(World):
     """A world in which another process has a very large loss."""
 
-    def all_reduce(self, *values: float) -> list[float]:
-        return [1e9 for _ in values]
+    def all_reduce_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(tensor, 1e9)
 
 
 def test_a_large_loss_in_another_process_skips_the_step():
@@ -300,3 +301,54 @@ def test_compile_uses_the_budget_of_the_settings(monkeypatch):
     assert step.functorch_config.activation_memory_budget == 0.3
     make_stepper()
     assert len(compiled) == 1
+
+
+class CountReads(TorchDispatchMode):
+    """Counts how often the program waits for the device: where it reads a value, or moves a tensor to the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        if function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            self.reads += 1
+        is_copy = function is torch.ops.aten._to_copy.default
+        if is_copy and (options or {}).get("device", arguments[0].device) != arguments[0].device:
+            self.reads += 1
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("OPTIM.ACCUMULATE", 3),
+        ("OPTIM.GRAD_CLIP", 0.1),
+        ("OPTIM.EMA", 0.9),
+        ("TRAINING.PRECISION", "bf16"),
+        ("TRAINING.PRECISION", "fp16"),
+        ("LOSS.CLAMP", True),
+        ("OPTIM.ACCUMULATE", 2, "OPTIM.GRAD_CLIP", 0.1, "OPTIM.EMA", 0.9, "TRAINING.CHECKPOINTING", True),
+    ],
+)
+def test_a_step_reads_once_from_the_device(options, monkeypatch):
+    stepper = make_stepper(*options)
+    # The values of a tensor are read as one transfer: tolist does not go through the dispatcher value by value.
+    tolist, lists = torch.Tensor.tolist, []
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: lists.append(len(self)) or tolist(self))
+    for _ in range(2):  # the first step makes what the later ones use again
+        lists.clear()
+        with CountReads() as counter:
+            result = stepper.update(DEGRADED, TARGET, (5, 5), draw_mixup(5, 1.0, [0]), get_flags=lambda: (3.0, 4.0))
+        assert result.is_updated
+        assert result.flags == [3.0, 4.0]
+    assert counter.reads == 0
+    assert len(lists) == 1
+
+
+def test_the_gradients_norm_is_returned():
+    stepper, twin = make_stepper("OPTIM.GRAD_CLIP", 0.01), tiny_network()
+    RestorationLoss(0.05)(twin(DEGRADED), TARGET).backward()
+    expected = torch.cat([p.grad.ravel() for p in twin.parameters()]).norm()
+    assert stepper.update(DEGRADED, TARGET, (5, 5)).norm == pytest.approx(expected.item(), rel=1e-4)
