@@ -19,9 +19,10 @@ from mprnet.model.weights import full_metadata, load_model
 from mprnet.training import settings as training_settings
 from mprnet.training.datasets import GetData, RunData, make_data
 from mprnet.training.loading import choose_workers
-from mprnet.training.loop import Stopped, Trainer
+from mprnet.training.loop import Trainer
 from mprnet.training.recipes import describe_recipe
-from mprnet.training.state import BEST, LATEST, load_latest
+from mprnet.training.state import BEST, LATEST, has_checkpoint, load_latest
+from mprnet.training.stopping import Stopped
 
 
 def main(
@@ -56,16 +57,19 @@ def _train(
     torch.manual_seed(settings.TRAINING.SEED)
     with distributed_world(settings.GPU) as world:
         try:
-            model = _make_model(network, settings)
             run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
+            resume = settings.TRAINING.RESUME
+            if resume == training_settings.AUTO:
+                resume = has_checkpoint(run)
+            model = _make_model(network, settings, use_initial=not resume)
             make_folder(run)
-            if any((run / name).exists() for name in (LATEST, BEST)) and not settings.TRAINING.RESUME:
+            if any((run / name).exists() for name in (LATEST, BEST)) and not resume:
                 raise UserError(
                     f"{run} already holds a run: continue it (TRAINING.RESUME True), or choose another MODEL.SESSION "
                     "for this one."
                 )
             with world.enter_on_main(lock_folder(run)):
-                checkpoint = load_latest(run) if settings.TRAINING.RESUME else None
+                checkpoint = load_latest(run) if resume else None
                 split = checkpoint.content.get("split") if checkpoint else None
                 data = make_data(settings, get_training_data, get_validation_data, split)
                 if world.is_main:
@@ -79,14 +83,14 @@ def _train(
         except Stopped as stopped:
             if world.is_main:
                 print(stopped)
-            return 128 + (trainer.signal or 15)
+            return 128 + (trainer.signals.number or 15)
     if world.is_main:
         best = run / BEST
         print(f"done: {best}, best {trainer.progress.best_psnr:.3f} dB" if best.exists() else f"done: {run}")
     return 0
 
 
-def _make_model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
+def _make_model(network: Callable[..., MPRNet], settings: CfgNode, use_initial: bool) -> MPRNet:
     names = ("N_FEAT", "SCALE_UNETFEATS", "SCALE_ORSNETFEATS", "NUM_CAB")
     widths = {name.lower(): settings.MODEL[name] for name in names if settings.MODEL[name] >= 0}
     form = {name.lower(): settings.MODEL[name] for name in ("SUBNETWORKS", "SAM", "CSFF")}
@@ -96,7 +100,7 @@ def _make_model(network: Callable[..., MPRNet], settings: CfgNode) -> MPRNet:
         model = build_network({**config, **form}, network, AblationMPRNet)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"the network that MODEL describes cannot be built: {str(error).splitlines()[0]}") from error
-    if settings.TRAINING.INIT_WEIGHTS and not settings.TRAINING.RESUME:
+    if settings.TRAINING.INIT_WEIGHTS and use_initial:
         if not Path(settings.TRAINING.INIT_WEIGHTS).exists():
             raise UserError(
                 f"there is no file of weights {settings.TRAINING.INIT_WEIGHTS}, which TRAINING.INIT_WEIGHTS names: "

@@ -64,7 +64,7 @@ def get_defaults() -> CfgNode:
     # epochs from VAL_ALL_FROM on are validated too. The last epoch is always validated at its end.
     c.TRAINING.VAL_EPOCHS = []
     c.TRAINING.VAL_ALL_FROM = 0
-    c.TRAINING.RESUME = False  # continue from model_latest.pth
+    c.TRAINING.RESUME = False  # True: continue from model_latest.pth; auto: if there is one, else start
     c.TRAINING.INIT_WEIGHTS = ""  # start from these weights, with a new optimizer
     c.TRAINING.TRAIN_PS = 256  # height and width of the training patches
     c.TRAINING.VAL_PS = 0  # height and width of the centre crop for validation; 0: whole images

@@ -13,6 +13,7 @@ from mprnet.errors import UserError
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.samples import format_size
 
+_ENDING_SECONDS = 0.1  # how long a worker that was killed takes to end, at most
 _GRACE_SECONDS = 30  # how long a worker continues after SIGTERM
 
 Batch = tuple[Tensor, Tensor]  # degraded and target, (N, 3, H, W)
@@ -52,13 +53,46 @@ def load_batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
     """Yield the loader's batches.
 
     Raises:
-        UserError: a sample cannot be read. The message is only the sentence, without a worker's traceback.
+        UserError: a sample cannot be read, or a worker was killed. The message is only the sentence, without a worker's
+            traceback.
     """
     try:
-        yield from loader
+        iterator = iter(loader)
+        if loader.num_workers and hasattr(signal, "SIGCHLD"):
+            # PyTorch's handler raises an error when a worker dies, also in the middle of a step. Without it, the error
+            # comes when a batch of this worker is awaited, and the state can be saved.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        yield from iterator
     except UserError as error:
         sentence = str(error).strip().splitlines()[-1]
         raise UserError(sentence.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")) from error
+    except (RuntimeError, OSError, EOFError) as error:
+        # A batch that a dead worker has sent cannot be received either: this raises an error of the connection.
+        exit_codes = _dead_workers(loader)
+        if not exit_codes:
+            raise
+        raise UserError(_describe_dead_worker(exit_codes, loader.num_workers)) from error
+
+
+def _dead_workers(loader: "DataLoader[Any]") -> list[int]:
+    """Return the exit codes of workers that have ended by themselves."""
+    workers = getattr(getattr(loader, "_iterator", None), "_workers", ())
+    for worker in workers:
+        worker.join(_ENDING_SECONDS)
+    return [worker.exitcode for worker in workers if worker.exitcode]
+
+
+def _describe_dead_worker(exit_codes: Sequence[int], workers: int) -> str:
+    """Return a sentence about workers that have ended by themselves: why, and what to do."""
+    if -getattr(signal, "SIGBUS", 0) in exit_codes:
+        return (
+            "a worker found no space for a batch in /dev/shm: give the container more (--shm-size 8g, or --ipc host), "
+            f"or lower TRAINING.WORKERS (it is {workers}; 0 needs none)."
+        )
+    return (
+        "a process that reads training data was killed, most often because memory ran out: lower TRAINING.WORKERS (it "
+        f"is {workers}), or give the program more memory."
+    )
 
 
 def choose_workers() -> int:
@@ -74,6 +108,9 @@ def stop_workers(loader: "DataLoader[Any]") -> None:
     """End the loader's processes. Without this call, they stay from one epoch to the next."""
     iterator = getattr(loader, "_iterator", None)
     if iterator is not None:
+        for worker in iterator._workers:  # PyTorch would wait for workers that wait for a slow disk
+            worker.kill()
+            worker.join()
         iterator._shutdown_workers()
 
 

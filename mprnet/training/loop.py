@@ -1,37 +1,25 @@
 """The training loop: steps, validation and checkpoints. A resumed run gives the same weights as one without a stop."""
 
-import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from mprnet.errors import UserError
-from mprnet.files import write_atomically
 from mprnet.inference.distributed import World
 from mprnet.model.network import MPRNet
 from mprnet.training.datasets import RunData
 from mprnet.training.loading import load_batches, make_loader, stop_workers
 from mprnet.training.logs import RunLogger
-from mprnet.training.mixup import MixUp, draw_mixup
 from mprnet.training.order import DistributedBatchSampler, ceil_divide
 from mprnet.training.progress import Progress
 from mprnet.training.state import BEST, Checkpoint, save_checkpoint
-from mprnet.training.step import MAX_LOSS, Stepper
+from mprnet.training.step import Stepper
+from mprnet.training.steps import Steps
+from mprnet.training.stopping import StopSignals
 from mprnet.training.validation import is_validation_epoch, validate, validation_steps
-
-# A second Ctrl-C stops at once if it comes so many seconds after the first. Schedulers and torchrun may send the same
-# signal twice within an instant.
-_SECOND_SIGNAL_SECONDS = 1.0
-
-
-class Stopped(Exception):  # noqa: N818  # not an error: the user asked for it
-    """The run stopped because of a signal. Its state is saved."""
 
 
 class Trainer:
@@ -70,8 +58,8 @@ class Trainer:
         self.stepper = Stepper(model, settings, world)
         self.logger = RunLogger(folder, world.is_main)
         self.progress = Progress(self.stepper, self.sampler, self.epochs, self.logger, metadata, data, settings, world)
-        self.signal: int | None = None
-        self._signal_time = 0.0
+        self.signals = StopSignals()
+        self.steps = Steps(self.stepper, self.progress, self.sampler, self.signals, data, settings, folder, world)
 
     def run(self) -> None:
         """Train all epochs that are left.
@@ -94,17 +82,16 @@ class Trainer:
         self.logger.start(self.settings, self.progress.total_steps)
         # All batches have one size, so it pays to time cuDNN's algorithms for it.
         benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
-        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            while not self.progress.is_finished:
-                self._train_epoch(self.progress.epochs_done + 1)
-                self._end_epoch()
+            with self.signals:
+                self.steps.rehearse()
+                while not self.progress.is_finished:
+                    self._train_epoch(self.progress.epochs_done + 1)
+                    self._end_epoch()
         finally:
             torch.backends.cudnn.benchmark = benchmark
             stop_workers(self.loader)
             self.logger.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
     def _train_epoch(self, epoch: int) -> None:
         progress = self.progress
@@ -114,78 +101,21 @@ class Trainer:
         self.stepper.model.train()
         self._validate_if_due(validated_steps)  # the run may have been stopped before the validation of its last step
         bar = tqdm(
-            load_batches(self.loader),
-            f"epoch {epoch}/{self.epochs}",
+            desc=f"epoch {epoch}/{self.epochs}",
             initial=progress.steps_done,
             total=steps_per_epoch,
             unit="step",
             leave=False,
             disable=not self.world.is_main,
         )
-        for degraded, target in bar:
-            counts = self.sampler.count_samples(progress.steps_done)
-            own_count, total = counts
-            result = self.stepper.update(degraded, target, counts, self._draw_mixup(epoch, total), self._get_flags)
-            progress.totals.add(result.loss, own_count, result.is_updated)
-            if progress.totals.skipped_in_a_row >= self.settings.TRAINING.MAX_BAD_STEPS:
-                raise self._make_divergence_error()
-            progress.steps_done += 1
-            bar.set_postfix(progress.totals.as_text())
-            self._validate_if_due(validated_steps)
-            self._save_if_due(*result.flags)
-        if progress.steps_done < steps_per_epoch:
-            raise UserError(
-                f"the training data ended after {progress.steps_done} of {steps_per_epoch} steps of an epoch."
-            )
-
-    def _draw_mixup(self, epoch: int, samples: int) -> MixUp | None:
-        """Return the random numbers for the coming step, the same in all processes; None without MixUp."""
-        augment = self.settings.AUGMENT
-        if not epoch >= augment.MIXUP_FROM_EPOCH > 0:
-            return None
-        # The 1 makes these random numbers independent of those that the samples use.
-        seed = [self.settings.TRAINING.SEED, epoch, self.progress.steps_done, 1]
-        return draw_mixup(samples, augment.MIXUP_ALPHA, seed)
-
-    def _make_divergence_error(self) -> UserError:
-        """Return the error for too many skipped steps in a row, and list the last batch in a file."""
-        path = self.folder / "skipped_batch.txt"
-        if self.world.is_main:
-            batch = self.sampler.global_batch(self.progress.steps_done)
-            names = [self.data.training.names[index] for index in batch]
-            write_atomically(path, "".join(f"{name}\n" for name in names).encode(errors="replace"))
-        steps = self.progress.totals.skipped_in_a_row
-        advice = [f"lower OPTIM.LR_INITIAL (it is {self.settings.OPTIM.LR_INITIAL:g})"]
-        if not self.settings.OPTIM.GRAD_CLIP:
-            advice.append("set OPTIM.GRAD_CLIP 1")
-        if self.settings.TRAINING.PRECISION != "fp32":
-            advice.append("train with TRAINING.PRECISION fp32")
-        if self.progress.epochs_done:
-            advice.append("start another run from an earlier model_epoch_N.pth (TRAINING.INIT_WEIGHTS)")
-        return UserError(
-            f"the loss or its gradient was not finite, or the loss was above {MAX_LOSS:.0f}, in {steps} steps in a row "
-            f"(the last batch is listed in {path}): {', or '.join(advice)}."
-        )
-
-    def _get_flags(self) -> tuple[float, float]:
-        """Return whether a signal asks this process to stop, and whether it is time for the main process to save."""
-        is_due = self.progress.seconds_since_save >= 60 * self.settings.TRAINING.SAVE_MINUTES
-        return float(self.signal or 0), float(is_due and self.world.is_main)
-
-    def _save_if_due(self, signals: float, due_on_main: float) -> None:
-        """Save the state if it is time, or if a signal asked to stop. All processes decide the same.
-
-        Args:
-            signals, due_on_main: the sums over all processes of ``_get_flags``.
-
-        Raises:
-            Stopped: a signal asked to stop.
-        """
-        if signals or due_on_main:
-            self.progress.save()
-        if signals:
-            done = f"{self.progress.epochs_done} epochs and {self.progress.steps_done} steps"
-            raise Stopped(f"stopped after {done}; set TRAINING.RESUME True to continue.")
+        batches = load_batches(self.loader)
+        with bar:
+            while progress.steps_done < steps_per_epoch:
+                self.steps.make(epoch, self.steps.wait_for_batch(batches))
+                bar.update()
+                bar.set_postfix(progress.totals.as_text())
+                self._validate_if_due(validated_steps)
+                self.steps.save_if_due()
 
     def _validate_if_due(self, validated_steps: set[int]) -> None:
         history = self.logger.history
@@ -236,10 +166,3 @@ class Trainer:
                 save_checkpoint(self.folder / f"model_epoch_{progress.epochs_done}.pth", content)
             if improved:
                 save_checkpoint(self.folder / BEST, content)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.signal is None:
-            self.signal, self._signal_time = number, now
-        elif number == signal.SIGINT and now > self._signal_time + _SECOND_SIGNAL_SECONDS:
-            raise KeyboardInterrupt

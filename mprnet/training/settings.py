@@ -17,6 +17,8 @@ from mprnet.training.keys import PATHS, RANGES, get_defaults
 
 # In a YAML file, this key names another file, whose settings come first.
 _BASE = "_BASE_"
+# The only setting of two types: True, False or AUTO.
+RESUME, AUTO = "TRAINING.RESUME", "auto"
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
@@ -118,7 +120,7 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
     Args:
         before, now: as ``flatten`` returns them. Settings that only one of them has are ignored.
     """
-    common = [key for key in now if key in before and key != "TRAINING.RESUME"]
+    common = [key for key in now if key in before and key != RESUME]
     return [f"{key} is {now[key]!r} now, and was {before[key]!r}" for key in common if now[key] != before[key]]
 
 
@@ -144,6 +146,8 @@ def _set_value(settings: CfgNode, defaults: dict[str, Any], key: str, value: Any
         nearest = difflib.get_close_matches(key, defaults, n=1, cutoff=0.0)[0]
         raise UserError(f"{source} sets {key}, which is not a setting; the nearest one is {nearest}.")
     default = defaults[key]
+    if key == RESUME and value == AUTO:
+        default = AUTO
     item_type = type(default[0]) if isinstance(default, list) and default else int
     if isinstance(default, float):
         value = _to_float(key, value)

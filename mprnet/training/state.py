@@ -72,6 +72,11 @@ def archive(path: Path, steps: int) -> Path:
     return archived
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """True if ``folder`` has a checkpoint to resume from, or one that is damaged."""
+    return any((folder / name).exists() for name in (LATEST, _PREVIOUS))
+
+
 def load_latest(folder: Path) -> Checkpoint:
     """Return the checkpoint to resume from: the latest, or the previous one if the latest is damaged.
 

@@ -35,12 +35,14 @@ class StepResult:
         is_updated: True if the weights were updated, False if the step was skipped.
         norm: of the gradient, before it is clipped.
         flags: the sums over all processes of the caller's flags.
+        is_missing: True if a process had no batch. Nothing has changed then.
     """
 
     loss: float
     is_updated: bool
     norm: float
     flags: Sequence[float] = ()
+    is_missing: bool = False
 
 
 class Stepper:
@@ -87,6 +89,7 @@ class Stepper:
         counts: tuple[int, int],
         mixup: MixUp | None = None,
         get_flags: Callable[[], Sequence[float]] = tuple,
+        is_missing: bool = False,
     ) -> StepResult:
         """Make one step. It reads from the device once, at its end: until then, the device is never idle.
 
@@ -96,6 +99,7 @@ class Stepper:
             mixup: for the batch of all processes; None for no MixUp.
             get_flags: returns numbers of this process, when the step is nearly done; their sums over all processes come
                 back with the loss.
+            is_missing: this process has no batch, and the images are zeros. Then no process changes its weights.
         """
         own_count, total = counts
         self.optimizer.zero_grad(set_to_none=True)
@@ -115,7 +119,11 @@ class Stepper:
         self.scaler.unscale_(self.optimizer)
         norm = self._clip_gradients()
         # Each process has a loss of its own. But all processes must skip the same steps.
-        own_loss, norm_value, all_loss, *all_flags = self._read(loss_sum, norm, get_flags())
+        own_loss, norm_value, all_loss, missing, *all_flags = self._read(loss_sum, norm, (is_missing, *get_flags()))
+        if missing:
+            if self.scaler.is_enabled():
+                self.scaler.update(self.scaler.get_scale())  # leaves the scale and the count of good steps as they are
+            return StepResult(0.0, False, norm_value, all_flags, is_missing=True)
         if not (math.isfinite(norm_value) and all_loss <= MAX_LOSS * total):
             self._skip(is_overflow=not math.isfinite(norm_value))
             return StepResult(0.0, False, norm_value, all_flags)

@@ -152,9 +152,9 @@ def test_a_run_stopped_by_sigterm_resumes_to_the_same_weights(project, uninterru
     options = [*SHORT, "TRAINING.SAVE_DIR", tmp_path]
     config = project / "Deblurring" / "training.yml"
     stop = Stop("mprnet.training.step.Stepper.update", step, signal.SIGTERM)
-    output = train("Deblurring", *options, config=config, status=143, stop=stop)
+    output = train("Deblurring", *options, "TRAINING.RESUME", "auto", config=config, status=143, stop=stop)
     assert f"stopped after {place}; set TRAINING.RESUME True to continue." in output
-    train("Deblurring", *options, "TRAINING.RESUME", True, config=config)
+    train("Deblurring", *options, "TRAINING.RESUME", "auto", config=config)
     assert same_weights(run / "model_latest.pth", uninterrupted / "model_latest.pth")
     output = train("Deblurring", *options, "TRAINING.RESUME", True, config=config)
     assert "nothing is left to do: 4 epochs are done, and the settings ask for 4." in output
@@ -170,12 +170,12 @@ def test_a_run_is_saved_if_all_its_processes_get_a_signal(project, tmp_path):
 
         update, calls = Stepper.update, []
 
-        def signalled(*arguments):
+        def signalled(*arguments, **options):
             calls.append(1)
             if len(calls) == 5:
                 os.killpg(0, signal.SIGTERM)
                 os.killpg(0, signal.SIGTERM)
-            return update(*arguments)
+            return update(*arguments, **options)
 
         Stepper.update = signalled
         sys.argv = {started!r}

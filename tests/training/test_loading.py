@@ -1,4 +1,6 @@
+import os
 import signal
+import time
 
 import pytest
 import torch
@@ -102,3 +104,47 @@ def test_a_worker_continues_for_30_seconds_after_sigterm(monkeypatch):
         for number, handler in before.items():
             signal.signal(number, handler)
     assert alarms == [30]
+
+
+class Deadly(Noise):
+    """Kills the process that reads the sixth sample."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def __getitem__(self, key):
+        if key[1] == 5:
+            os.kill(os.getpid(), self.number)
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (signal.SIGKILL, r"was killed, .*: lower TRAINING.WORKERS \(it is 1\)"),
+        (signal.SIGBUS, "/dev/shm: .*--shm-size"),
+    ],
+)
+def test_a_dead_worker_is_an_error_when_its_batch_is_awaited(number, sentence):
+    loader = make_loader(Deadly(number), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
+    with pytest.raises(UserError, match=sentence):
+        list(load_batches(loader))
+    stop_workers(loader)
+
+
+class Stalled(Noise):
+    """Waits for an hour before the sixth sample, as for a disk that does not answer."""
+
+    def __getitem__(self, key):
+        if key[1] == 5:
+            time.sleep(3600)
+        return super().__getitem__(key)
+
+
+def test_a_stalled_worker_is_not_waited_for():
+    loader = make_loader(Stalled(), DistributedBatchSampler(10, 10, seed=1), 1, pin_memory=False)
+    iter(loader)
+    (worker,) = loader._iterator._workers
+    stop_workers(loader)
+    assert worker.exitcode == -signal.SIGKILL

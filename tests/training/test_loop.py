@@ -10,11 +10,11 @@ from torch import nn
 
 from mprnet import UserError
 from mprnet.inference.distributed import World
-from mprnet.training import logs, loop, state
+from mprnet.training import logs, loop, state, stopping
 from mprnet.training import progress as module
-from mprnet.training.loop import Stopped
 from mprnet.training.mixup import draw_mixup
 from mprnet.training.state import LATEST
+from mprnet.training.stopping import Stopped
 from training.runs import ONE_PROCESS, SLOW_LOGS, Grey, Noise, are_equal, make_trainer, read_log, tiny_settings
 
 
@@ -109,9 +109,9 @@ def test_mixup_starts_in_its_epoch_and_differs_in_each_step(tmp_path, monkeypatc
     trainer = make_trainer(tmp_path, tiny_settings("AUGMENT.MIXUP_FROM_EPOCH", first_epoch, "AUGMENT.MIXUP_ALPHA", 2.0))
     update, seen = trainer.stepper.update, []
 
-    def record(degraded, target, counts, mixup, get_flags):
+    def record(degraded, target, counts, mixup, get_flags, **options):
         seen.append(mixup)
-        return update(degraded, target, counts, mixup, get_flags)
+        return update(degraded, target, counts, mixup, get_flags, **options)
 
     monkeypatch.setattr(trainer.stepper, "update", record)
     trainer.run()
@@ -212,14 +212,14 @@ class Signalling(Noise):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("sample", [1, 5, 10, 11])
 def test_a_run_stopped_by_a_signal_resumes_to_the_same_weights(tmp_path, number, sample):
-    """The signal comes in the first, second or last step of an epoch, or in the first step of the next one."""
+    """The signal comes while the run waits for the first, second or last batch of an epoch, or for the next one's."""
     handler = signal.getsignal(number)
     whole = run(tmp_path / "whole")
     with pytest.raises(Stopped, match=r"stopped after .* set TRAINING.RESUME True to continue"):
         run(tmp_path / "stopped", training=Signalling(sample, number))
     assert signal.getsignal(number) == handler
     checkpoint = torch.load(tmp_path / "stopped" / LATEST, weights_only=True)
-    assert 3 * checkpoint["epoch"] + checkpoint["steps_done"] == {1: 1, 5: 2, 10: 3, 11: 4}[sample]
+    assert 3 * checkpoint["epoch"] + checkpoint["steps_done"] == {1: 0, 5: 1, 10: 2, 11: 3}[sample]
     resumed = run(tmp_path / "stopped", "TRAINING.RESUME", True)
     assert are_equal(resumed.stepper.model.state_dict(), whole.stepper.model.state_dict())
     assert read_log(tmp_path / "stopped") == read_log(tmp_path / "whole")
@@ -232,16 +232,16 @@ def test_a_run_stopped_by_a_signal_resumes_to_the_same_weights(tmp_path, number,
 def test_a_second_signal(tmp_path, monkeypatch, number, seconds, stops_at_once):
     """A second Ctrl-C after some time is from a user who does not want to wait until the state is saved."""
     now = [0.0]
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
     trainer = make_trainer(tmp_path, tiny_settings())
-    trainer._on_signal(number, None)
-    assert trainer.signal == number
+    trainer.signals.handle(number, None)
+    assert trainer.signals.number == number
     now[0] = seconds
     if stops_at_once:
         with pytest.raises(KeyboardInterrupt):
-            trainer._on_signal(number, None)
+            trainer.signals.handle(number, None)
     else:
-        trainer._on_signal(number, None)
+        trainer.signals.handle(number, None)
 
 
 def test_save_minutes_0_saves_after_every_step(tmp_path, monkeypatch):
@@ -341,12 +341,12 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
     trainer.run()
     assert trainer.progress.epochs_done == 2
-    trainer._make_divergence_error()
+    trainer.steps._make_divergence_error()
     assert not list(tmp_path.iterdir())
 
 
 def test_workers_end_if_the_run_fails(tmp_path, monkeypatch):
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise UserError("no")
 
     trainer = make_trainer(tmp_path, tiny_settings(), workers=1)
@@ -357,13 +357,13 @@ def test_workers_end_if_the_run_fails(tmp_path, monkeypatch):
 
 
 def test_a_resumed_run_does_not_repeat_a_validation_within_an_epoch(tmp_path, monkeypatch):
-    """The run is stopped right after the validation, and resumes with the next step."""
+    """The run is stopped after the validation of its first step, and resumes with the second step."""
     validated = []
     monkeypatch.setattr(loop, "validate", lambda *arguments: validated.append(1) or (20.0, 21.0))
     times = ["OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_TIMES", 3]
     with pytest.raises(Stopped):
-        run(tmp_path, *times, training=Signalling(5, signal.SIGTERM))  # in the second step
-    assert len(validated) == 2
+        run(tmp_path, *times, training=Signalling(5, signal.SIGTERM))  # before the second step
+    assert len(validated) == 1
     run(tmp_path, *times, "TRAINING.RESUME", True)
     assert len(validated) == 3
     assert [row["step"] for row in read_log(tmp_path)] == ["1", "2", "3"]
@@ -376,9 +376,9 @@ def test_the_time_between_checkpoints_is_counted_from_the_last_one(tmp_path, mon
     trainer = make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 1), Noise(28))
     places, update = record_saves(monkeypatch, trainer), trainer.stepper.update
 
-    def slow(*arguments: object):
+    def slow(*arguments: object, **options: object):
         now[0] += 400
-        return update(*arguments)
+        return update(*arguments, **options)
 
     monkeypatch.setattr(trainer.stepper, "update", slow)
     trainer.run()

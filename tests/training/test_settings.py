@@ -176,3 +176,14 @@ def test_paths_are_relative_to_their_file_and_empty_paths_stay_empty(tmp_path):
     settings = load(write(tmp_path, "OPTIM: {LR_INITIAL: 1e-3, LR_MIN: 1e-3}\n"))
     assert settings.TRAINING.VAL_DIR == ""
     assert settings.is_frozen()
+
+
+def test_resume_takes_true_false_and_auto(tmp_path):
+    (tmp_path / "a.yml").write_text("TRAINING: {RESUME: auto}")
+    assert load(tmp_path / "a.yml").TRAINING.RESUME == "auto"
+    assert load(tmp_path / "a.yml", ["TRAINING.RESUME", "False"]).TRAINING.RESUME is False
+    assert load(tmp_path / "a.yml", ["TRAINING.RESUME", "True"]).TRAINING.RESUME is True
+    with pytest.raises(UserError, match=r"TRAINING.RESUME to 'maybe'"):
+        load(tmp_path / "a.yml", ["TRAINING.RESUME", "maybe"])
+    with pytest.raises(UserError, match=r"TRAINING.SAVE_IMAGES to 'auto'"):
+        load(tmp_path / "a.yml", ["TRAINING.SAVE_IMAGES", "auto"])
