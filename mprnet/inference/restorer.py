@@ -167,7 +167,7 @@ class Restorer:
         return self._restore(batch, all_stages)
 
     def _blend(self, batch: Tensor, restored: Tensor) -> Tensor:
-        """Return ``restored``, changed in place if the strength is not 1. It may be on another device than ``batch``."""
+        """Blend ``restored`` with ``batch``, which may be on another device, in place."""
         if self.strength == 1:
             return restored
         return torch.lerp(batch.to(restored.device).clamp(0, 1), restored, self.strength, out=restored)
