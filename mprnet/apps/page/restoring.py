@@ -153,6 +153,7 @@ class Restorers:
             "local_pooling": choice.local_pooling,
             "training_patch": self._a.training_patch if choice.local_pooling else None,
             "ensemble": choice.ensemble,
+            "strength": choice.strength,
         }
         model = load_network(self._folder / choice.task, choice.weights)[0]
         world = World(0, 1, torch.device("cpu"))
