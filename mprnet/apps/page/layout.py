@@ -61,7 +61,8 @@ class Page:
             self._connect()
         # All runs go to ``sessions`` at once, which limits how many wait, and in which visitors take turns.
         self.blocks.queue(api_open=False, default_concurrency_limit=None)
-        # Unless this is set, Gradio accepts any file of this machine as an upload. Mounting a page does not set it.
+        # Unless this is set, Gradio accepts any file of this machine as an upload. Mounting a page does not set it. The
+        # gate refuses such requests before.
         self.blocks.has_launched = True
 
     def _connect(self) -> None:
@@ -185,7 +186,6 @@ def build_app(
         page.blocks,
         path="/",
         footer_links=[],
-        run_history=False,
         show_error=False,
         allowed_paths=[file for files in page.examples.values() for file in files],
         max_file_size=_LARGEST_UPLOAD,

@@ -18,8 +18,8 @@ from mprnet.errors import UserError
 
 _LOCAL = "127.0.0.1"
 _PORT = 7860
-# A picture of 24 megapixels takes about 20 minutes with the bundled weights on two slow cores, and over an hour with
-# the published weights for deblurring.
+# For 24 megapixels, two cores need about half an hour with the published weights for deblurring. Slower ones may need
+# three times as long.
 _MEGAPIXELS, _MINUTES = 64, 120
 # When the server stops, it waits so many seconds for open connections.
 _SHUTDOWN_TIMEOUT = 1
@@ -54,19 +54,14 @@ def add_page_options(parser: argparse.ArgumentParser) -> list[str]:
             default=[],
             help="another name of the page, such as that of a reverse proxy; can be repeated",
         ),
-        group.add_argument(
-            "--max_megapixels",
-            type=parse_positive,
-            metavar="N",
-            default=_MEGAPIXELS,
-            help=f"refuse larger pictures; default: {_MEGAPIXELS}",
-        ),
-        group.add_argument(
-            "--max_minutes",
-            type=parse_positive,
-            metavar="N",
-            default=_MINUTES,
-            help=f"stop a picture that takes longer; default: {_MINUTES}",
+        *(
+            group.add_argument(
+                name, type=parse_positive, metavar="N", default=default, help=f"{text}; default: {default}"
+            )
+            for name, default, text in (
+                ("--max_megapixels", _MEGAPIXELS, "refuse larger pictures"),
+                ("--max_minutes", _MINUTES, "stop a picture that takes longer"),
+            )
         ),
     ]
     return [option.dest for option in options]
