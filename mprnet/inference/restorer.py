@@ -5,6 +5,7 @@ import operator
 import sys
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from typing import TypeVar
 
 import numpy as np
@@ -137,7 +138,7 @@ class Restorer:
 
     @strength.setter
     def strength(self, strength: float) -> None:
-        if not 0 <= strength <= 1:  # also if it is NaN
+        if not (isinstance(strength, Real) and 0 <= strength <= 1):  # also if it is NaN
             raise UserError(f"strength is a number from 0 to 1, not {strength}.")
         self._strength = strength
 

@@ -215,6 +215,8 @@ def test_unfit_images_raise_a_clear_error(tiny, image, sentence):
         dict(strength=-0.1),
         dict(strength=1.1),
         dict(strength=float("nan")),
+        dict(strength=None),
+        dict(strength="half"),
     ],
 )
 def test_unknown_options_raise_a_clear_error(tiny, option):

@@ -17,8 +17,8 @@ from mprnet.errors import UserError
 from mprnet.inference.jobs import Job, plan_jobs
 from mprnet.inference.memory import trim
 
-# Seconds between two reports of the progress.
-_INTERVAL = 0.3
+# Seconds between two reports of the progress, and while other visitors' pictures are restored.
+_INTERVAL, _WAITING_INTERVAL = 0.3, 1.5
 # Files that were not used for so many seconds are removed, although their visitor is still there.
 _IDLE = 4 * 3600
 # Seconds between two searches for such files.
@@ -76,7 +76,7 @@ class Sessions:
                     while not future.done():
                         run.ahead = self._count_ahead(run)
                         yield run
-                        wait([future], _INTERVAL)
+                        wait([future], _WAITING_INTERVAL if run.ahead else _INTERVAL)
                 finally:
                     future.cancel()  # if it has not begun and the visitor has left
                 _record_result(run, name, job, future)
