@@ -37,11 +37,18 @@ def add_running_options(parser: argparse.ArgumentParser, precision: str) -> None
         help="auto (default): use tiles if the picture does not fit in memory; none: never; N: use tiles of NxN pixels",
     )
     group.add_argument(
-        "--memory", type=_parse_positive, metavar="GIB", help="the most memory to use; default: all that is free"
+        "--memory", type=parse_positive, metavar="GIB", help="the most memory to use; default: all that is free"
     )
     add_local_pooling_options(group)
     group.add_argument(
         "--ensemble", action="store_true", help="mean over the eight symmetries of the image; takes eight times as long"
+    )
+    group.add_argument(
+        "--strength",
+        type=_parse_strength,
+        default=1.0,
+        metavar="0..1",
+        help="how much of the network's change is in the result: less keeps more of the original; default: 1",
     )
     group.add_argument(
         "--compile",
@@ -79,13 +86,24 @@ def _parse_patch(text: str) -> int:
     return int(text)
 
 
-def _parse_positive(text: str) -> float:
+def parse_positive(text: str) -> float:
+    """Return the number of an option that takes a number above 0."""
     try:
         number = float(text)
     except ValueError:
         number = 0
     if not 0 < number < 2**30:
         raise argparse.ArgumentTypeError(f"takes a number above 0, not {text}")
+    return number
+
+
+def _parse_strength(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"takes a number from 0 to 1, not {text}")
     return number
 
 
@@ -133,6 +151,7 @@ def make_restorer(model: MPRNet, a: argparse.Namespace, world: World, stage: int
         a.ensemble,
         a.compile,
         int(a.memory * 2**30) if a.memory else None,
+        a.strength,
     )
     if isinstance(a.tile, int) and restorer.tile != a.tile and world.is_main:
         print(f"the size of tiles is {restorer.tile} pixels: a multiple of 8, and large enough for local pooling")
@@ -140,14 +159,15 @@ def make_restorer(model: MPRNet, a: argparse.Namespace, world: World, stage: int
 
 
 def describe_running(a: argparse.Namespace, restorer: Restorer) -> dict[str, Any]:
-    """Return the settings of the Restorer that results depend on."""
-    return {
+    """Return the settings of the Restorer that results depend on. The strength is left out if it is 1."""
+    settings = {
         "precision": restorer.precision,
         "tile": restorer.tile,
         "local_pooling": restorer.patch,
         "ensemble": a.ensemble,
         "compiled": a.compile,
     }
+    return settings if restorer.strength == 1 else {**settings, "strength": restorer.strength}
 
 
 def add_weights_options(parser: argparse.ArgumentParser) -> None:

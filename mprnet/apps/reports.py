@@ -106,4 +106,4 @@ def _make_folder_figures(jobs: Sequence[Job]) -> Iterator[HtmlFigure]:
 
 
 def _format_facts(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: "no" if value in (None, False) else str(value) for name, value in values.items()}
+    return {name: "no" if value is None or value is False else str(value) for name, value in values.items()}

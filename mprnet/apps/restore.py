@@ -44,7 +44,7 @@ def _restore(tasks_folder: Path, samples: Path | None) -> int:
     tasks = find_tasks(tasks_folder)
     a = _parse(tasks, samples)
     if a.web:
-        return serve(tasks_folder, list(tasks), a)
+        return serve(tasks_folder, list(tasks), a, samples / INPUTS if samples else None)
     with distributed_world([-1], TIMEOUT) as world:
         if a.task:
             return int(_restore_task(tasks[a.task], a, world)[1] > 0)
@@ -139,7 +139,7 @@ def _parse(tasks: Mapping[str, Path], samples: Path | None) -> argparse.Namespac
         "--verbose", action="store_true", help="print how long it took, and for how much of this time the network ran"
     )
     add_running_options(parser, precision="auto")
-    add_page_options(parser)
+    page_options = add_page_options(parser)
     a = parser.parse_args()
     if a.picture and a.input_dir:
         parser.error("name the pictures once: as PICTURE or with --input_dir")
@@ -149,9 +149,9 @@ def _parse(tasks: Mapping[str, Path], samples: Path | None) -> argparse.Namespac
     for option in ("input_dir", "result_dir", "recursive", "compare", "skip_existing", "report"):
         if a.web and getattr(a, option):
             parser.error(f"--{option} does not go with --web: visitors upload pictures and download results")
-    for option in ("host", "port"):
-        if not a.web and getattr(a, option) is not None:
-            parser.error(f"--{option} goes with --web: it sets the address of the page")
+    for option in page_options:
+        if not a.web and getattr(a, option) != parser.get_default(option):
+            parser.error(f"--{option} goes with --web: it is about the page")
     for option in ("input_dir", "weights"):
         if getattr(a, option) and not a.task:
             parser.error(f"--{option} goes with --task {{{','.join(tasks)}}}: name the task")

@@ -4,6 +4,8 @@ import copy
 import operator
 import sys
 from collections.abc import Callable
+from functools import partial
+from numbers import Real
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +16,7 @@ from tqdm import tqdm
 
 from mprnet.errors import UserError
 from mprnet.inference import tiling
+from mprnet.inference.ensemble import mean_over_symmetries
 from mprnet.inference.images import unpack
 from mprnet.inference.precision import DTYPES, choose_device, choose_precision, prepare_network
 from mprnet.inference.runner import Runner
@@ -25,8 +28,6 @@ from mprnet.model.padding import pad_to_multiple
 from mprnet.model.patches import FULL_GRID, PatchGrid
 
 Image = TypeVar("Image", np.ndarray, Tensor, PILImage.Image)
-# The eight symmetries of the square: with or without a flip, and a number of quarter turns.
-_SYMMETRIES = [(flip, turns) for flip in (False, True) for turns in range(4)]
 
 
 class Restorer:
@@ -48,6 +49,8 @@ class Restorer:
         ensemble: self-ensemble: the mean over the image's eight symmetries. It takes eight times as long.
         compiled: use torch.compile. It takes minutes for each new size of images, and is faster afterwards.
         limit: how many bytes the process may use, for ``tile="auto"``. None: all memory that is free.
+        strength: from 0 to 1. The result is ``image + strength * (restored - image)``, at every stage: less keeps more
+            of the original. It can be changed later: ``restorer.strength = 0.5``.
 
     Attributes:
         on_tile: None, or a function that is called with (tiles done, tiles in all) while an image is restored in tiles.
@@ -55,8 +58,8 @@ class Restorer:
     A Restorer on a GPU must not be used by several threads at a time.
 
     Raises:
-        UserError: a device that is not there, an unknown precision, stage, tile size or training patch, or local
-            pooling for weights that do not state their training patch.
+        UserError: a device that is not there, an unknown precision, stage, tile size or training patch, a strength
+            outside [0, 1], or local pooling for weights that do not state their training patch.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Restorer:
         ensemble: bool = False,
         compiled: bool = False,
         limit: int | None = None,
+        strength: float = 1.0,
     ) -> None:
         if stage is not None and stage not in range(1, model.num_stages + 1):
             raise UserError(f"these weights have the stages 1 to {model.num_stages}, but no stage {stage}.")
@@ -80,6 +84,7 @@ class Restorer:
         self.num_stages = model.num_stages
         self.ensemble = ensemble
         self.on_tile: Callable[[int, int], None] | None = None
+        self.strength = strength
         self._tile = check_tile(tile)
         self._limit = limit
         self.patch = _choose_patch(local_pooling, model)
@@ -127,6 +132,17 @@ class Restorer:
         return [pack(restored) for restored in reversed(self._restore(batch, all_stages=True))]
 
     @property
+    def strength(self) -> float:
+        """How much of the network's change is in the result, from 0 to 1."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        if not (isinstance(strength, Real) and 0 <= strength <= 1):  # also if it is NaN
+            raise UserError(f"strength is a number from 0 to 1, not {strength}.")
+        self._strength = strength
+
+    @property
     def tile(self) -> int | str:
         """``auto``, ``none``, or the height and width of tiles."""
         return self._tile_sizes.tile
@@ -137,9 +153,10 @@ class Restorer:
 
     def _restore(self, batch: Tensor, all_stages: bool = False) -> list[Tensor]:
         """Restore a batch, (N, 3, H, W) float32: the last stage's images, or every stage's, the last stage first."""
-        restore = self._restore_symmetries if self.ensemble else self._restore_in_memory
+        restore = partial(self._restore_in_memory, all_stages=all_stages)
         try:
-            return [restored.clamp(0, 1) for restored in restore(batch, all_stages)]
+            images = mean_over_symmetries(restore, batch) if self.ensemble else restore(batch)
+            return [self._blend(batch, image.clamp(0, 1)) for image in images]
         except _OverflowError:
             if self._fp32_model is None:
                 raise NotFiniteError(
@@ -150,19 +167,11 @@ class Restorer:
         self._fp32_model = None
         return self._restore(batch, all_stages)
 
-    def _restore_symmetries(self, batch: Tensor, all_stages: bool) -> list[Tensor]:
-        """The mean of the results for the image's eight symmetries."""
-        means: list[Tensor] = []
-        for flip, turns in _SYMMETRIES:
-            turned = torch.rot90(batch.flip(3) if flip else batch, turns, (2, 3))
-            for number, restored in enumerate(self._restore_in_memory(turned, all_stages)):
-                restored = torch.rot90(restored, -turns, (2, 3))
-                restored = (restored.flip(3) if flip else restored) / len(_SYMMETRIES)
-                if number == len(means):
-                    means.append(restored)
-                else:
-                    means[number] += restored
-        return means
+    def _blend(self, batch: Tensor, restored: Tensor) -> Tensor:
+        """Blend ``restored`` with ``batch``, which may be on another device, in place."""
+        if self.strength == 1:
+            return restored
+        return torch.lerp(batch.to(restored.device).clamp(0, 1), restored, self.strength, out=restored)
 
     def _restore_in_memory(self, batch: Tensor, all_stages: bool) -> list[Tensor]:
         """Restore in the largest tiles that fit in memory; if memory runs out, in smaller tiles."""

@@ -37,6 +37,8 @@ def run(monkeypatch, capsys, *words: str) -> tuple[int, str]:
         (["restore", "--task", "Denoising"], 2, "say what to restore"),
         (["restore", "a.png", "--input_dir", "b", "--task", "Denoising"], 2, "name the pictures once"),
         (["restore", "a.png"], 2, "name the task: --task {Deblurring,Denoising,Deraining}"),
+        (["restore", "--task", "Denoising", "--strength", "1.5", "a.png"], 2, "--strength: takes a number from 0 to 1"),
+        (["restore", "--task", "Denoising", "--strength", "nan", "a.png"], 2, "--strength: takes a number from 0 to 1"),
         (["restore", "--help"], 0, "usage: mprnet restore"),
         (["export", "--help"], 0, "usage: mprnet export"),
         (["figure", "--help"], 0, "usage: mprnet figure"),

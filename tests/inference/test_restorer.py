@@ -46,6 +46,36 @@ def test_the_ensemble_is_the_mean_over_the_eight_symmetries(tiny):
     torch.testing.assert_close(Restorer(tiny, "cpu", ensemble=True)(image), (total / 8).clamp(0, 1), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("options", [dict(), dict(tile=64), dict(ensemble=True)], ids=["whole", "tiles", "ensemble"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_strength_blends_the_input_and_every_stages_result(tiny, options, dtype):
+    batch = torch.rand(2, 3, 70, 90)
+    batch = (batch * 255).round().to(dtype) if dtype == torch.uint8 else batch
+    restorer = Restorer(tiny, "cpu", **options)
+    results = restorer.every_stage(batch)
+    assert not torch.allclose(results[-1].float(), batch.float(), atol=1e-3)
+    assert torch.equal(Restorer(tiny, "cpu", **options, strength=0)(batch), batch)
+    restorer.strength = 0.5
+    for half, result in zip(restorer.every_stage(batch), results, strict=True):
+        mean = (batch.float() + result.float()) / 2
+        torch.testing.assert_close(half.float(), mean, atol=1 if dtype == torch.uint8 else 1e-6, rtol=0)
+    restorer.strength = 1
+    assert torch.equal(restorer(batch), results[-1])
+
+
+def test_strength_zero_gives_the_pixels_of_any_image(tiny):
+    rng = np.random.default_rng(0)
+    restorer = Restorer(tiny, "cpu", strength=0)
+    for image in (
+        rng.integers(0, 2**16, (20, 31, 3), np.uint16),
+        rng.integers(0, 256, (20, 31), np.uint8),
+        rng.random((20, 31, 3), np.float32),
+    ):
+        before = image.copy()
+        assert np.array_equal(restorer(image), before)
+        assert np.array_equal(image, before)
+
+
 def test_compiled_gives_the_same_result(tiny, monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     image = torch.rand(1, 3, 17, 30)
@@ -182,6 +212,11 @@ def test_unfit_images_raise_a_clear_error(tiny, image, sentence):
         dict(local_pooling=7),
         dict(local_pooling="x"),
         dict(local_pooling=8.5),
+        dict(strength=-0.1),
+        dict(strength=1.1),
+        dict(strength=float("nan")),
+        dict(strength=None),
+        dict(strength="half"),
     ],
 )
 def test_unknown_options_raise_a_clear_error(tiny, option):

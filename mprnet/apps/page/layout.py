@@ -1,7 +1,8 @@
-"""The page's components, and what they do (in Gradio)."""
+"""The page, and what it does when a visitor changes something (in Gradio)."""
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import gradio as gr
 from fastapi import FastAPI
 
 from mprnet.apps.page import look
+from mprnet.apps.page.components import LAST_STAGE, add_choices, add_results
+from mprnet.apps.page.examples import find_examples
 from mprnet.apps.page.restoring import Choice, Run
 from mprnet.apps.page.sessions import Sessions
 from mprnet.errors import UserError
@@ -17,8 +20,6 @@ from mprnet.tasks import available_weights
 
 _LARGEST_UPLOAD = "512mb"  # of one picture
 _MOST_PICTURES = 100  # that a visitor can restore at a time
-_LONGEST_QUEUE = 64  # visitors who wait
-_EARLIER, _LAST = (1, 2), "last"
 
 
 class Page:
@@ -29,74 +30,58 @@ class Page:
         tasks: their names.
         a: the command line. It sets the first choices.
         sessions: restores the pictures.
+        samples: as for ``find_examples``.
 
     Raises:
         UserError: no task has weights.
     """
 
-    def __init__(self, folder: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions) -> None:
+    def __init__(
+        self, folder: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions, samples: Path | None
+    ) -> None:
         self._folder = folder
         self._tasks = tasks
         self._a = a
         self._sessions = sessions
-        if not self._tasks_with_weights():
+        with_weights = self._tasks_with_weights()
+        if not with_weights:
             raise UserError("no task has weights in its pretrained_models; README.md says where to get them.")
+        self.examples = find_examples(samples, with_weights)
+        task = a.task if a.task in with_weights else with_weights[0]
         with gr.Blocks(title="MPRNet", analytics_enabled=False) as self.blocks:
             gr.Markdown("# MPRNet\nDrop pictures, choose how to restore them, and compare.")
             with gr.Row():
                 with gr.Column(min_width=300):
-                    self._add_choices()
+                    weights = list(self._weights(task))
+                    self._choices = add_choices(
+                        a, with_weights, task, weights, self._default_weights(task), self.examples
+                    )
                 with gr.Column(min_width=300):
-                    self._add_results()
+                    self._results = add_results()
             self._connect()
-        self.blocks.queue(max_size=_LONGEST_QUEUE, default_concurrency_limit=1)
-        # Unless this is set, Gradio accepts any file of this machine as an upload. Mounting a page does not set it.
+        # All runs go to ``sessions`` at once, which limits how many wait, and in which visitors take turns.
+        self.blocks.queue(api_open=False, default_concurrency_limit=None)
+        # Unless this is set, Gradio accepts any file of this machine as an upload. Mounting a page does not set it. The
+        # gate refuses such requests before.
         self.blocks.has_launched = True
-
-    def _add_choices(self) -> None:
-        self._files = gr.File(label="Pictures", file_count="multiple", height=160)
-        tasks = self._tasks_with_weights()
-        task = self._a.task if self._a.task in tasks else tasks[0]
-        self._task = gr.Radio(tasks, value=task, label="Task")
-        self._kind = gr.Dropdown(
-            list(self._weights(task)), value=self._default_weights(task), label="Weights", filterable=False
-        )
-        stage = self._a.stage if self._a.stage in _EARLIER else _LAST
-        self._stage = gr.Radio([*_EARLIER, _LAST], value=stage, label="Stage", info="earlier ones are faster")
-        pooling = self._a.local_pooling or self._a.training_patch is not None
-        self._pooling = gr.Checkbox(pooling, label="Local pooling", info="for deblurring photographs")
-        self._ensemble = gr.Checkbox(self._a.ensemble, label="Ensemble", info="a little better, eight times as long")
-        with gr.Row():
-            self._go = gr.Button("Restore", variant="primary", interactive=False, min_width=120)
-            self._stop = gr.Button("Cancel", min_width=120)
-
-    def _add_results(self) -> None:
-        self._status = gr.HTML(elem_id="status", container=False)
-        with gr.Column(visible=False) as self._comparison:
-            self._picture = gr.Dropdown([], label="Before and after", filterable=False)
-            self._slider = gr.ImageSlider(show_label=False, interactive=False, buttons=["fullscreen"], max_height=600)
-            self._results = gr.File(
-                label="Results, at full depth", file_count="multiple", interactive=False, elem_id="results"
-            )
 
     def _connect(self) -> None:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        self.blocks.load(self._refresh, self._task, [self._task, self._kind], **quick)
-        self._task.change(self._refresh, self._task, [self._task, self._kind], **quick)
-        self._files.change(self._note_uploads, self._files, self._go, **quick)
-        self._picture.input(self._show, self._picture, self._slider, **quick)
-        choices = [self._files, self._task, self._kind, self._stage, self._pooling, self._ensemble]
-        outputs = [self._status, self._comparison, self._picture, self._slider, self._results]
-        # Gradio shows waiting visitors their position in the queue, in the place of the status.
-        run = self._go.click(
+        choices, results = self._choices, self._results
+        self.blocks.load(self._refresh, choices.task, [choices.task, choices.weights], **quick)
+        choices.task.change(self._refresh, choices.task, [choices.task, choices.weights], **quick)
+        choices.files.change(self._note_uploads, choices.files, choices.restore, **quick)
+        for task, dataset in choices.examples.items():
+            dataset.click(partial(self._load_example, task), dataset, [choices.files, choices.task], **quick)
+        results.picture.input(self._show, results.picture, results.slider, **quick)
+        run = choices.restore.click(
             self._restore,
-            choices,
-            outputs,
-            show_progress_on=self._status,
-            concurrency_limit=1,
+            choices.inputs,
+            [results.status, results.comparison, results.picture, results.slider, results.files],
+            show_progress="hidden",
             api_visibility="private",
         )
-        self._stop.click(self._cancel, None, self._status, cancels=[run], **quick)
+        choices.cancel.click(self._cancel, None, results.status, cancels=[run], **quick)
         self.blocks.unload(self._leave)
 
     def _weights(self, task: str) -> dict[str, Path]:
@@ -117,6 +102,10 @@ class Page:
             choices=list(self._weights(task)), value=self._default_weights(task)
         )
 
+    def _load_example(self, task: str, number: int) -> tuple[list[str], str]:
+        """Return an example as the visitor's pictures, and its task."""
+        return [self.examples[task][number]], task
+
     def _note_uploads(self, files: list[str] | None, request: gr.Request) -> Any:
         self._sessions.note_uploads(_visitor_id(request), [Path(file) for file in files or ()])
         return gr.update(interactive=bool(files))
@@ -129,6 +118,7 @@ class Page:
         stage: int | str,
         pooling: bool,
         ensemble: bool,
+        strength: float,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
         uploads = [Path(file) for file in files or ()]
@@ -139,29 +129,28 @@ class Page:
                 )
             if kind not in self._weights(task):
                 raise UserError(f"there are no {kind} weights for {task}; load the page again.")
+            weights = self._weights(task)[kind]
+            choice = Choice(task, weights, None if stage == LAST_STAGE else int(stage), pooling, ensemble, strength)
+            results_shown = 0
+            for run in self._sessions.restore(_visitor_id(request), uploads, choice):
+                update: dict[Any, Any] = {self._results.status: look.format_status(run)}
+                if len(run.results) != results_shown:
+                    update |= self._show_new_results(run, is_first=results_shown == 0)
+                    results_shown = len(run.results)
+                yield update
         except UserError as error:
-            yield {self._status: f"<p>{escape(str(error))}</p>"}
-            return
-        weights = self._weights(task)[kind]
-        choice = Choice(task, weights, None if stage == _LAST else int(stage), pooling, ensemble)
-        results_shown = 0
-        for run in self._sessions.restore(_visitor_id(request), uploads, choice):
-            update: dict[Any, Any] = {self._status: look.format_status(run)}
-            if len(run.results) != results_shown:
-                update |= self._show_new_results(run, is_first=results_shown == 0)
-                results_shown = len(run.results)
-            yield update
+            yield {self._results.status: f"<p>{escape(str(error))}</p>"}
 
     def _show_new_results(self, run: Run, is_first: bool) -> dict[Any, Any]:
         names = list(run.results)
         update = {
-            self._comparison: gr.update(visible=True),
-            self._picture: gr.update(choices=names),
-            self._results: [str(path) for path in run.results.values()],
+            self._results.comparison: gr.update(visible=True),
+            self._results.picture: gr.update(choices=names),
+            self._results.files: [str(path) for path in run.results.values()],
         }
         if is_first:
-            update[self._picture] = gr.update(choices=names, value=names[0])
-            update[self._slider] = _get_previews(run, names[0])
+            update[self._results.picture] = gr.update(choices=names, value=names[0])
+            update[self._results.slider] = _get_previews(run, names[0])
         return update
 
     def _show(self, name: str, request: gr.Request) -> Any:
@@ -186,14 +175,19 @@ def _visitor_id(request: gr.Request) -> str:
     return str(request.session_hash)
 
 
-def build_app(folder: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions) -> FastAPI:
+def build_app(
+    folder: Path, tasks: list[str], a: argparse.Namespace, sessions: Sessions, samples: Path | None
+) -> FastAPI:
     """Return the page as a web application; arguments and errors as for Page."""
+    page = Page(folder, tasks, a, sessions, samples)
+    sessions.keep_present_files()  # the thumbnails of the examples
     return gr.mount_gradio_app(
         FastAPI(openapi_url=None),
-        Page(folder, tasks, a, sessions).blocks,
+        page.blocks,
         path="/",
         footer_links=[],
         show_error=False,
+        allowed_paths=[file for files in page.examples.values() for file in files],
         max_file_size=_LARGEST_UPLOAD,
         ssr_mode=False,
         theme=look.make_theme(),

@@ -7,11 +7,15 @@ import gradio as gr
 from mprnet.apps.page.restoring import Run
 
 CSS = """
-.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
-#status progress { width: 100%; height: 0.6em; accent-color: var(--primary-500); }
+.gradio-container { width: 100% !important; max-width: 1200px !important; margin: 0 auto !important; }
+#status progress { appearance: none; width: 100%; height: 0.6em; border: none; }
+#status progress, #status progress::-webkit-progress-bar { background: var(--border-color-primary); }
+#status progress::-webkit-progress-value { background: var(--color-accent); }
+#status progress::-moz-progress-bar { background: var(--color-accent); }
 #status { min-height: 5em; }
 #status ul { margin: 0.3em 0; padding-left: 1.2em; list-style: disc; }
 #status p, #status li { overflow-wrap: anywhere; }
+#examples .label svg { display: none; }
 #results td:has(button) { display: none; }
 """
 
@@ -28,9 +32,15 @@ def format_status(run: Run) -> str:
     done = len(run.results) + len(run.failures)
     if run.current and not run.stopped.is_set():
         line = f"{escape(run.current)}: {done + 1} of {run.total}"
+        if run.ahead:
+            line += f", waits at position {run.ahead + 1}: {_count_pictures(run.ahead)} of other visitors first"
         fraction = (done + run.fraction) / run.total
         head = f'<p>{line}</p><progress value="{fraction:.3f}"></progress>'
     else:
         end = ", cancelled" if done < run.total else ""
         head = f"<p>{len(run.results)} of {run.total} pictures restored{end}.</p>"
     return f"{head}<ul>{failures}</ul>" if failures else head
+
+
+def _count_pictures(number: int) -> str:
+    return f"{number} picture{'s' if number > 1 else ''}"

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mprnet.apps.options import load_network, make_restorer
-from mprnet.data.photo_reading import read_photo
+from mprnet.apps.page.limits import TimeLimit, read_limited
 from mprnet.data.photo_writing import write_photo
 from mprnet.data.photos import Photo
 from mprnet.errors import UserError
@@ -36,9 +36,10 @@ class Choice:
     stage: int | None
     local_pooling: bool
     ensemble: bool
+    strength: float = 1.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """The state of a visitor's pictures: results, failures and progress.
 
@@ -50,6 +51,7 @@ class Run:
         failures: a sentence for each picture that could not be restored.
         current: name of the picture that is being restored, "" if there is none.
         fraction: how much of this picture is done, in [0, 1].
+        ahead: how many pictures of other visitors are restored before this picture.
         stopped: is set if the visitor cancels.
     """
 
@@ -60,6 +62,7 @@ class Run:
     failures: list[str] = field(default_factory=list)
     current: str = ""
     fraction: float = 0.0
+    ahead: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def raise_if_stopped(self) -> None:
@@ -92,23 +95,30 @@ class Restorers:
             The paths of the previews before and after restoring.
 
         Raises:
-            UserError: the picture cannot be restored, or the weights do not allow these options.
+            UserError: the picture cannot be restored, is too large or takes too long for this page, or the weights do
+                not allow these options.
             StoppedError: the visitor has cancelled.
         """
         run.raise_if_stopped()
         restorer, blocks = self._get(choice)
-        photo = read_photo(job.source)
+        restorer.strength = choice.strength
+        photo = read_limited(job.source, self._a.max_megapixels)
         done, tiles = 0, 1
+        time_limit = TimeLimit(job.source, self._a.max_minutes)
+
+        def check() -> None:
+            run.raise_if_stopped()
+            time_limit.check()
 
         def on_block() -> None:
             nonlocal done
-            run.raise_if_stopped()
+            check()
             done += 1
             run.fraction = min(1.0, done / (blocks * tiles))
 
         def on_tile(_: int, total: int) -> None:
             nonlocal tiles
-            run.raise_if_stopped()
+            check()
             tiles = total
 
         restorer.on_tile = on_tile
@@ -122,9 +132,12 @@ class Restorers:
         return _preview(photo, run, "before", job), _preview(result, run, "after", job)
 
     def _get(self, choice: Choice) -> tuple[Restorer, int]:
-        """Return the Restorer, and the number of blocks that its network runs for one tile."""
+        """Return the Restorer, and the number of blocks that its network runs for one tile.
+
+        Its strength may be another: that can be changed without making a new one.
+        """
         try:
-            key = choice, choice.weights.stat().st_mtime_ns
+            key = replace(choice, strength=1.0), choice.weights.stat().st_mtime_ns
         except OSError as error:
             raise UserError(f"the weights {choice.weights.name} are not there any more; choose others.") from error
         if key not in self._cache:
@@ -140,6 +153,7 @@ class Restorers:
             "local_pooling": choice.local_pooling,
             "training_patch": self._a.training_patch if choice.local_pooling else None,
             "ensemble": choice.ensemble,
+            "strength": choice.strength,
         }
         model = load_network(self._folder / choice.task, choice.weights)[0]
         world = World(0, 1, torch.device("cpu"))

@@ -3,60 +3,90 @@
 import argparse
 import contextlib
 import importlib.util
+import ipaddress
 import os
 import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mprnet.apps.options import parse_positive
+from mprnet.apps.page.access import OPEN, PASSWORD_VARIABLE, choose_access
 from mprnet.apps.page.restoring import Restorers
 from mprnet.apps.page.sessions import Sessions
 from mprnet.errors import UserError
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 _LOCAL = "127.0.0.1"
 _PORT = 7860
+# For 24 megapixels, two cores need about half an hour with the published weights for deblurring. Slower ones may need
+# three times as long.
+_MEGAPIXELS, _MINUTES = 64, 120
 # When the server stops, it waits so many seconds for open connections.
 _SHUTDOWN_TIMEOUT = 1
-# With this policy, the browser does not let the page load from or send to another server.
-_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:"
-)
 
 
-def add_page_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the page."""
+def add_page_options(parser: argparse.ArgumentParser) -> list[str]:
+    """Add the options of the page. Return the names of those that go only with --web."""
     group = parser.add_argument_group("a page to drop pictures on (docs/page.md)")
     group.add_argument(
         "--web", action="store_true", help="serve the page, and restore the pictures that visitors upload"
     )
-    group.add_argument(
-        "--host", metavar="ADDRESS", help=f"address to serve at; default: {_LOCAL}, which only this machine can reach"
-    )
-    group.add_argument("--port", type=int, metavar="N", help=f"port to serve at; default: {_PORT}; 0: any free port")
+    options = [
+        group.add_argument(
+            "--host",
+            metavar="ADDRESS",
+            default=_LOCAL,
+            help=f"address to serve at; default: {_LOCAL}, which only this machine can reach",
+        ),
+        group.add_argument(
+            "--port", type=int, metavar="N", default=_PORT, help=f"port to serve at; default: {_PORT}; 0: any free port"
+        ),
+        group.add_argument(
+            "--auth",
+            metavar="USER:PASSWORD",
+            help=f"ask visitors for this password; {OPEN}: for none; default: what the environment variable "
+            f"{PASSWORD_VARIABLE} holds; needed with --host, unless only this machine can reach it",
+        ),
+        group.add_argument(
+            "--allow_host",
+            metavar="NAME",
+            action="append",
+            default=[],
+            help="another name of the page, such as that of a reverse proxy; can be repeated",
+        ),
+        *(
+            group.add_argument(
+                name, type=parse_positive, metavar="N", default=default, help=f"{text}; default: {default}"
+            )
+            for name, default, text in (
+                ("--max_megapixels", _MEGAPIXELS, "refuse larger pictures"),
+                ("--max_minutes", _MINUTES, "stop a picture that takes longer"),
+            )
+        ),
+    ]
+    return [option.dest for option in options]
 
 
-def serve(folder: Path, tasks: list[str], a: argparse.Namespace) -> int:
+def serve(folder: Path, tasks: list[str], a: argparse.Namespace, samples: Path | None) -> int:
     """Serve the page until a signal stops it.
 
     Args:
         folder: the folder that holds the tasks' folders.
         tasks: their names.
         a: the command line.
+        samples: the folder of the sample pictures to try, TASK/NAME.png; None: there are none.
 
     Returns:
         The exit status.
 
     Raises:
-        UserError: Gradio is not installed, the address cannot be used, or there are no weights.
+        UserError: Gradio is not installed, the address cannot be used, a password is missing, or there are no weights.
     """
     if importlib.util.find_spec("gradio") is None:
         raise UserError('the page needs Gradio: pip install "mprnet[web]", or pip install -e ".[web]" in a clone.')
-    host, port = a.host or _LOCAL, _PORT if a.port is None else a.port
-    with _listen(host, port) as listener, tempfile.TemporaryDirectory(prefix="mprnet-page-") as temporary:
+    with _listen(a.host, a.port) as listener, tempfile.TemporaryDirectory(prefix="mprnet-page-") as temporary:
+        host, port = listener.getsockname()[:2]
+        access = choose_access(a, host)
         root = Path(temporary).resolve()
         # Gradio reads these when it is imported. It sends no statistics, and all its files are in ``root``.
         os.environ.update(
@@ -69,19 +99,26 @@ def serve(folder: Path, tasks: list[str], a: argparse.Namespace) -> int:
         )
         import uvicorn
 
+        from mprnet.apps.page.gate import Gate
         from mprnet.apps.page.layout import build_app
 
         sessions = Sessions(Restorers(folder, a), root, a.format)
         try:
-            app = _add_policy(build_app(folder, tasks, a, sessions))
-            config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT)
-            host, port = listener.getsockname()[:2]
-            address = f"[{host}]" if ":" in host else host
-            print(f"open http://{address}:{port} in a browser; Ctrl-C ends it", flush=True)
+            app = Gate(build_app(folder, tasks, a, sessions, samples), access, root)
+            config = uvicorn.Config(app, ws="none", log_level="warning", timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT)
+            print(f"{_describe_address(host, port)}; Ctrl-C ends it", flush=True)
             uvicorn.Server(config).run([listener])
         finally:
             sessions.close()
     return 0
+
+
+def _describe_address(host: str, port: int) -> str:
+    """Return what to open in a browser. An address that stands for all addresses is of no use there."""
+    if ipaddress.ip_address(host).is_unspecified:
+        local = "[::1]" if ":" in host else _LOCAL
+        return f"open http://{local}:{port} in a browser, and http://{socket.gethostname()}:{port} on other machines"
+    return f"open http://{f'[{host}]' if ':' in host else host}:{port} in a browser"
 
 
 @contextlib.contextmanager
@@ -97,17 +134,3 @@ def _listen(host: str, port: int) -> Any:
         ) from error
     with listener:
         yield listener
-
-
-def _add_policy(app: "ASGIApp") -> "ASGIApp":
-    """Return ``app`` with _POLICY in the headers of all its responses."""
-
-    async def app_with_policy(scope: "Scope", receive: "Receive", send: "Send") -> None:
-        async def send_with_policy(message: "Message") -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"content-security-policy", _POLICY.encode())]
-            await send(message)
-
-        await app(scope, receive, send_with_policy)
-
-    return app_with_policy

@@ -17,12 +17,14 @@ from mprnet.errors import UserError
 from mprnet.inference.jobs import Job, plan_jobs
 from mprnet.inference.memory import trim
 
-# Seconds between two reports of the progress.
-_INTERVAL = 0.3
+# Seconds between two reports of the progress, and while other visitors' pictures are restored.
+_INTERVAL, _WAITING_INTERVAL = 0.3, 1.5
 # Files that were not used for so many seconds are removed, although their visitor is still there.
 _IDLE = 4 * 3600
 # Seconds between two searches for such files.
 _CLEANING_INTERVAL = 600
+# Runs that are not finished. Each needs a thread of the web server, which has 40.
+_MOST_RUNS = 32
 # Names of the runs' folders begin with it.
 _RUN_PREFIX = "run-"
 
@@ -43,6 +45,10 @@ class Sessions:
         self._suffix = FORMATS[format_]
         self._runs: dict[str, Run] = {}
         self._uploads: dict[str, set[Path]] = {}
+        self._kept: set[Path] = set()
+        # Runs with a picture at the worker: the first one's is being restored. A run gives one picture at a time to the
+        # worker, behind those of the other runs. So visitors take turns, picture by picture.
+        self._turns: list[Run] = []
         self._worker = ThreadPoolExecutor(1, "restore")
         self._closed = threading.Event()
         threading.Thread(target=self._clean, daemon=True).start()
@@ -51,8 +57,13 @@ class Sessions:
         """Restore pictures one after the other, and yield the same Run whenever there is progress.
 
         The visitor's last run ends, and its files are removed.
+
+        Raises:
+            UserError: too many visitors are waiting.
         """
         self._forget(visitor)
+        if sum(not run.stopped.is_set() for run in self._runs.values()) >= _MOST_RUNS:
+            raise UserError(f"{_MOST_RUNS} visitors are waiting already; try again in a few minutes.")
         run = Run(Path(tempfile.mkdtemp(prefix=_RUN_PREFIX, dir=self._root)))
         self._runs[visitor] = run
         try:
@@ -60,10 +71,14 @@ class Sessions:
             run.total = len(jobs) + len(run.failures)
             for name, job in jobs.items():
                 run.current, run.fraction = name, 0.0
-                future = self._worker.submit(self._restorers.restore, job, choice, run)
-                yield run
-                while not wait([future], _INTERVAL).done:
-                    yield run
+                future = self._wait_for_turn(job, choice, run)
+                try:
+                    while not future.done():
+                        run.ahead = self._count_ahead(run)
+                        yield run
+                        wait([future], _WAITING_INTERVAL if run.ahead else _INTERVAL)
+                finally:
+                    future.cancel()  # if it has not begun and the visitor has left
                 _record_result(run, name, job, future)
                 if run.stopped.is_set():
                     break
@@ -72,6 +87,17 @@ class Sessions:
         finally:
             run.stopped.set()  # the visitor may have left meanwhile
             self._worker.submit(trim)  # give free memory back to the system
+
+    def _wait_for_turn(self, job: Job, choice: Choice, run: Run) -> "Future[tuple[Path, Path]]":
+        """Let the worker restore a picture when the pictures that it has already are done."""
+        self._turns.append(run)
+        future = self._worker.submit(self._restorers.restore, job, choice, run)
+        future.add_done_callback(lambda _: self._turns.remove(run))
+        return future
+
+    def _count_ahead(self, run: Run) -> int:
+        turns = list(self._turns)  # the worker's thread can change it
+        return turns.index(run) if run in turns else 0
 
     def latest(self, visitor: str) -> Run | None:
         """Return the visitor's run; None if there is none or its files are removed."""
@@ -92,7 +118,12 @@ class Sessions:
         # Gradio stores files with the same name and content once for all visitors.
         unused = self._uploads.pop(visitor, set()).difference(*self._uploads.values())
         for upload in unused:
-            shutil.rmtree(upload.parent, ignore_errors=True)
+            if upload.parent not in self._kept:
+                shutil.rmtree(upload.parent, ignore_errors=True)
+
+    def keep_present_files(self) -> None:
+        """Never remove the files that are there now: they belong to the page itself."""
+        self._kept = set(self._root.iterdir())
 
     def close(self) -> None:
         """Stop all runs, and wait until they have stopped."""
@@ -118,7 +149,7 @@ class Sessions:
             if run.stopped.is_set() and _age(run.folder) > _IDLE:
                 self._forget(visitor)
         for path in self._root.iterdir():
-            if not path.name.startswith(_RUN_PREFIX) and _age(path) > _IDLE:
+            if path not in self._kept and not path.name.startswith(_RUN_PREFIX) and _age(path) > _IDLE:
                 with contextlib.suppress(OSError):  # gone already
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
