@@ -140,7 +140,7 @@ class Restorer:
     def strength(self, strength: float) -> None:
         if not (isinstance(strength, Real) and 0 <= strength <= 1):  # also if it is NaN
             raise UserError(f"strength is a number from 0 to 1, not {strength}.")
-        self._strength = strength
+        self._strength: float = float(strength)
 
     @property
     def tile(self) -> int | str:
