@@ -57,6 +57,20 @@ def _nclx_profile(colours: dict[str, int] | None) -> bytes | None:
     return None if codes == (1, 13) else cicp_profile(*codes)
 
 
+def camera_file_size(data: bytes) -> tuple[int, int]:
+    """Return width and height of the picture in a HEIF or raw file. Its package must be installed."""
+    if is_heif(data):
+        import pillow_heif
+
+        file = pillow_heif.open_heif(io.BytesIO(data))
+        width, height = file[file.primary_index].size
+        return width, height
+    import rawpy
+
+    with rawpy.imread(io.BytesIO(data)) as raw:
+        return raw.sizes.width, raw.sizes.height
+
+
 def decode_raw(data: bytes, path: Path) -> Photo:
     """Return the photograph in a camera's raw file, developed by LibRaw: (H, W, 3) uint16 in sRGB, upright.
 

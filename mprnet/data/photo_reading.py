@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mprnet.data import png, png_metadata, tiff, tiff_metadata
-from mprnet.data.camera_files import decode_heif, decode_raw, is_heif
+from mprnet.data.camera_files import camera_file_size, decode_heif, decode_raw, is_heif
 from mprnet.data.exif import names_adobe_rgb, read_exif, read_orientation, read_resolution, upright
 from mprnet.data.kinds import RAW
 from mprnet.data.limits import read_file
@@ -212,3 +212,23 @@ def _describe_error(error: Exception) -> str:
 def _first_number(error: Exception) -> int:
     digits = re.search(r"\d+", str(error))
     return int(digits.group()) if digits else 0
+
+
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Return width and height that a picture's file states, without decoding pixels; None if they cannot be read.
+
+    The sides may be swapped: the orientation is not applied.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            data = read_file(path)
+            if path.suffix.lower() in RAW or is_heif(data):
+                return camera_file_size(data)
+            if data[:4] in tiff.SIGNATURES:
+                directory = tiff.find_picture(data, path)
+                return camera_file_size(data) if directory.is_raw else directory.size
+            with Image.open(io.BytesIO(data), formats=("PNG", *_FORMATS)) as image:
+                return image.size
+        except Exception:  # with a broken file, a decoder can raise any exception
+            return None

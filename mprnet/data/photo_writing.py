@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +79,11 @@ def write_photo(path: Path, photo: Photo) -> list[str]:
         raise UserError(f"{path}: cannot be written in this format ({error}).") from error
     write_atomically(path, data)
     return left_out
+
+
+def describe_left_out(left_out: Sequence[str]) -> str:
+    """Return a sentence for what is not in the result: ``Photo.notes``, and what ``write_photo`` returns."""
+    return f"the result is without {' and '.join(left_out)}."
 
 
 def _encode(suffix: str, photo: Photo) -> tuple[bytes, list[str]]:

@@ -33,12 +33,14 @@ class Directory:
         data: the file, with this directory as the first.
         is_raw: True if the file holds the raw values of a camera's sensor. Then ``data`` is the file as it is.
         orientation: 1 to 8, as in EXIF; 0 if it is not stated.
+        size: width and height.
         others: what else is in the file and will not be in the result, for people: ``a mask``.
     """
 
     data: bytes
     is_raw: bool
     orientation: int = 0
+    size: tuple[int, int] = (0, 0)
     others: tuple[str, ...] = ()
 
 
@@ -66,6 +68,7 @@ def find_picture(data: bytes, path: Path) -> Directory:
             _with_first_directory(data, picture.offset, file.is_bigtiff, file.byteorder),
             is_raw=False,
             orientation=orientation if orientation in range(1, 9) else 0,
+            size=(int(picture.imagewidth), int(picture.imagelength)),
             others=others,
         )
 

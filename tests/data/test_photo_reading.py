@@ -12,7 +12,7 @@ from PIL import Image
 from mprnet import UserError
 from mprnet.data import camera_files, kinds
 from mprnet.data.icc import is_grey_profile
-from mprnet.data.photo_reading import decode_photo, read_photo
+from mprnet.data.photo_reading import decode_photo, read_photo, read_size
 from mprnet.data.photo_writing import write_photo
 from mprnet.data.photos import Photo
 
@@ -266,3 +266,32 @@ class TestDecoders:
         Image.fromarray(RGB).save(file, format_)
         with pytest.raises(UserError, match="not a picture, or of a kind that cannot be read"):
             decode_photo(file.getvalue(), tmp_path / "a.png")
+
+
+class TestSize:
+    @pytest.mark.parametrize(
+        ("data", "name"),
+        [
+            (lambda: tiff((RGB[::4, ::4], {"subfiletype": 1}), (RGB, {})), "a.tif"),
+            (raw_file, "a.dng"),
+            (raw_file, "a.tif"),
+            (lambda: heif_file(10), "a.heic"),
+            (lambda: save("PNG"), "a.png"),
+            (lambda: save("JPEG"), "a.jpg"),
+            (lambda: save("AVIF"), "a.avif"),
+        ],
+    )
+    def test_it_is_read_without_decoding(self, tmp_path, data, name):
+        (tmp_path / name).write_bytes(data())
+        assert read_size(tmp_path / name) == (32, 24)
+
+    def test_what_cannot_be_read_has_none(self, tmp_path):
+        (tmp_path / "a.png").write_bytes(TestDecoders.EPS)
+        assert read_size(tmp_path / "a.png") is None
+        assert read_size(tmp_path / "nowhere.png") is None
+
+
+def save(format_):
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, format_)
+    return file.getvalue()

@@ -1,12 +1,9 @@
 """What one picture of a visitor may take: pixels and time."""
 
 import time
-import warnings
 from pathlib import Path
 
-from PIL import Image
-
-from mprnet.data.photo_reading import read_photo
+from mprnet.data.photo_reading import read_photo, read_size
 from mprnet.data.photos import Photo
 from mprnet.errors import UserError
 
@@ -17,7 +14,7 @@ def read_limited(path: Path, megapixels: float) -> Photo:
     Raises:
         UserError: it is larger, or it cannot be read.
     """
-    _check_size(path, _read_size(path), megapixels)
+    _check_size(path, read_size(path) or (0, 0), megapixels)  # if it is not known now, it is known after decoding
     photo = read_photo(path)
     height, width = photo.pixels.shape[:2]
     _check_size(path, (width, height), megapixels)
@@ -53,17 +50,3 @@ def _check_size(path: Path, size: tuple[int, int], limit: float) -> None:
             f"{path}: has {megapixels:.3g} megapixels, and this page takes at most {limit:g}; make the picture "
             f"smaller, or cut it up."
         )
-
-
-def _read_size(path: Path) -> tuple[int, int]:
-    """Return the width and height that the head of a file states, without decoding its pixels.
-
-    If Pillow cannot tell, (0, 0): then ``read_photo`` says why, or the size is known afterwards.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large pictures, and of odd metadata
-        try:
-            with Image.open(path) as image:
-                return image.size
-        except Exception:  # with a broken file, a decoder can raise any exception
-            return 0, 0

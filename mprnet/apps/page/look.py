@@ -27,8 +27,8 @@ def make_theme() -> gr.themes.Base:
 
 
 def format_status(run: Run) -> str:
-    """Return the progress and the failures of a run, as HTML."""
-    failures = "".join(f"<li>{escape(sentence)}</li>" for sentence in run.failures)
+    """Return the progress, the failures and the notes of a run, as HTML."""
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in [*run.failures, *run.notes])
     done = len(run.results) + len(run.failures)
     if run.current and not run.stopped.is_set():
         line = f"{escape(run.current)}: {done + 1} of {run.total}"
@@ -39,7 +39,7 @@ def format_status(run: Run) -> str:
     else:
         end = ", cancelled" if done < run.total else ""
         head = f"<p>{len(run.results)} of {run.total} pictures restored{end}.</p>"
-    return f"{head}<ul>{failures}</ul>" if failures else head
+    return f"{head}<ul>{sentences}</ul>" if sentences else head
 
 
 def _count_pictures(number: int) -> str:

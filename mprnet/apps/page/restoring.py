@@ -13,7 +13,7 @@ import torch
 
 from mprnet.apps.options import load_network, make_restorer
 from mprnet.apps.page.limits import TimeLimit, read_limited
-from mprnet.data.photo_writing import write_photo
+from mprnet.data.photo_writing import check_format, describe_left_out, write_photo
 from mprnet.data.photos import Photo
 from mprnet.errors import UserError
 from mprnet.inference.block_hooks import call_in_blocks, count_blocks
@@ -49,6 +49,7 @@ class Run:
         results: the files to download, by the pictures' names.
         previews: the images before and after restoring, for the browser, by the pictures' names.
         failures: a sentence for each picture that could not be restored.
+        notes: a sentence for each picture of which something is left out.
         current: name of the picture that is being restored, "" if there is none.
         fraction: how much of this picture is done, in [0, 1].
         ahead: how many pictures of other visitors are restored before this picture.
@@ -60,6 +61,7 @@ class Run:
     results: dict[str, Path] = field(default_factory=dict)
     previews: dict[str, tuple[Path, Path]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     current: str = ""
     fraction: float = 0.0
     ahead: int = 0
@@ -103,6 +105,7 @@ class Restorers:
         restorer, blocks = self._get(choice)
         restorer.strength = choice.strength
         photo = read_limited(job.source, self._a.max_megapixels)
+        check_format(job.result, photo)
         done, tiles = 0, 1
         time_limit = TimeLimit(job.source, self._a.max_minutes)
 
@@ -128,7 +131,8 @@ class Restorers:
                 result = photo.with_image(restorer(photo.as_float()))
         finally:
             restorer.on_tile = None
-        write_photo(job.result, result)
+        if left_out := [*photo.notes, *write_photo(job.result, result)]:
+            run.notes.append(f"{run.current}: {describe_left_out(left_out)}")
         return _preview(photo, run, "before", job), _preview(result, run, "after", job)
 
     def _get(self, choice: Choice) -> tuple[Restorer, int]:
