@@ -10,6 +10,9 @@ from mprnet.data.photo_reading import read_photo
 from mprnet.data.photos import Photo
 from mprnet.errors import UserError
 
+# Formats whose head Pillow reads. Some of its other decoders start programs.
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF")
+
 
 def read_limited(path: Path, megapixels: float) -> Photo:
     """Read a picture of at most so many megapixels. The pixels of larger ones are not decoded.
@@ -58,12 +61,13 @@ def _check_size(path: Path, size: tuple[int, int], limit: float) -> None:
 def _read_size(path: Path) -> tuple[int, int]:
     """Return the width and height that the head of a file states, without decoding its pixels.
 
-    If Pillow cannot tell, (0, 0): then ``read_photo`` says why, or the size is known afterwards.
+    If Pillow cannot tell, as for HEIC and raw files, (0, 0): then ``read_photo`` says why, or the size is known
+    afterwards.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large pictures, and of odd metadata
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=_FORMATS) as image:
                 return image.size
         except Exception:  # with a broken file, a decoder can raise any exception
             return 0, 0
