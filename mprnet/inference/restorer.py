@@ -5,7 +5,6 @@ import operator
 import sys
 from collections.abc import Callable
 from functools import partial
-from numbers import Real
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from mprnet.inference.ensemble import mean_over_symmetries
 from mprnet.inference.images import unpack
 from mprnet.inference.precision import DTYPES, choose_device, choose_precision, prepare_network
 from mprnet.inference.runner import Runner
+from mprnet.inference.strength import blend, check_strength
 from mprnet.inference.tile_size import TileSizeChooser, check_tile, is_out_of_memory
 from mprnet.model.bands import memory_format
 from mprnet.model.local_pooling import PATCHES, largest_window, set_local_pooling, training_patch
@@ -138,9 +138,7 @@ class Restorer:
 
     @strength.setter
     def strength(self, strength: float) -> None:
-        if not (isinstance(strength, Real) and 0 <= strength <= 1):  # also if it is NaN
-            raise UserError(f"strength is a number from 0 to 1, not {strength}.")
-        self._strength: float = float(strength)
+        self._strength = check_strength(strength)
 
     @property
     def tile(self) -> int | str:
@@ -156,7 +154,7 @@ class Restorer:
         restore = partial(self._restore_in_memory, all_stages=all_stages)
         try:
             images = mean_over_symmetries(restore, batch) if self.ensemble else restore(batch)
-            return [self._blend(batch, image.clamp(0, 1)) for image in images]
+            return [blend(batch, image.clamp(0, 1), self.strength) for image in images]
         except _OverflowError:
             if self._fp32_model is None:
                 raise NotFiniteError(
@@ -166,12 +164,6 @@ class Restorer:
         self._prepare(self._fp32_model, "fp32")
         self._fp32_model = None
         return self._restore(batch, all_stages)
-
-    def _blend(self, batch: Tensor, restored: Tensor) -> Tensor:
-        """Blend ``restored`` with ``batch``, which may be on another device, in place."""
-        if self.strength == 1:
-            return restored
-        return torch.lerp(batch.to(restored.device).clamp(0, 1), restored, self.strength, out=restored)
 
     def _restore_in_memory(self, batch: Tensor, all_stages: bool) -> list[Tensor]:
         """Restore in the largest tiles that fit in memory; if memory runs out, in smaller tiles."""

@@ -158,6 +158,13 @@ def test_a_picture_of_too_many_pixels_is_refused_before_they_are_decoded(page, c
         read_limited(*upload(tmp_path, {"camera.png": head(6000, 4000)}), OPTIONS.max_megapixels)
 
 
+def test_a_program_under_the_name_of_a_picture_is_not_run(page, choice, tmp_path):
+    """Pillow would give EPS to Ghostscript."""
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9000 9000\n%%EndComments\nshowpage\n"
+    run = last(page.restore("visitor", upload(tmp_path / "root", {"a.png": eps}), choice))
+    assert run.failures == ["a.png: not a picture, or of a kind that cannot be read."]
+
+
 def test_pixels_are_counted_again_if_the_head_does_not_state_them(tmp_path, monkeypatch):
     (path,) = upload(tmp_path, {"a.png": png(size=100)})
     monkeypatch.setattr("mprnet.apps.page.limits.read_size", lambda path: None)
