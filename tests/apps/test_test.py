@@ -341,6 +341,14 @@ def test_bad_images_are_reported_and_the_others_are_scored(project, tmp_path):
     assert record["scores"]["3"][0] == pytest.approx(expected, abs=1e-3)
 
 
+def test_scores_are_computed_without_torch_distributed(project, tmp_path):
+    words = ["--input_dir", project / "Deraining", "--weights", project / "tiny.safetensors", "--workers", 0]
+    words += ["--dataset", "Rain100L", "--limit", 1, "--result_dir", tmp_path]
+    done = programs.run(ROOT / "Deraining" / "test.py", *words, stop=programs.WithoutDistributed())
+    assert done.returncode == 0, done.stderr
+    assert "1 of 100 *" in done.stdout
+
+
 def test_pictures_that_are_too_small_for_ssim_keep_their_psnr(project, tmp_path):
     """One of three pictures has fewer rows than the window of the luma SSIM."""
     for index, rows in enumerate((44, 10, 44)):
