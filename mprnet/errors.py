@@ -8,6 +8,10 @@ class UserError(ValueError):
     """
 
 
-def one_line(error: BaseException) -> str:
-    """Return the error's message without line breaks and repeated spaces, for use within a sentence."""
-    return " ".join(str(error).split())
+def one_line(text: object, most: int = 300) -> str:
+    """Return a text, such as an error's message, for use within a sentence.
+
+    It has neither line breaks nor repeated spaces nor control characters, and is cut after ``most`` characters.
+    """
+    line = " ".join(str(text).split()).translate(dict.fromkeys([*range(32), 127], "?"))
+    return line if len(line) <= most else f"{line[: most - 3]}..."

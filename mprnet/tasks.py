@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from mprnet.errors import UserError
+from mprnet.errors import UserError, one_line
 from mprnet.model.network import MPRNet
 from mprnet.model.weights import load_model
 
@@ -96,7 +96,7 @@ def load_weights(weights: Path, folder: Path, load: Callable[[Path], MPRNet] = l
     """
     model = load(weights)
     note = ""
-    trained_for = model.metadata.get("task", folder.name)
+    trained_for = one_line(model.metadata.get("task", folder.name), 80)
     if trained_for != folder.name and (folder / "MPRNet.py").exists():
         note = f"note: {weights} states that it was trained for {trained_for}"
     published = available_weights(folder).get("published")
@@ -104,7 +104,7 @@ def load_weights(weights: Path, folder: Path, load: Callable[[Path], MPRNet] = l
     if "training_patch" not in model.metadata and published and published.samefile(weights) and path.exists():
         try:
             model.metadata["training_patch"] = str(int(yaml.safe_load(path.read_text())["training_patch"]))
-        except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+        except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise UserError(f"{path} does not say training_patch: NUMBER.") from error
     return model, note
 

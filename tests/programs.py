@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 CONTEXT = multiprocessing.get_context("forkserver")
 # Modules that tests start with -m are not in this list: they have to be imported as __main__.
 _PROGRAMS = ["mprnet.apps.restore", "mprnet.apps.test", "mprnet.apps.train", "mprnet.evaluation.figures"]
@@ -53,6 +55,17 @@ class Stop(NamedTuple):
             return function(*arguments, **named)
 
         setattr(owner, name, wrapper)
+
+
+class WithoutDistributed(NamedTuple):
+    """A PyTorch that is built without torch.distributed, as on some machines: the module is there, but empty."""
+
+    def prepare(self) -> None:
+        """Empty the module in this process, before the program starts."""
+        for name in [name for name in vars(torch.distributed) if not name.startswith("_")]:
+            if name not in ("GroupName", "ProcessGroup"):
+                delattr(torch.distributed, name)
+        torch.distributed.is_available = lambda: False
 
 
 class Program:

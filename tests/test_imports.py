@@ -1,5 +1,8 @@
 import ast
 import graphlib
+import importlib.metadata
+import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -16,8 +19,8 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
 
 
-def imported(path: Path) -> set[str]:
-    """The project's modules that a file imports, at its top or inside of a function."""
+def all_imported(path: Path) -> set[str]:
+    """The modules that a file imports, at its top or inside of a function."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -26,7 +29,12 @@ def imported(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: imports are absolute"
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name if name in MODULES else str(node.module) for name in names}
-    return {name for name in found if name in MODULES}
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """The project's modules that a file imports."""
+    return {name for name in all_imported(path) if name in MODULES}
 
 
 def circle(graph: dict[str, set[str]]) -> list[str] | None:
@@ -65,3 +73,20 @@ def test_files_are_short(most):
     lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
     assert {name: length for name, length in lengths.items() if length > most} == {}
     assert sorted(lengths.values())[len(lengths) // 2] < 110
+
+
+def test_the_dependencies_of_the_hub_are_complete():
+    """All packages that hubconf.py and the modules behind it import, except those of extras."""
+    remaining, seen, names = [ROOT / "hubconf.py", PACKAGE / "__init__.py"], set(), set()
+    while remaining:
+        path = remaining.pop()
+        if path not in seen:
+            seen.add(path)
+            names |= {name.partition(".")[0] for name in all_imported(path)}
+            remaining += [MODULES[name] for name in imported(path)]
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    required = re.findall(r'^ {4}"([\w-]+)', text[: text.index("[project.scripts]")], re.MULTILINE)
+    sources = importlib.metadata.packages_distributions()
+    needed = {name for name in names if {source.lower() for source in sources.get(name, [])} & set(required)}
+    assert needed >= {"torch", "PIL", "yaml"}
+    assert sorted(runpy.run_path(str(ROOT / "hubconf.py"))["dependencies"]) == sorted(needed)

@@ -9,9 +9,8 @@ import traceback
 from collections.abc import Callable
 from types import FrameType
 
-from torch import distributed
-
 from mprnet.errors import UserError
+from mprnet.inference.distributed import is_initialized
 
 # The name for the help text, such as "mprnet test", if a subcommand of mprnet runs.
 subcommand: str | None = None
@@ -43,13 +42,13 @@ def run(program: Callable[[], int]) -> None:
         print("\nstopped.", file=sys.stderr)
         status = 130
     except BaseException as error:
-        if not distributed.is_initialized():
+        if not is_initialized():
             raise
         if not isinstance(error, SystemExit):
             traceback.print_exc()
         status = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
     # After a failure, other processes still work. They end when this process has ended.
-    if distributed.is_initialized():
+    if is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -81,8 +81,8 @@ def write_folder_report(jobs: Sequence[Job], folder: Path, facts: Mapping[str, A
     return path
 
 
-def _format_scores(psnr: float | None, ssim: float) -> tuple[str, str]:
-    return ("identical" if psnr is None else f"{psnr:.2f}"), f"{ssim:.4f}"
+def _format_scores(psnr: float | None, ssim: float | None) -> tuple[str, str]:
+    return "identical" if psnr is None else f"{psnr:.2f}", "-" if ssim is None else f"{ssim:.4f}"
 
 
 def _make_figure(source: Source, number: int, record: Record, plan: Plan, stage: int) -> HtmlFigure:

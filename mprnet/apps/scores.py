@@ -80,7 +80,8 @@ def write_page(source: Source, numbers: Sequence[int], records: Sequence[Record]
         result = plan.restore(numbers[index], sample)[stage]
         psnr, ssim = records[index]["scores"][str(stage)]
         psnr_text = "identical" if psnr is None else f"{psnr:.2f} dB"
-        title = f"{rank}: {records[index]['name']}, {psnr_text}, SSIM {ssim:.4f}"
+        ssim_text = "no SSIM" if ssim is None else f"SSIM {ssim:.4f}"
+        title = f"{rank}: {records[index]['name']}, {psnr_text}, {ssim_text}"
         rows.append((title, make_cells(sample.degraded, to_uint8(result), to_uint8(sample.target))))
     path = plan.folder / "page.png"
     path.unlink(missing_ok=True)

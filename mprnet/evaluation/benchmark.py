@@ -16,7 +16,7 @@ from mprnet.data.png import write_png
 from mprnet.data.tensors import to_uint8
 from mprnet.errors import UserError
 from mprnet.evaluation.resuming import Process, process_remaining
-from mprnet.evaluation.scoring import Scorers, Scores
+from mprnet.evaluation.scoring import NO_SSIM, Scorers, Scores
 from mprnet.evaluation.sources import Sample, Source
 from mprnet.files import write_atomically
 from mprnet.inference.distributed import World
@@ -58,7 +58,7 @@ def evaluate(source: Source, numbers: Sequence[int], plan: Plan, scorers: Scorer
 
     Returns:
         In each process, a record for each of ``numbers``, in that order: ``name``, ``stamp``, and either ``scores``
-        (stage to [PSNR or None for infinity, SSIM]) with ``notes``, or ``problem``.
+        (stage to [PSNR or None for infinity, SSIM or None if the image is too small]) with ``notes``, or ``problem``.
 
     Raises:
         UserError: on every rank, if a file cannot be written on one rank.
@@ -86,7 +86,8 @@ def write_results(plan: Plan, records: Sequence[Record], summary: dict[str, Any]
     for record in records:
         for stage, (psnr, ssim) in record.get("scores", {}).items():
             name = '"' + record["name"].replace('"', '""') + '"'
-            lines.append(f"{name},{stage},{'inf' if psnr is None else f'{psnr:.6f}'},{ssim:.6f}")
+            values = ("inf" if psnr is None else f"{psnr:.6f}", "" if ssim is None else f"{ssim:.6f}")
+            lines.append(",".join([name, stage, *values]))
     write_atomically(plan.folder / "results.csv", ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
     # With --limit, a run scores only some images. The scores of the others stay in a journal for later runs.
     names = {record["name"] for record in records}
@@ -162,6 +163,8 @@ class _Evaluator:
             record, futures = pending.popleft()
             try:
                 record["scores"] = {str(stage): _to_json(future.result()) for stage, future in futures.items()}
+                if any(ssim is None for _, ssim in record["scores"].values()):
+                    record["notes"] = [*record.get("notes", []), NO_SSIM]
             except ValueError as error:
                 record["problem"] = f"{record['name']}: {error}"
             _write_line(self._journal, record)

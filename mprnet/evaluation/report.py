@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mprnet.evaluation.benchmark import Record
 from mprnet.evaluation.protocols import Benchmark, Scores, Table
+from mprnet.evaluation.scoring import NO_SSIM
 
 _CELL, _HEAD, _GAP = 320, 22, 4  # pixels of a sheet: side of a cell, height of a line of text, gap between cells
 _ERROR_GAIN = 4
@@ -23,10 +24,11 @@ class Summary:
     Attributes:
         psnr: mean in dB over the images that are not identical to their targets (their PSNR would be infinite). None
             if there are no such images.
-        ssim: mean over all scored images; None if there are none.
+        ssim: mean over the scored images that have an SSIM; None if there are none.
         images: number of scored images.
         of: number of images in the whole set.
         identical: number of images that are identical to their targets. ``psnr`` does not include them.
+        without_ssim: number of scored images that are too small for SSIM. ``ssim`` does not include them.
     """
 
     psnr: float | None
@@ -34,6 +36,7 @@ class Summary:
     images: int
     of: int
     identical: int
+    without_ssim: int = 0
 
 
 # A line of a comparison: its name, our averages, and the paper's PSNR and SSIM. None: the paper does not report it.
@@ -46,12 +49,14 @@ def summarise(records: Sequence[Record], stage: int, of: int) -> Summary:
     """Return the averages of a stage's scores; ``of`` is the number of images in the whole set."""
     scores = [record["scores"][str(stage)] for record in records if str(stage) in record.get("scores", {})]
     finite = [psnr for psnr, _ in scores if psnr is not None]
+    ssims = [ssim for _, ssim in scores if ssim is not None]
     return Summary(
         float(np.mean(finite)) if finite else None,
-        float(np.mean([ssim for _, ssim in scores])) if scores else None,
+        float(np.mean(ssims)) if ssims else None,
         len(scores),
         of,
         len(scores) - len(finite),
+        len(scores) - len(ssims),
     )
 
 
@@ -65,12 +70,15 @@ def make_comparison(rows: Sequence[Row]) -> tuple[list[list[str]], list[str]]:
     """Return the cells of ``format_comparison``'s table, the head first, and the remarks to print below it."""
     lines = [["", "images", *("PSNR", "paper", "diff."), *("SSIM", "paper", "diff.")]]
     incomplete = False
-    remarks = []
+    remarks, without_ssim = [], []
     for name, summary, paper in rows:
         is_complete = summary.images == summary.of
         incomplete |= not is_complete
         if summary.identical:
             remarks.append(f"{name}: {summary.identical} images are identical to their targets: their PSNR is infinite")
+        if summary.without_ssim:
+            count = f"{summary.without_ssim} of {summary.images} images"
+            without_ssim.append(f"{name}: {count} are {NO_SSIM}: its mean is over the others")
         line = [name, f"{summary.images:,}{'' if is_complete else f' of {summary.of:,} *'}"]
         values = (summary.psnr, summary.ssim)
         for value, paper_value, digits in zip(values, paper or (None, None), (2, 3), strict=True):
@@ -83,6 +91,7 @@ def make_comparison(rows: Sequence[Row]) -> tuple[list[list[str]], list[str]]:
         lines.append(line)
     if remarks:
         remarks.append("identical images are left out of the mean PSNR")
+    remarks += without_ssim
     if incomplete:
         remarks.insert(0, "* not the whole set: do not compare it with the paper's figures")
     return lines, remarks

@@ -12,8 +12,12 @@ import cv2
 import numpy as np
 
 from mprnet import metrics
+from mprnet.metrics.fidelity import WINDOW_SIZE
 
-Scores = tuple[float, float]  # PSNR in decibels, and SSIM
+# PSNR in decibels, and SSIM. None: the image is smaller than the window of this SSIM.
+Scores = tuple[float, float | None]
+# What is said of images without SSIM.
+NO_SSIM = f"smaller than {WINDOW_SIZE}x{WINDOW_SIZE} pixels, so there is no SSIM"
 
 
 def _rgb(image: np.ndarray, target: np.ndarray) -> Scores:
@@ -22,12 +26,16 @@ def _rgb(image: np.ndarray, target: np.ndarray) -> Scores:
 
 def _luma(image: np.ndarray, target: np.ndarray) -> Scores:
     image, target = metrics.luma(image), metrics.luma(target)
-    return metrics.psnr(image, target), metrics.ssim_wang2003(image, target)
+    return metrics.psnr(image, target), metrics.ssim_wang2003(image, target) if _fits_window(image) else None
 
 
 def _aligned(image: np.ndarray, target: np.ndarray) -> Scores:
     aligned = metrics.align(image, target)
-    return metrics.masked_psnr(aligned), metrics.masked_ssim(aligned)
+    return metrics.masked_psnr(aligned), metrics.masked_ssim(aligned) if _fits_window(image) else None
+
+
+def _fits_window(image: np.ndarray) -> bool:
+    return min(image.shape[:2]) >= WINDOW_SIZE
 
 
 # The values of a benchmark's ``measure``, and their descriptions in reports.

@@ -11,7 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mprnet.errors import UserError
+from mprnet.errors import UserError, one_line
+
+_LAUNCHER = "Start several processes with torchrun; for one process, unset RANK and WORLD_SIZE."
 
 
 @dataclass(frozen=True)
@@ -99,24 +101,65 @@ class World:
 def init_world(gpus: list[int], timeout: timedelta | None = None) -> World:
     """Return the world of the processes that torchrun started, or a world of one process.
 
+    RANK and WORLD_SIZE in the environment say that torchrun, or another launcher, has started several processes.
+
     Args:
         gpus: numbers of the GPUs to use; [-1] for all. Under torchrun the process of local rank r takes the r-th.
         timeout: how long a process waits for another. None: PyTorch's default, 10 to 30 minutes.
 
     Raises:
-        UserError: a GPU that is not there, or more processes than GPUs.
+        UserError: a GPU that is not there, more processes than GPUs, variables of the environment that do not go
+            together, processes that cannot meet, or a PyTorch without torch.distributed.
     """
-    if "WORLD_SIZE" in os.environ and "RANK" in os.environ:
-        cuda = torch.cuda.is_available()
-        device = torch.device("cpu")
-        if cuda:
-            local, processes = (int(os.environ.get(f"LOCAL_{name}", d)) for name, d in (("RANK", 0), ("WORLD_SIZE", 1)))
-            device = torch.device("cuda", choose_gpu(gpus, local, processes, torch.cuda.device_count()))
-            torch.cuda.set_device(device)
-        if not dist.is_initialized():
+    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+        return World(0, 1, _single_device(gpus))
+    _check_environment()
+    cuda = torch.cuda.is_available()
+    device = torch.device("cpu")
+    if cuda:
+        local = _read_number("LOCAL_RANK", 0, 0)
+        processes = _read_number("LOCAL_WORLD_SIZE", local + 1, local + 1)
+        device = torch.device("cuda", choose_gpu(gpus, local, processes, torch.cuda.device_count()))
+        torch.cuda.set_device(device)
+    if not is_initialized():
+        try:
             dist.init_process_group("nccl" if cuda else "gloo", timeout=timeout, device_id=device if cuda else None)
-        return World(dist.get_rank(), dist.get_world_size(), device)
-    return World(0, 1, _single_device(gpus))
+        except (ValueError, dist.DistNetworkError) as error:
+            place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            raise UserError(
+                f"the processes of this run cannot meet at {place}, which MASTER_ADDR and MASTER_PORT name: "
+                f"{one_line(error)}"
+            ) from error
+    return World(dist.get_rank(), dist.get_world_size(), device)
+
+
+def is_initialized() -> bool:
+    """True in a process that can communicate with other processes. Some builds of PyTorch have no such processes."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def _check_environment() -> None:
+    """Check what a launcher has to say to each of its processes."""
+    size = _read_number("WORLD_SIZE", None, 1)
+    rank = _read_number("RANK", None, 0)
+    if rank >= size:
+        raise UserError(f"RANK is {rank}, but WORLD_SIZE is {size}: ranks count from 0. {_LAUNCHER}")
+    if not dist.is_available():
+        raise UserError("this PyTorch is built without torch.distributed: run one process, without torchrun.")
+    if is_initialized():
+        return
+    if not os.environ.get("MASTER_ADDR"):
+        raise UserError(f"RANK and WORLD_SIZE are set, but MASTER_ADDR is not. {_LAUNCHER}")
+    if _read_number("MASTER_PORT", None, 0) >= 2**16:
+        raise UserError(f"MASTER_PORT is {os.environ['MASTER_PORT']}, but ports are below 65536. {_LAUNCHER}")
+
+
+def _read_number(name: str, default: int | None, least: int) -> int:
+    """Return the number in a variable of the environment; without ``default`` it has to be set."""
+    text = os.environ.get(name, "" if default is None else str(default))
+    if not text.isdecimal() or len(text) > 9 or int(text) < least:
+        raise UserError(f"{name} is {one_line(text, 20) or 'not set'}, not a number from {least} on. {_LAUNCHER}")
+    return int(text)
 
 
 def choose_gpu(gpus: Sequence[int], local_rank: int, processes: int, there: int) -> int:
@@ -174,5 +217,5 @@ def distributed_world(gpus: list[int], timeout: timedelta | None = None) -> Iter
             raise UserError("another process of this run has stopped: see what it says.") from error
         raise
     finally:
-        if destroy and dist.is_initialized():
+        if destroy and is_initialized():
             dist.destroy_process_group()

@@ -2,10 +2,11 @@
 
 import contextlib
 import copy
+import threading
 import time
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -86,41 +87,76 @@ def _seconds(channels: int) -> dict[torch.dtype, float]:
     image = torch.rand(1, channels, 96, 96).contiguous(memory_format=torch.channels_last)
     runs = {dtype: (prepare_network(layer, cpu, dtype), image.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
     times = dict.fromkeys(runs, float("inf"))
-    for _ in range(_RUNS):
-        for dtype, (network, given) in runs.items():
-            start = time.perf_counter()
-            network(given)
-            times[dtype] = min(times[dtype], time.perf_counter() - start)
+    with full_fp32():
+        for _ in range(_RUNS):
+            for dtype, (network, given) in runs.items():
+                start = time.perf_counter()
+                network(given)
+                times[dtype] = min(times[dtype], time.perf_counter() - start)
     return times
 
 
 @contextlib.contextmanager
 def full_fp32() -> Iterator[None]:
-    """Switch TF32 off in this context, so that GPUs compute fp32 in fp32."""
+    """Compute fp32 in fp32 in this context: without TF32, and without bf16 inside operations.
+
+    The settings are those of the process. Several threads can be in this context at a time; the last one that leaves
+    it restores the settings that the program had chosen.
+    """
+    with _FULL_FP32.lock:
+        if _FULL_FP32.threads == 0:
+            _FULL_FP32.undo = _switch_to_fp32()
+        _FULL_FP32.threads += 1
     try:
-        matmul, convolution = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    except RuntimeError:  # the caller uses the settings of PyTorch 2.9, which do not mix with these
-        operations = (
-            torch.backends.cuda.matmul,
-            torch.backends.cudnn.conv,  # type: ignore[attr-defined]
-            torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
-        )
-        before = [operation.fp32_precision for operation in operations]
-        try:
-            for operation in operations:
-                operation.fp32_precision = "ieee"
-            yield
-        finally:
-            for operation, chosen in zip(operations, before, strict=True):
-                operation.fp32_precision = chosen
-        return
-    try:
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
         yield
     finally:
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = convolution
+        with _FULL_FP32.lock:
+            _FULL_FP32.threads -= 1
+            if _FULL_FP32.threads == 0:
+                _FULL_FP32.undo.close()
+
+
+class _Switch:
+    """Which threads are in ``full_fp32``, and how to undo it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.threads = 0
+        self.undo = contextlib.ExitStack()
+
+
+_FULL_FP32 = _Switch()
+
+
+def _switch_to_fp32() -> contextlib.ExitStack:
+    """Choose fp32 in all settings. Closing the result restores them, the older settings first: they change others."""
+    undo = contextlib.ExitStack()
+    backends: Any = torch.backends
+    older: tuple[str, bool] | None = None
+    # PyTorch refuses to read the older settings if they contradict those of PyTorch 2.9.
+    with contextlib.suppress(RuntimeError):
+        older = torch.get_float32_matmul_precision(), backends.cudnn.allow_tf32
+    operations: list[Any] = []
+    if hasattr(backends.cudnn, "conv"):  # PyTorch 2.9 or newer
+        operations = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+        operations += [backends.mkldnn.matmul, backends.mkldnn.conv]
+    for operation in operations:
+        undo.callback(setattr, operation, "fp32_precision", _reset_precision(operation))
+    if older is not None:
+        undo.callback(torch.set_float32_matmul_precision, older[0])
+        undo.callback(setattr, backends.cudnn, "allow_tf32", older[1])
+        torch.set_float32_matmul_precision("highest")
+        backends.cudnn.allow_tf32 = False
+    for operation in operations:
+        operation.fp32_precision = "ieee"
+    return undo
+
+
+def _reset_precision(operation: Any) -> str:
+    """Let an operation inherit its precision, and return its own setting until now: "none" if it inherited it."""
+    chosen = operation.fp32_precision
+    operation.fp32_precision = "none"
+    return "none" if operation.fp32_precision == chosen else chosen
 
 
 def prepare_network(module: Module, device: torch.device, dtype: torch.dtype, winograd: bool = True) -> Module:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mprnet.metrics.fidelity import crop_border, ssim_map
+from mprnet.metrics.fidelity import WINDOW_SIZE, crop_border, scale, ssim_map
 
 _ITERATIONS, _SMOOTHING = 100, 5
+_NOTHING_IN_COMMON = "the aligned image and its target have nothing in common."
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,15 @@ def align(image: np.ndarray, target: np.ndarray) -> Aligned:
     images (Evangelidis and Psarakis 2008).
 
     Args:
-        image, target: (H, W, 3), of one shape: uint8 or float in [0, 1].
+        image, target: (H, W, 3), of one shape: uint8, uint16 or float in [0, 1].
 
     Raises:
-        ValueError: shapes differ, or the images have nothing in common that could be aligned.
+        ValueError: shapes differ, another dtype, floats outside [0, 1] by more than 0.001, or the images have nothing
+            in common that could be aligned.
     """
-    if image.shape != target.shape or image.ndim != 3 or image.shape[2] != 3:
+    if image.shape != target.shape or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"align takes two (H, W, 3) images of one shape, not {image.shape} and {target.shape}.")
-    x, y = _as_float(image), _as_float(target)
+    x, y = scale(image), scale(target)
     energy = np.sum(x * x, dtype=np.float64)
     if not energy:
         raise ValueError("a black image cannot be aligned.")
@@ -71,10 +73,15 @@ def align(image: np.ndarray, target: np.ndarray) -> Aligned:
 
 
 def masked_psnr(aligned: Aligned) -> float:
-    """Return the PSNR where ``mask`` is 1, in decibels; infinity if the images are equal there."""
-    error = np.sum(np.square(aligned.image.astype(np.float64) - aligned.target)) / np.sum(
-        aligned.mask, dtype=np.float64
-    )
+    """Return the PSNR where ``mask`` is 1, in decibels; infinity if the images are equal there.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    common = np.sum(aligned.mask, dtype=np.float64)
+    if not common:
+        raise ValueError(_NOTHING_IN_COMMON)
+    error = np.sum(np.square(aligned.image.astype(np.float64) - aligned.target)) / common
     return float("inf") if error == 0 else float(-10 * np.log10(error))
 
 
@@ -84,14 +91,10 @@ def masked_ssim(aligned: Aligned) -> float:
     Raises:
         ValueError: the images are smaller than 11x11 pixels, or the mask is empty.
     """
-    if min(aligned.mask.shape[:2]) < 11:
+    if min(aligned.mask.shape[:2]) < WINDOW_SIZE:
         raise ValueError(f"masked_ssim takes images of at least 11x11 pixels, not {aligned.mask.shape[:2]}.")
     mask = crop_border(aligned.mask.astype(np.float64))
     common = mask.sum((0, 1))
     if not common.all():
-        raise ValueError("the aligned image and its target have nothing in common.")
+        raise ValueError(_NOTHING_IN_COMMON)
     return float(np.mean((crop_border(ssim_map(aligned.image, aligned.target)) * mask).sum((0, 1)) / common))
-
-
-def _as_float(image: np.ndarray) -> np.ndarray:
-    return image.astype(np.float32) / 255 if image.dtype == np.uint8 else image.astype(np.float32)

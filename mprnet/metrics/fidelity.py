@@ -6,10 +6,16 @@ import numpy as np
 # Wang et al. 2004: a Gaussian window of 2 * 5 + 1 taps, and two constants that keep the quotient stable.
 _RADIUS, _SIGMA, _K1, _K2 = 5, 1.5, 0.01, 0.03
 # How many values are compared at a time: with a large picture, memory is too small for copies in float64.
-_CHUNK = 2**18
+_CHUNK = 2**16
 _OFFSETS = np.arange(-_RADIUS, _RADIUS + 1)
 _WINDOW = np.exp(-(_OFFSETS**2) / (2 * _SIGMA**2))
 _WINDOW /= _WINDOW.sum()
+# Images with fewer rows or columns have no ``ssim_wang2003`` and no ``masked_ssim``.
+WINDOW_SIZE = len(_WINDOW)
+# The kinds of pixels, as NumPy's letter and bytes for each value: uint8, uint16, and floats of 16, 32 and 64 bits.
+_INTEGERS, _FLOATS = {("u", 1), ("u", 2)}, {("f", 2), ("f", 4), ("f", 8)}
+# How far floats may be outside [0, 1].
+_TOLERANCE = 1e-3
 
 
 def psnr(image: np.ndarray, target: np.ndarray) -> float:
@@ -24,15 +30,21 @@ def psnr(image: np.ndarray, target: np.ndarray) -> float:
         PSNR in decibels; infinity for equal images.
 
     Raises:
-        ValueError: shapes or dtypes differ.
+        ValueError: shapes or dtypes differ, there are no pixels, another dtype, or floats outside [0, 1] by more than
+            0.001.
     """
     _check_alike(image, target, "psnr")
     first, second = image.ravel(), target.ravel()
     total = 0.0
     for start in range(0, first.size, _CHUNK):
         a, b = (values[start : start + _CHUNK] for values in (first, second))
-        is_8_bit = a.dtype == np.uint8  # then sums of squares are integers, and exact
-        difference = cv2.absdiff(a, b).ravel().astype(np.float64) if is_8_bit else a.astype(np.float64) - b
+        if a.dtype == np.uint8:  # then sums of squares are integers, and exact
+            difference = cv2.absdiff(a, b).ravel().astype(np.float64)
+        else:
+            if a.dtype == np.float16:  # NumPy is slow with it
+                a, b = a.astype(np.float32), b.astype(np.float32)
+            _check_range(a, b)  # here, where the values are in the processor's cache
+            difference = a.astype(np.float64) - b
         total += float(difference @ difference)
     error = total / first.size
     return float("inf") if error == 0 else float(10 * np.log10(_peak(image) ** 2 / error))
@@ -69,11 +81,12 @@ def ssim_wang2003(image: np.ndarray, target: np.ndarray) -> float:
         image, target: (H, W), at least 11x11, of one dtype: uint8, uint16 or float in [0, 1].
 
     Raises:
-        ValueError: shapes or dtypes differ, or the images have several channels or are smaller than the window.
+        ValueError: as ``psnr``; or the images have several channels or are smaller than the window.
     """
     _check_alike(image, target, "ssim_wang2003")
-    if image.ndim != 2 or min(image.shape) < 2 * _RADIUS + 1:
+    if image.ndim != 2 or min(image.shape) < WINDOW_SIZE:
         raise ValueError(f"ssim_wang2003 takes one channel of at least 11x11 pixels, not {image.shape}.")
+    _check_range(image, target)
     return float(crop_border(ssim_map(image[:, :, None], target[:, :, None])).mean())
 
 
@@ -87,11 +100,12 @@ def ssim_volume(image: np.ndarray, target: np.ndarray) -> float:
         image, target: (H, W, C) of one dtype: uint8, uint16 or float in [0, 1].
 
     Raises:
-        ValueError: shapes or dtypes differ, or the arrays do not have three axes.
+        ValueError: as ``psnr``; or the arrays do not have three axes.
     """
     _check_alike(image, target, "ssim_volume")
     if image.ndim != 3:
         raise ValueError(f"ssim_volume takes (H, W, C), not {image.shape}.")
+    _check_range(image, target)
     return float(ssim_map(image, target, _along_channels(image.shape[2])).mean())
 
 
@@ -139,9 +153,48 @@ def _peak(image: np.ndarray) -> float:
     return float(np.iinfo(image.dtype).max) if np.issubdtype(image.dtype, np.integer) else 1.0
 
 
+def scale(image: np.ndarray) -> np.ndarray:
+    """Return an image as float32 in [0, 1].
+
+    Raises:
+        ValueError: the image is neither uint8 nor uint16, nor floats in [0, 1].
+    """
+    _check_kind(image)
+    _check_range(image)
+    return image.astype(np.float32) / np.float32(_peak(image))
+
+
 def _check_alike(image: np.ndarray, target: np.ndarray, name: str) -> None:
+    """Check what does not depend on the values of the pixels."""
+    for array in (image, target):
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name} compares NumPy arrays: convert the {type(array).__name__} first.")
+    if not image.size:
+        raise ValueError(f"{name} compares images with pixels, not of the shape {image.shape}.")
     if image.shape != target.shape or image.dtype != target.dtype:
         raise ValueError(
             f"{name} compares images of one shape and type, not {image.shape} {image.dtype} with {target.shape} "
             f"{target.dtype}."
         )
+    _check_kind(image)
+
+
+def _check_kind(image: np.ndarray) -> None:
+    if (image.dtype.kind, image.dtype.itemsize) not in _INTEGERS | _FLOATS:
+        raise ValueError(
+            f"images hold uint8, uint16 or floats in [0, 1], not {image.dtype}: convert them to one of these, with "
+            "values that fit."
+        )
+
+
+def _check_range(*images: np.ndarray) -> None:
+    """Check the values of images of floats."""
+    for image in images:
+        if image.dtype.kind != "f":
+            continue
+        low, high = image.min(), image.max()
+        if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):  # also if there is a NaN
+            raise ValueError(
+                f"images of floats hold values in [0, 1], not from {low:g} to {high:g}: divide them by their largest "
+                "possible value, or clip them."
+            )

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
-from mprnet.errors import UserError
+from mprnet.errors import UserError, one_line
 from mprnet.files import write_atomically
 from mprnet.model.weights import load_model, save_weights
 
@@ -47,12 +48,18 @@ class Pretrained(PyTorchModelHubMixin, **_CARD):
         """Load the network in a folder or in a repository of the Hub; arguments as for the mixin's method.
 
         Raises:
-            UserError: config.json is not JSON; or as load_model; or the weights do not fit the configuration.
+            UserError: config.json is not JSON, or no configuration; or as load_model; or the weights do not fit the
+                configuration.
         """
         try:
             return super().from_pretrained(*arguments, **options)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{constants.CONFIG_NAME} is not JSON ({error}); copy or download it again.") from error
+        except (UserError, HFValidationError, OSError):
+            raise
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(
+                f"{constants.CONFIG_NAME} is not JSON, or no configuration ({one_line(error)}); copy or download it "
+                "again."
+            ) from error
 
     @classmethod
     def _from_pretrained(
@@ -80,13 +87,23 @@ class Pretrained(PyTorchModelHubMixin, **_CARD):
             arguments.pop(name, None)
         path = _find_weights(model_id, download)
         loaded = load_model(path)
+        config = {**loaded.config, **arguments}
         try:
-            model = cls.build({**loaded.config, **arguments})
-            model.load_state_dict(loaded.state_dict())
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"{path} does not fit its {constants.CONFIG_NAME}: {arguments}.") from error
+            with torch.device("meta"):  # so that a wrong configuration takes no memory
+                fits = _shapes(cls.build(config)) == _shapes(loaded)
+            if not fits:
+                raise ValueError("its tensors have other shapes")
+            model = cls.build(config)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            message = f"{one_line(arguments)} ({one_line(error)})"
+            raise UserError(f"{path} does not fit its {constants.CONFIG_NAME}: {message}.") from error
+        model.load_state_dict(loaded.state_dict())
         model.metadata = loaded.metadata
         return model.to(map_location).eval()
+
+
+def _shapes(model: Any) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in model.state_dict().items()}
 
 
 def _find_weights(model_id: str, download: dict[str, Any]) -> Path:

@@ -19,6 +19,7 @@ from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 _WINDOW, _PATCH = 384, 256
 # Sizes of training patches that are allowed.
 PATCHES = range(SIZE_MULTIPLE, 2**14 + 1)
+_DIGITS = len(str(PATCHES[-1]))  # Python raises an error for thousands of digits
 
 
 def set_local_pooling(model: MPRNet, patch: int | None) -> None:
@@ -50,7 +51,7 @@ def training_patch(model: MPRNet) -> int:
         UserError: it states none.
     """
     stated = model.metadata.get("training_patch", "")
-    if stated.isdecimal() and int(stated) in PATCHES:
+    if stated.isdecimal() and len(stated) <= _DIGITS and int(stated) in PATCHES:
         return int(stated)
     raise UserError(
         "local pooling needs the size of the patches that the network was trained on, and these weights do not state "

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from mprnet.model.stages import Decoder, Encoder, OriginalResolutionSubnetwork
 
 # The patches halve height and width once, the encoders twice.
 SIZE_MULTIPLE = 8
+# The largest arguments of a network. They are far beyond every use; with larger ones, a wrong configuration would take
+# all memory or time.
+LARGEST, _MOST_BLOCKS = 4096, 256
 
 
 class MPRNet(nn.Module):
@@ -193,6 +197,12 @@ def make_block(config: Mapping[str, Any]) -> "partial[ChannelAttentionBlock]":
 
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise ValueError, with one sentence, if a network with these arguments cannot run."""
+    for name, value in config.items():
+        most = _MOST_BLOCKS if name == "num_cab" else LARGEST
+        if name != "bias" and not isinstance(value, Integral):
+            raise ValueError(f"{name} must be a whole number, not {value!r}.")
+        if name != "bias" and value > most:
+            raise ValueError(f"{name} must be at most {most}, not {value}.")
     if config["in_c"] != config["out_c"]:
         raise ValueError(
             f"MPRNet adds its residual to the image, so out_c ({config['out_c']}) must equal in_c ({config['in_c']})."

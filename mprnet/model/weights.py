@@ -11,10 +11,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mprnet.errors import UserError
+from mprnet.errors import UserError, one_line
 from mprnet.files import write_atomically
 from mprnet.model.ablations import build_network
-from mprnet.model.network import MPRNet
+from mprnet.model.network import LARGEST, MPRNet
 from mprnet.model.weight_files import read_tensors
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -48,8 +48,8 @@ def load_model(path: str | Path, build: Callable[[Mapping[str, Any]], MPRNet] = 
     try:
         with torch.device("meta"):
             model = build(config)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"{path} describes an MPRNet that cannot be built: {error}") from error
+    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise UserError(f"{path} describes an MPRNet that cannot be built: {one_line(error)}") from error
     weights = _check(tensors, model, path)
     model.to_empty(device="cpu")
     model.load_state_dict(weights)
@@ -89,7 +89,7 @@ def _stored_config(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """The configuration that ``save_weights`` stored. None: another program wrote the file."""
     try:
         config = json.loads(metadata[_CONFIG])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         return None
     return config if isinstance(config, dict) and "n_feat" in config else None
 
@@ -99,7 +99,7 @@ def _config_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> dict[str, A
 
     def shape(key: str) -> list[int]:
         if key not in tensors:
-            some = ", ".join(list(tensors)[:3])
+            some = one_line(", ".join(list(tensors)[:3]), 100)
             raise UserError(f"{path} holds no MPRNet: the tensor {key} is missing; it holds {some}, ...")
         return list(tensors[key].shape)
 
@@ -116,10 +116,12 @@ def _config_of_tensors(tensors: Mapping[str, Tensor], path: Path) -> dict[str, A
     blocks += [f"stage{orsnet}_orsnet.orb1.body.0"] if orsnet else []
     squeezes = [shape(f"{block}.CA.conv_du.0.weight") for block in blocks]
     if any(len(s) != 4 for s in (first, tail, level2, ors, *squeezes)):
-        raise UserError(f"{path} holds no MPRNet: its tensors are no convolutions (shallow_feat1.0.weight is {first}).")
+        shown = one_line(first, 80)
+        raise UserError(f"{path} holds no MPRNet: its tensors are no convolutions (shallow_feat1.0.weight is {shown}).")
     # Blocks work on channels // reduction: the reduction that explains the numbers at all widths.
     squeezed = {channels: reduced for reduced, channels, _, _ in squeezes}
-    fitting = [r for r in range(1, first[0] + 1) if all(c // r == s for c, s in squeezed.items())]
+    reductions = range(1, min(first[0], LARGEST) + 1)
+    fitting = [r for r in reductions if all(c // r == s for c, s in squeezed.items())]
     if not fitting:
         raise UserError(f"{path} holds no MPRNet: its channel attention reduces {squeezed} channels, by no one number.")
     return dict(
@@ -157,14 +159,13 @@ def _check(tensors: Mapping[str, Tensor], model: MPRNet, path: Path) -> dict[str
             given.setdefault(key, given[present[0]])
     differences = [
         *(f"{key} is missing" for key in expected if key not in given),
-        *(f"{key} is unknown" for key in given if key not in expected),
+        *(f"{one_line(key, 80)} is unknown" for key in given if key not in expected),
         *(
-            f"{key} has the shape {list(given[key].shape)} instead of {list(value.shape)}"
+            f"{key} has the shape {one_line(list(given[key].shape), 80)} instead of {list(value.shape)}"
             for key, value in expected.items()
             if key in given and given[key].shape != value.shape
         ),
-        *(f"{key} is of type {value.dtype}" for key, value in given.items() if value.dtype not in _DTYPES),
-        *(f"{key} is not stored as plain numbers" for key, value in given.items() if not _is_plain(value)),
+        *(f"{one_line(key, 80)} is of type {v.dtype}" for key, v in given.items() if v.dtype not in _DTYPES),
     ]
     if differences:
         more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
@@ -176,7 +177,3 @@ def _check(tensors: Mapping[str, Tensor], model: MPRNet, path: Path) -> dict[str
     if broken:
         raise UserError(f"{path} holds values that are not finite (in {broken[0]}): the training that wrote it failed.")
     return single
-
-
-def _is_plain(value: Tensor) -> bool:
-    return value.layout == torch.strided and value.device.type == "cpu"

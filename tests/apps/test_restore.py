@@ -274,6 +274,19 @@ def test_two_processes_share_a_folder(identity, tmp_path):
         assert (cv2.imread(str(tmp_path / "out" / f"{number}.png")) == 40 * number).all()
 
 
+def test_pictures_are_restored_without_torch_distributed(identity, tmp_path):
+    write_png(tmp_path / "in" / "a.png")
+    folders = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
+    run = programs.run(*DEMO, *folders, stop=programs.WithoutDistributed())
+    assert run.returncode == 0, run.stderr
+    assert "1 of 1 pictures restored" in run.stdout
+    several = programs.Program(*DEMO, *folders, stop=programs.WithoutDistributed(), RANK=0, WORLD_SIZE=2).wait()
+    assert several.returncode == 1
+    assert (
+        several.stderr == "error: this PyTorch is built without torch.distributed: run one process, without torchrun.\n"
+    )
+
+
 def test_pictures_of_one_size_are_restored_in_batches(tiny, tmp_path, monkeypatch):
     for number in range(7):
         write_png(tmp_path / "in" / f"{number}.png", 30 * number, 20 if number < 5 else 30)

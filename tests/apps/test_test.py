@@ -341,6 +341,35 @@ def test_bad_images_are_reported_and_the_others_are_scored(project, tmp_path):
     assert record["scores"]["3"][0] == pytest.approx(expected, abs=1e-3)
 
 
+def test_scores_are_computed_without_torch_distributed(project, tmp_path):
+    words = ["--input_dir", project / "Deraining", "--weights", project / "tiny.safetensors", "--workers", 0]
+    words += ["--dataset", "Rain100L", "--limit", 1, "--result_dir", tmp_path]
+    done = programs.run(ROOT / "Deraining" / "test.py", *words, stop=programs.WithoutDistributed())
+    assert done.returncode == 0, done.stderr
+    assert "1 of 100 *" in done.stdout
+
+
+def test_pictures_that_are_too_small_for_ssim_keep_their_psnr(project, tmp_path):
+    """One of three pictures has fewer rows than the window of the luma SSIM."""
+    for index, rows in enumerate((44, 10, 44)):
+        for side, rgb in zip(("input", "target"), make_pair(index), strict=True):
+            write_image(tmp_path / side / f"{index}.png", rgb[:rows])
+    words = ["--pairs", tmp_path / "input", tmp_path / "target", "--result_dir", tmp_path / "r", "--report"]
+    output = run(project, "Deraining", *words)
+    assert "note: smaller than 11x11 pixels, so there is no SSIM: 1\n" in output
+    assert "pairs: 1 of 3 images are smaller than 11x11 pixels, so there is no SSIM: its mean is over the" in output
+    found = read_results(tmp_path / "r" / "pairs")
+    scores = [record["scores"]["3"] for record in found["images"]]
+    assert scores[1][1] is None
+    summary = found["summary"]["stage 3"]
+    assert summary["psnr"] == pytest.approx(np.mean([psnr for psnr, _ in scores]))
+    assert summary["ssim"] == pytest.approx((scores[0][1] + scores[2][1]) / 2)
+    assert (summary["images"], summary["without_ssim"]) == (3, 1)
+    with open(tmp_path / "r" / "pairs" / "results.csv", newline="") as file:
+        assert [row["ssim"] == "" for row in csv.DictReader(file)] == [False, True, False]
+    assert "1 of 3 images are smaller" in (tmp_path / "r" / "pairs" / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("task", "arguments", "sentence"),
     [

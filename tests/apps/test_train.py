@@ -19,7 +19,7 @@ import psutil
 import pytest
 import torch
 from conftest import ROOT, TASKS
-from programs import Stop, run
+from programs import Stop, WithoutDistributed, run
 
 from apps.miniatures import write_pairs, write_training_sets
 from mprnet import load_model, save_weights
@@ -101,6 +101,12 @@ def test_every_task_trains_on_generated_pictures(project, tmp_path, task):
     ]
     train(task, *SHORT, "TRAINING.COMPILE", "False", *small, config=project / task / "training_lite.yml")
     assert (tmp_path / task / "models" / "lite" / "model_best.pth").exists()
+
+
+def test_a_network_trains_without_torch_distributed(project, tmp_path):
+    options = [*SHORT, "OPTIM.NUM_EPOCHS", 1, "TRAINING.SAVE_DIR", tmp_path]
+    config = project / "Denoising" / "training.yml"
+    assert "epoch 1: loss" in train("Denoising", *options, config=config, stop=WithoutDistributed())
 
 
 def test_the_released_recipe_trains_with_many_options(project, tmp_path):

@@ -6,6 +6,9 @@ import textwrap
 
 import pytest
 
+from mprnet.data.synthetic.dead_leaves import dead_leaves
+from mprnet.evaluation.scoring import score
+
 PROGRAM = """
     import os, signal, time
     import numpy as np
@@ -34,3 +37,11 @@ def test_ctrl_c_prints_no_traceback_of_scoring_processes():
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, start_new_session=True)
     assert (done.returncode, done.stderr) == (128 + signal.SIGINT, "\nstopped.\n")
+
+
+@pytest.mark.parametrize("measure", ["luma", "aligned"])
+def test_an_image_smaller_than_the_window_has_no_ssim(measure):
+    image = dead_leaves(4, 0, 44)[:, :10]
+    psnr, ssim = score(measure, image, image)
+    assert psnr > 50
+    assert ssim is None

@@ -1,6 +1,7 @@
 """Starting and ending a run of several processes."""
 
 import contextlib
+import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -128,8 +129,8 @@ def test_the_timeout_is_passed_to_pytorch(monkeypatch):
     monkeypatch.setattr(distributed.dist, "init_process_group", lambda kind, **options: calls.append((kind, options)))
     monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
     monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1234"}.items():
+        monkeypatch.setenv(name, value)
     assert distributed.init_world([-1], timedelta(days=1)) == World(0, 2, CPU)
     assert calls == [("gloo", {"timeout": timedelta(days=1), "device_id": None})]
 
@@ -145,3 +146,37 @@ def test_all_reduce_sums_in_float64(monkeypatch):
     """Two processes with the same numbers."""
     monkeypatch.setattr(distributed.dist, "all_reduce", lambda total: total.mul_(2))
     assert World(0, 2, CPU).all_reduce(1e8 + 1, 0.25) == [2e8 + 2, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        (dict(RANK=0, WORLD_SIZE=2), "RANK and WORLD_SIZE are set, but MASTER_ADDR is not"),
+        (dict(RANK="abc", WORLD_SIZE=2), "RANK is abc, not a number from 0 on"),
+        (dict(RANK="", WORLD_SIZE=2), "RANK is not set, not a number"),
+        (dict(RANK="9" * 5000, WORLD_SIZE=2), r"RANK is 9+\.\.\., not a number"),
+        (dict(RANK=0, WORLD_SIZE=0), "WORLD_SIZE is 0, not a number from 1 on"),
+        (dict(RANK=-1, WORLD_SIZE=1), "RANK is -1, not a number from 0 on"),
+        (dict(RANK=2, WORLD_SIZE=2), "RANK is 2, but WORLD_SIZE is 2"),
+        (dict(RANK=0, WORLD_SIZE=1, MASTER_ADDR="localhost"), "MASTER_PORT is not set, not a number"),
+        (dict(RANK=0, WORLD_SIZE=1, MASTER_ADDR="localhost", MASTER_PORT=65536), "ports are below 65536"),
+    ],
+)
+def test_wrong_variables_of_a_launcher_raise_a_clear_error(monkeypatch, variables, sentence):
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(UserError, match=sentence + ".*Start several processes with torchrun"):
+        distributed.init_world([-1])
+
+
+def test_processes_that_cannot_meet_raise_a_clear_error(monkeypatch):
+    """Another program listens on the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        variables = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(UserError, match=f"cannot meet at 127.0.0.1:{port}.*address already in use"):
+            distributed.init_world([-1])

@@ -1,8 +1,9 @@
-import subprocess
-import sys
+import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import programs
 import pytest
 import torch
 from conftest import ROOT
@@ -71,29 +72,105 @@ def test_an_overflow_in_fp16_continues_in_fp32(tiny, capsys):
     assert restorer.precision == "fp32"
 
 
+def run_script(folder: Path, script: str) -> None:
+    """Run a script in a process of its own: some of PyTorch's settings cannot be undone."""
+    (folder / "script.py").write_text(textwrap.dedent(script))
+    run = programs.run(folder / "script.py")
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="PyTorch has these settings from 2.9 on")
 @pytest.mark.parametrize(
-    "chosen",
+    ("setting", "value"),
     [
-        ("torch.backends.cuda.matmul.fp32_precision", "tf32"),
-        ("torch.backends.fp32_precision", "tf32"),
-        ("torch.backends.cudnn.conv.fp32_precision", "ieee"),
-        ("torch.backends.cuda.matmul.allow_tf32", True),
+        ("backends.cuda.matmul.fp32_precision", "tf32"),
+        ("backends.fp32_precision", "tf32"),
+        ("backends.fp32_precision", "bf16"),
+        ("backends.mkldnn.fp32_precision", "bf16"),
+        ("backends.cudnn.fp32_precision", "tf32"),
+        ("backends.cudnn.conv.fp32_precision", "ieee"),
+        ("backends.mkldnn.conv.fp32_precision", "bf16"),
+        ("backends.mkldnn.conv.fp32_precision", "tf32"),
+        ("backends.mkldnn.matmul.fp32_precision", "bf16"),
+        ("backends.cuda.matmul.allow_tf32", True),
     ],
-    ids=str,
 )
-def test_full_fp32_works_with_every_way_to_set_tf32(chosen):
-    """In a separate process: old and new settings cannot be mixed, and some cannot be undone."""
-    setting, value = chosen
-    script = f"""
-import torch
-from mprnet.inference.precision import full_fp32
-{setting} = {value!r}
-before = {setting}
-with full_fp32():
-    assert torch.backends.cuda.matmul.fp32_precision == "ieee", torch.backends.cuda.matmul.fp32_precision
-    assert torch.backends.cudnn.conv.fp32_precision in ("ieee", "none"), torch.backends.cudnn.conv.fp32_precision
-assert {setting} == before
-"""
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
-    assert run.returncode == 0, run.stderr
+def test_full_fp32_works_with_every_way_to_choose_a_lower_precision(tmp_path, setting, value):
+    """Operations that inherited their precision inherit it again afterwards."""
+    run_script(
+        tmp_path,
+        f"""
+        from torch import backends
+        from mprnet.inference.precision import full_fp32
+
+        operations = [backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv]
+
+        def read():
+            return {setting}, [operation.fp32_precision for operation in operations]
+
+        {setting} = {value!r}
+        before = read()
+        with full_fp32():
+            assert read()[1] == ["ieee"] * 4, read()
+        assert read() == before, (read(), before)
+        if {setting!r} == "backends.fp32_precision":
+            backends.fp32_precision = "ieee"
+            assert "bf16" not in read()[1], read()
+        """,
+    )
+
+
+def test_two_threads_compute_in_fp32_and_leave_the_settings_as_they_were(tmp_path):
+    """The second thread enters while the first runs its network, and runs its own after the first has ended."""
+    run_script(
+        tmp_path,
+        """
+        import threading
+        import numpy as np
+        import torch
+        from mprnet import MPRNet, Restorer
+
+        started, joined, ended = threading.Event(), threading.Event(), threading.Event()
+        image, seen = np.zeros((8, 8, 3), np.uint8), []
+
+        def read():
+            conv = getattr(torch.backends.mkldnn, "conv", None)
+            return torch.get_float32_matmul_precision(), conv and conv.fp32_precision
+
+        def first():
+            started.set()
+            assert joined.wait(60)
+            seen.append(read())
+
+        def second():
+            joined.set()
+            assert ended.wait(60)
+            seen.append(read())
+
+        def make(hook):
+            def call_in_run(network, inputs):
+                if not inputs[0].is_meta:  # the constructor measures the network on this device
+                    hook()
+
+            network = MPRNet(4, 2, 2, 1, reduction=2)
+            network.register_forward_pre_hook(call_in_run)
+            return Restorer(network, "cpu")
+
+        def run_first(restorer=make(first)):
+            restorer(image)
+            ended.set()
+
+        torch.set_float32_matmul_precision("medium")
+        has_new_settings = hasattr(torch.backends.mkldnn, "conv")
+        if has_new_settings:
+            torch.backends.mkldnn.conv.fp32_precision = "bf16"
+        before = read()
+        restorer, thread = make(second), threading.Thread(target=run_first)
+        thread.start()
+        assert started.wait(60)
+        restorer(image)
+        thread.join()
+        assert seen == [("highest", "ieee" if has_new_settings else None)] * 2, seen
+        assert read() == before, (read(), before)
+        """,
+    )

@@ -94,12 +94,14 @@ def test_images_that_cannot_be_aligned_raise_a_clear_error(image, sentence):
         metrics.align(image, np.full((32, 32, 3), 60, np.uint8))
 
 
-def test_uint8_and_float_images_are_aligned_equally():
+def test_integer_and_float_images_are_aligned_equally():
     """Also with sides of different length. Borders are reflected: black would spread into the last rows of the mask."""
     target = TARGET[:120, :200]
     image = cv2.GaussianBlur(TARGET, (0, 0), 1.5)[2:122, 3:203]
     integers, floats = metrics.align(image, target), metrics.align(image / 255.0, target / 255.0)
     np.testing.assert_allclose(integers.image, floats.image, atol=1e-5)
+    wide = metrics.align(image.astype(np.uint16) * 257, target.astype(np.uint16) * 257)
+    np.testing.assert_allclose(wide.image, floats.image, atol=1e-5)
     np.testing.assert_allclose(integers.target, target / 255.0 * integers.mask, atol=1e-6)
     assert integers.image.shape == integers.mask.shape == (120, 200, 3)
     smooth = cv2.GaussianBlur(TARGET, (0, 0), 1.5)[:120, :200] / 255.0
@@ -114,8 +116,9 @@ def test_ssim_needs_11_rows_and_columns(size):
     assert metrics.masked_psnr(aligned) == float("inf")
     if size == 11:
         assert metrics.masked_ssim(aligned) == pytest.approx(1)
-        with pytest.raises(ValueError, match="nothing in common"):
-            metrics.masked_ssim(metrics.Aligned(image, image, np.zeros_like(image), aligned.homography))
+        for measure in (metrics.masked_psnr, metrics.masked_ssim):
+            with pytest.raises(ValueError, match="nothing in common"):
+                measure(metrics.Aligned(image, image, np.zeros_like(image), aligned.homography))
     else:
         with pytest.raises(ValueError, match=r"at least 11x11 pixels, not \(10, 20\)"):
             metrics.masked_ssim(aligned)

@@ -113,14 +113,54 @@ def test_unfit_shapes_raise_a_clear_error():
             metrics.luma(wrong)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+MEASURES = {
+    "psnr": metrics.psnr,
+    "ssim_wang2003": lambda a, b: metrics.ssim_wang2003(a[:, :, 0], b[:, :, 0]),
+    "ssim_volume": metrics.ssim_volume,
+    "align": metrics.align,
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int16, np.int64, np.uint32, np.complex64, object, "U1"])
+def test_unknown_types_of_pixels_raise_a_clear_error(measure, dtype):
+    image = np.ones((12, 12, 3)).astype(dtype)
+    with pytest.raises(ValueError, match=f"images hold uint8, uint16 or floats .*, not {image.dtype}: convert them"):
+        measure(image, image)
+
+
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_outside_their_range_raise_a_clear_error(measure, dtype):
+    """In the image or in the target, and in any place."""
+    fit = np.random.default_rng(0).random((150, 150, 3)).astype(dtype)
+    for value in (255, 1.002, -0.002, np.nan, np.inf, -np.inf):
+        unfit = fit.copy()
+        unfit[-1, -1, 0] = value
+        for pair in ((unfit, fit), (fit, unfit)):
+            with pytest.raises(ValueError, match=r"floats hold values in \[0, 1\], not from .*: divide them"):
+                measure(*pair)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_may_be_a_little_outside_their_range(dtype):
+    image = np.array([[[-0.0009, 1.0009, 0.5]]]).astype(dtype)
+    assert metrics.psnr(image, np.zeros_like(image)) == pytest.approx(10 * np.log10(3 / 1.25), abs=0.01)
+
+
+def test_anything_but_two_arrays_with_pixels_raises_a_clear_error():
+    with pytest.raises(ValueError, match="compares NumPy arrays: convert the list first"):
+        metrics.psnr([0.5], [0.5])
+    with pytest.raises(ValueError, match=r"images with pixels, not of the shape \(0, 3\)"):
+        metrics.psnr(np.zeros((0, 3)), np.zeros((0, 3)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32])
 def test_psnr_of_pictures_larger_than_a_chunk(dtype):
     rng = np.random.default_rng(0)
     shape = (700, 601, 3)  # 1.3 million values
-    pictures = [rng.random(shape, np.float32) for _ in range(2)]
-    if dtype != np.float32:
-        pictures = [(picture * np.iinfo(dtype).max).astype(dtype) for picture in pictures]
-    peak = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    peak = 1 if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).max
+    pictures = [(rng.random(shape, np.float32) * peak).astype(dtype) for _ in range(2)]
     error = np.mean((pictures[0].astype(np.float64) - pictures[1]) ** 2)
     assert metrics.psnr(*pictures) == pytest.approx(10 * np.log10(peak**2 / error), rel=1e-13)
 

@@ -25,12 +25,16 @@ WIDTHS = dict(n_feat=8, scale_unetfeats=4, scale_orsnetfeats=3, num_cab=2)
         (dict(scale_unetfeats=-1), "scale_unetfeats must be at least 0, not -1"),
         (dict(scale_orsnetfeats=-1), "scale_orsnetfeats must be at least 0, not -1"),
         (dict(num_cab=-1), "num_cab must be at least 0, not -1"),
+        (dict(n_feat=4097), "n_feat must be at most 4096, not 4097"),
+        (dict(num_cab=257), "num_cab must be at most 256, not 257"),
+        (dict(n_feat=8.0), r"n_feat must be a whole number, not 8\.0"),
+        (dict(kernel_size="3"), "kernel_size must be a whole number, not '3'"),
         (dict(out_c=1), r"out_c \(1\) must equal in_c \(3\)"),
     ],
 )
 @pytest.mark.parametrize("network", [MPRNet, AblationMPRNet])
 def test_a_network_that_cannot_run_is_refused_when_it_is_made(network, change, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=sentence), torch.device("meta"):
         network(**{**WIDTHS, **change})
 
 

@@ -92,9 +92,21 @@ def test_unfit_folders_raise_a_clear_error(tiny, tmp_path):
     tiny.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"does not fit its config\.json"):
         MPRNet.from_pretrained(tmp_path, n_feat=6)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="not JSON"):
-        MPRNet.from_pretrained(tmp_path)
+    for config in ("{", "[]", "[" * 100_000, '{"n_feat": ' + "9" * 5000 + "}", "\x00"):
+        (tmp_path / "config.json").write_text(config)
+        with pytest.raises(UserError, match=r"config\.json is not JSON, or no configuration") as caught:
+            MPRNet.from_pretrained(tmp_path)
+        assert len(str(caught.value)) < 500
+    for value in (4096, 10**9, 1e308, -1, None, "4", [[]]):  # a network of this width would not fit in memory
+        (tmp_path / "config.json").write_text(json.dumps(tiny.config | {"n_feat": value}))
+        with pytest.raises(UserError, match=r"does not fit its config\.json"):
+            MPRNet.from_pretrained(tmp_path)
+
+
+def test_a_wrong_name_of_a_repository_raises_the_error_of_the_hub():
+    errors = pytest.importorskip("huggingface_hub.errors")
+    with pytest.raises(errors.HFValidationError):
+        MPRNet.from_pretrained("no such/name of a/repository")
 
 
 def test_without_huggingface_hub_the_error_says_how_to_install_it(tmp_path):

@@ -114,6 +114,10 @@ def test_the_training_patch_is_read_from_the_metadata(tiny):
         training_patch(tiny)
     with pytest.raises(UserError, match="do not state it"):
         Restorer(tiny, "cpu", local_pooling=True)
+    for unfit in ("9" * 5000, "0" * 5000 + "80", "7", "-80", "80.0", "\u00b2"):
+        tiny.metadata["training_patch"] = unfit
+        with pytest.raises(UserError, match="do not state it"):
+            training_patch(tiny)
     tiny.metadata["training_patch"] = "80"
     assert training_patch(tiny) == 80
     with pytest.raises(ValueError, match="8 to 16384 pixels, not 7"):

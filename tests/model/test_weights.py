@@ -1,12 +1,20 @@
+import io
+import json
 import os
 import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 from conftest import TASKS, task_module
+from fuzz import weights as fuzz
 
 from mprnet import AblationMPRNet, MPRNet, UserError, load_model, save_weights
+from mprnet.errors import one_line
 from mprnet.model.ablations import build_network
 
 
@@ -207,6 +215,148 @@ def test_unfit_files_raise_a_clear_error(tiny, tmp_path, kind, sentence):
         load_model(tmp_path / name)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def save_to_bytes(content: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def add_member(data: bytes, size: int) -> bytes:
+    """The zip archive ``data`` with one more member, of so many zeros, compressed."""
+    file = io.BytesIO(data)
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/zeros", b"\0" * size)
+    return file.getvalue()
+
+
+def make_parameter(value: torch.Tensor, **attributes: object) -> torch.nn.Parameter:
+    parameter = torch.nn.Parameter(value)
+    parameter.__dict__ |= attributes
+    return parameter
+
+
+class Endless:
+    def __reduce__(self):
+        return bytearray, (2**40,)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda w: w.expand(10**5, 10**5, 3, 3), "claims more than the file holds"),
+        (lambda w: torch.zeros(2**40, 0, 3, 3), "not stored as plain numbers"),
+        (lambda w: w.to_sparse(), "not stored as plain numbers"),
+        (lambda w: torch.empty(3, 4, 3, 3, device="meta"), "not stored as plain numbers"),
+        (lambda w: torch.zeros([1] * 60), "has the shape .* instead of|no convolutions"),
+        (lambda w: make_parameter(w, numel="x", float="x"), None),
+    ],
+)
+def test_tensors_that_claim_more_than_they_hold_raise_a_clear_error(tiny, tmp_path, change, sentence):
+    """None: the file is sound."""
+    state = dict(tiny.state_dict())
+    state["tail.weight"] = change(torch.ones(3, 7, 3, 3) if sentence is None else torch.ones(1, 1, 1, 1))
+    torch.save(state, tmp_path / "w.pth")
+    if sentence is None:
+        assert load_model(tmp_path / "w.pth").config == tiny.config
+        return
+    with pytest.raises(UserError, match=sentence) as caught:
+        load_model(tmp_path / "w.pth")
+    assert len(str(caught.value)) < 500
+
+
+def test_files_that_would_fill_the_memory_raise_a_clear_error(tiny, tmp_path):
+    state = dict(tiny.state_dict())
+    (tmp_path / "bomb.pth").write_bytes(add_member(save_to_bytes(state), 10**6))
+    (tmp_path / "endless.pth").write_bytes(save_to_bytes({**state, "extra": Endless()}))
+    with open(tmp_path / "large.pth", "wb") as file:
+        file.write(b"PK\x03\x04")
+        file.truncate(2**40)
+    for name, sentence in (("bomb", "damaged"), ("endless", "Python objects .*bytearray"), ("large", r"1024\.0 GiB")):
+        with pytest.raises(UserError, match=sentence):
+            load_model(tmp_path / f"{name}.pth")
+
+
+def write_safetensors(path: Path, model: MPRNet, change: Callable[[dict], None], metadata: object) -> None:
+    """Write a file whose header ``change`` has changed, and whose metadata are these."""
+    data = safetensors.torch.save({key: value.clone() for key, value in model.state_dict().items()})
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header | {"__metadata__": metadata}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda entry: entry.update(shape=[2**40, 2**40, 3, 3]), "no whole safetensors file"),
+        (lambda entry: entry.update(shape=[2**40, 0, 3, 3], data_offsets=[0, 0]), "no whole|not stored as plain"),
+        (lambda entry: entry.update(data_offsets=[0, 2**63]), "no whole safetensors file"),
+        (lambda entry: entry.update(data_offsets=[8, 0]), "no whole safetensors file"),
+        (lambda entry: entry.update(dtype="F99"), "no whole safetensors file"),
+        (lambda entry: entry.update(shape="a" * 10**6), "no whole safetensors file"),
+    ],
+)
+def test_wrong_safetensors_headers_raise_a_clear_error(tiny, tmp_path, change, sentence):
+    write_safetensors(tmp_path / "w.safetensors", tiny, lambda header: change(header["tail.weight"]), {})
+    with pytest.raises(UserError, match=sentence) as caught:
+        load_model(tmp_path / "w.safetensors")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("n_feat", "num_cab", "kernel_size") for value in (1e308, -5, 10**9, None, "4")),
+        ("in_c", 10**9),
+        ("scale_unetfeats", 4096),
+        ("reduction", [4]),
+        ("subnetworks", 3),
+        ("subnetworks", "u" * 10**6),
+        ("unknown\nname", 1),
+    ],
+)
+def test_a_wrong_configuration_raises_a_clear_error(tiny, tmp_path, name, value):
+    """No network of these widths is made: it would not fit in memory."""
+    config = json.dumps(tiny.config | {name: value})
+    write_safetensors(tmp_path / "w.safetensors", tiny, lambda header: None, {"config": config})
+    with pytest.raises(UserError, match=r"cannot be built|weights of another network") as caught:
+        load_model(tmp_path / "w.safetensors")
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
+
+
+def test_unreadable_metadata_are_ignored(tiny, tmp_path):
+    """The tensors tell the configuration, too."""
+    for config in ("[" * 100_000 + "]" * 100_000, '{"n_feat": ' + "9" * 5000 + "}", "{", "NaN", ""):
+        write_safetensors(tmp_path / "w.safetensors", tiny, lambda header: None, {"config": config})
+        assert are_equal(load_model(tmp_path / "w.safetensors"), tiny)
+    metadata: dict[object, object] = {"task": "Denoising", "patch": 64, "digits": 10**500, 3: "x"}
+    metadata["self"] = [metadata]
+    torch.save({"state_dict": tiny.state_dict(), "metadata": metadata}, tmp_path / "w.pth")
+    assert load_model(tmp_path / "w.pth").metadata == {"task": "Denoising", "patch": "64"}
+
+
+def test_odd_names_of_tensors_appear_in_one_short_line(tiny, tmp_path):
+    state = tiny.state_dict()
+    for name in ("a\nb\x1b[31m" * 10**4, "module." * 10**5 + "x"):
+        for content in ({**state, name: torch.zeros(1)}, {name: torch.zeros(1)}):
+            torch.save(content, tmp_path / "w.pth")
+            with pytest.raises(UserError) as caught:
+                load_model(tmp_path / "w.pth")
+            assert one_line(name)[:20] in str(caught.value)
+            assert len(str(caught.value)) < 500
+            assert str(caught.value).isprintable()
+
+
+def test_damaged_files_are_loaded_or_refused_in_one_sentence(tmp_path):
+    for seed in range(60):
+        data, suffix = fuzz.damaged_weights(seed)
+        (tmp_path / f"w{suffix}").write_bytes(data)
+        fuzz.load(tmp_path / f"w{suffix}")
+    assert fuzz.damaged_weights(3) == fuzz.damaged_weights(3)
 
 
 def test_a_container_that_contains_itself_raises_a_clear_error(tmp_path):
