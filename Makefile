@@ -41,6 +41,8 @@ mutants: .venv/installed-mutants
 # Damaged files and requests, through what reads them (tests/fuzz).
 fuzz: .venv/installed-dev
 	$(BIN)/python tests/fuzz/runner.py pictures --count 2000 --seed $(SEED)
+	$(BIN)/python tests/fuzz/weights.py --count 500 --seed $(SEED)
+	$(BIN)/python tests/fuzz/runner.py page --count 600 --seed $(SEED)
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
