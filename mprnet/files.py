@@ -2,11 +2,18 @@
 
 import contextlib
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from mprnet.errors import UserError
+
+_UNFINISHED = re.compile(r"\.[0-9a-f]{12}\.unfinished")
+_LEFTOVER_AGE = 3600  # seconds
+# The folders in which this process has looked for leftovers.
+_cleared: set[Path] = set()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -14,7 +21,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     The data is written to a temporary file first, which then replaces ``path``. So a reader, or a person after a crash,
     finds either the complete old file or the complete new file. Two processes can write the same file: one of the two
-    versions remains.
+    versions remains. Temporary files that killed programs left in the folder are removed.
 
     Raises:
         UserError: the file cannot be written (no space, no permission, ...). The old file is still there.
@@ -22,6 +29,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     unfinished = _unfinished_path(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent)
         try:
             with open(unfinished, "wb") as file:
                 file.write(data)
@@ -38,8 +46,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Lock ``folder``: only one process at a time gets past this call.
 
-    The lock ends with the ``with`` block, or with the process. Temporary files that killed programs left in the folder
-    are removed. On a system without locks, every process gets past.
+    The lock ends with the ``with`` block, or with the process. On a system without locks, every process gets past.
 
     Raises:
         UserError: another process holds the lock.
@@ -53,8 +60,6 @@ def lock_folder(folder: Path) -> Iterator[None]:
             raise UserError(f"another program is at work in {folder}: let it end, or stop it.") from error
         except (ImportError, OSError):  # Windows, or a file system without locks
             pass
-        for path in folder.glob(".*.unfinished"):
-            path.unlink(missing_ok=True)
         yield
 
 
@@ -68,11 +73,30 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         probe = _unfinished_path(path)
         probe.touch()
-        probe.unlink(missing_ok=True)  # another process that locks the folder may have removed it
+        probe.unlink()
+        _remove_leftovers(path)
     except OSError as error:
         raise UserError(f"{path}: nothing can be written there ({error.strerror or error}).") from error
 
 
 def _unfinished_path(folder: Path) -> Path:
-    """Return the path of a new temporary file; ``lock_folder`` removes files with such names."""
+    """Return the path of a new temporary file; ``_remove_leftovers`` knows such names."""
     return folder / f".{uuid.uuid4().hex[:12]}.unfinished"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed programs from ``folder``, when this process first writes to it.
+
+    A live program writes its temporary file in seconds, so an old one belongs to none.
+    """
+    if folder in _cleared:
+        return
+    _cleared.add(folder)
+    oldest = time.time() - _LEFTOVER_AGE
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # a folder that may be written to, but not listed
+        names = [name for name in os.listdir(folder) if _UNFINISHED.fullmatch(name)]
+    for name in names:
+        with contextlib.suppress(OSError):  # another program removes it, or only its owner may
+            if os.lstat(folder / name).st_mtime < oldest:
+                os.unlink(folder / name)

@@ -1,9 +1,12 @@
 import errno
+import os
+import time
+from pathlib import Path
 
 import pytest
 
-from mprnet import UserError
-from mprnet.files import lock_folder
+from mprnet import UserError, files
+from mprnet.files import lock_folder, make_folder, write_atomically
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -22,3 +25,40 @@ def test_lock_folder_works_on_a_file_system_without_locks(tmp_path, monkeypatch,
         return
     with lock_folder(tmp_path):
         assert (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize("enter", [make_folder, lambda folder: write_atomically(folder / "a", b"")])
+def test_old_leftovers_of_killed_programs_are_removed_once(tmp_path, monkeypatch, enter):
+    """Others stay: those of live programs, and files with similar names. Later calls do not search again."""
+
+    def leave(name: str, age: float) -> Path:
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+        return tmp_path / name
+
+    old = [leave(f".{'0' * 11}{digit}.unfinished", 3700) for digit in "9af"]
+    kept = [leave(".0123456789ab.unfinished", 3500), leave(".mine.unfinished", 9999), leave("a.unfinished", 9999)]
+    kept += [leave(".aaaaaaaaaaaa.unfinished", -9999)]
+    refused = old.pop()
+    unlink = os.unlink
+
+    def unlink_some(path):
+        if Path(path) == refused:
+            raise PermissionError
+        unlink(path)
+
+    monkeypatch.setattr(files.os, "unlink", unlink_some)
+    enter(tmp_path)
+    assert [path.exists() for path in (*old, *kept, refused)] == [False] * 2 + [True] * 5
+    monkeypatch.undo()
+    monkeypatch.setattr(files.os, "listdir", lambda folder: pytest.fail("searched again"))
+    enter(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_can_be_written_to(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError
+
+    monkeypatch.setattr(files.os, "listdir", refuse)
+    write_atomically(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"

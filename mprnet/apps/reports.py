@@ -1,5 +1,6 @@
 """Writes report.html: the results of test.py and demo.py, for a browser."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 from mprnet.apps.scores import read_versions
 from mprnet.data.photo_reading import read_photo
 from mprnet.data.tensors import to_uint8
-from mprnet.errors import UserError
 from mprnet.evaluation.benchmark import Plan, Record
 from mprnet.evaluation.html import HtmlFigure, HtmlTable, write_html
 from mprnet.evaluation.report import Row, make_comparison, make_error_map, sort_worst_first
@@ -67,7 +67,7 @@ def write_folder_report(jobs: Sequence[Job], folder: Path, facts: Mapping[str, A
     Returns:
         The path of the report.
     """
-    done = [job for job in jobs if job.result.exists()]
+    done = [job for job in jobs if os.path.exists(job.result)]  # False also for names that the system refuses
     path = folder / _NAME
     note = f"{_MOST_SHOWN} of {len(done)} pictures are shown, as JPEG." if len(done) > _MOST_SHOWN else ""
     write_html(
@@ -99,7 +99,7 @@ def _make_figure(source: Source, number: int, record: Record, plan: Plan, stage:
 
 def _make_folder_figures(jobs: Sequence[Job]) -> Iterator[HtmlFigure]:
     for job in jobs[:_MOST_SHOWN]:
-        with suppress(UserError):  # demo.py has reported pictures that cannot be read
+        with suppress(Exception):  # demo.py has reported pictures that cannot be read, whatever the error
             before, after = (to_uint8(read_photo(path).as_float()) for path in (job.source, job.result))
             size = f"{before.shape[1]} x {before.shape[0]} pixels"
             yield HtmlFigure(str(job.source), size, {"input": before, "result": after}, "input", "result")

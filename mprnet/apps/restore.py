@@ -25,7 +25,7 @@ from mprnet.errors import UserError
 from mprnet.files import make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.inference.folder import restore_all
-from mprnet.inference.jobs import Job, find_photos, find_unfinished, plan_jobs
+from mprnet.inference.jobs import Job, describe_others, find_photos, find_unfinished, plan_jobs
 from mprnet.tasks import TASKS_FOLDER, find_tasks
 
 
@@ -80,25 +80,32 @@ def _restore_task(folder: Path, a: argparse.Namespace, world: World) -> tuple[li
     source: Path = a.input_dir
     result_dir: Path = a.result_dir
     model, weights = load_network(folder, a.weights, a.grade)
-    photos, unreadable = find_photos(source, a.recursive, skip=result_dir)
-    jobs = plan_jobs(photos, source, result_dir, FORMATS[a.format], a.compare)
+    found = find_photos(source, a.recursive, skip=result_dir)
+    jobs = plan_jobs(found.photos, source, result_dir, FORMATS[a.format], a.compare)
     restorer = make_restorer(model, a, world, a.stage)
     make_folder(result_dir)
     if world.is_main:
         print(f"{len(jobs)} pictures in {restorer.precision} on {restorer.device}" + _describe_sharing(world.size))
-        for error in unreadable:
+        for error in found.errors:
             print(f"error: {error}", file=sys.stderr)
     own = jobs[world.rank :: world.size]
     remaining = find_unfinished(own) if a.skip_existing else own
-    report = restore_all(remaining, restorer)
-    done, failed, skipped = (
-        int(n) for n in world.all_reduce(report.done, len(report.failures), len(own) - len(remaining))
+    report = restore_all(remaining, restorer, a.verbose)
+    if report.stopped and world.size > 1:  # its device cannot send to the other processes, either
+        raise UserError(report.stopped)
+    not_tried = len(remaining) - report.done - len(report.failures)
+    done, failed, skipped, not_tried = (
+        int(n) for n in world.all_reduce(report.done, len(report.failures), len(own) - len(remaining), not_tried)
     )
-    failed += len(unreadable)
+    failed += len(found.errors) + not_tried
     if world.is_main:
+        if report.stopped:
+            print(f"error: {report.stopped}", file=sys.stderr)
         skipped_text = f", {skipped} skipped" if skipped else ""
         failed_text = f"; {failed} failed, see above" if failed else ""
         print(f"{done} of {len(jobs)} pictures restored{skipped_text}: look into {result_dir}{failed_text}")
+        if found.others:
+            print(describe_others(found.others, source))
         if a.report:
             facts = {**describe_running(a, restorer), **identify_weights(weights)}
             print(f"look into {write_folder_report(jobs, result_dir, facts)}")
@@ -136,7 +143,9 @@ def _parse(tasks: Mapping[str, Path], samples: Path | None) -> argparse.Namespac
     )
     parser.add_argument("--report", action="store_true", help="also write report.html: inputs and results in a browser")
     parser.add_argument(
-        "--verbose", action="store_true", help="print how long it took, and for how much of this time the network ran"
+        "--verbose",
+        action="store_true",
+        help="print how long it took, for how much of this time the network ran, and the tracebacks of unknown errors",
     )
     add_running_options(parser, precision="auto")
     page_options = add_page_options(parser)

@@ -1,5 +1,6 @@
 """Draws the sample pictures of all tasks and their results on one sheet."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def draw_samples(jobs: Mapping[str, Sequence[Job]], targets: Path) -> np.ndarray
     for task, task_jobs in jobs.items():
         cells: list[Cell] = []
         for job in task_jobs:
-            if job.result.exists():
+            if os.path.exists(job.result):
                 cells += [
                     _make_cell(job.source, "input", job, targets / task),
                     _make_cell(job.result, "result", job, targets / task),

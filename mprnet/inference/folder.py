@@ -2,14 +2,11 @@
 
 import contextlib
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import NoReturn
 
 import numpy as np
 import torch
@@ -21,6 +18,7 @@ from mprnet.data.photos import Photo
 from mprnet.data.tensors import to_array, to_tensor
 from mprnet.errors import UserError
 from mprnet.inference.jobs import Job
+from mprnet.inference.outcomes import Outcomes, Report
 from mprnet.inference.restorer import Restorer
 from mprnet.inference.tile_size import is_out_of_memory
 
@@ -31,32 +29,18 @@ _QUEUE = _THREADS
 _GAP = 8  # white pixels between the two halves of a comparison
 
 
-@dataclass
-class Report:
-    """The results of ``restore_all``.
-
-    Attributes:
-        failures: an error for each picture that could not be restored.
-        done: how many pictures are restored and written.
-        seconds: how long it took.
-        restoring: how many of these seconds the network ran.
-    """
-
-    failures: list[UserError] = field(default_factory=list)
-    done: int = 0
-    seconds: float = 0.0
-    restoring: float = 0.0
-
-
-def restore_all(jobs: Sequence[Job], restorer: Restorer) -> Report:
+def restore_all(jobs: Sequence[Job], restorer: Restorer, verbose: bool = False) -> Report:
     """Restore the pictures of all jobs, and show a progress bar.
 
     Threads read the next pictures and write the last results meanwhile, so that the network does not wait for files.
     Consecutive small pictures of one size are restored as a batch if this is faster on the device. If a picture fails,
-    the error is printed and returned, and the other pictures are still restored. If the program is interrupted,
-    pictures that are restored are still written.
+    whatever the error, the error is printed and returned, and the other pictures are still restored. If the device
+    fails several times in a row with the same error, the run stops. If the program is interrupted, pictures that are
+    restored are still written.
+
+    Args:
+        verbose: also print the tracebacks of errors that the program does not know.
     """
-    report = Report()
     start = time.perf_counter()
     with (
         ThreadPoolExecutor(_THREADS, "read") as readers,
@@ -64,18 +48,23 @@ def restore_all(jobs: Sequence[Job], restorer: Restorer) -> Report:
         tqdm(total=len(jobs), unit="picture", disable=not jobs) as bar,
     ):
         restorer.on_tile = lambda done, total: bar.set_postfix_str(f"tile {done} of {total}")
+        outcomes = Outcomes(bar, verbose)
+        report = outcomes.report
         try:
-            pending: deque[Future[None]] = deque()
-            for batch in _batches(_read_ahead(jobs, readers, report, bar), restorer):
+            pending: deque[tuple[Job, Future[None]]] = deque()
+            for batch in _batches(_read_ahead(jobs, readers, outcomes), restorer):
                 begin = time.perf_counter()
                 results = _restore(batch, restorer)
                 report.restoring += time.perf_counter() - begin
                 for (job, photo), result in zip(batch, results, strict=True):
-                    pending.append(writers.submit(_write, job, photo, result))
+                    outcomes.note_device(result)
+                    pending.append((job, writers.submit(_write, job, photo, result)))
                 while len(pending) > _QUEUE:
-                    _finish(pending.popleft(), report, bar)
+                    outcomes.finish(*pending.popleft())
+                if report.stopped:
+                    break
             while pending:
-                _finish(pending.popleft(), report, bar)
+                outcomes.finish(*pending.popleft())
         finally:
             restorer.on_tile = None
             readers.shutdown(wait=False, cancel_futures=True)
@@ -83,9 +72,7 @@ def restore_all(jobs: Sequence[Job], restorer: Restorer) -> Report:
     return report
 
 
-def _read_ahead(
-    jobs: Sequence[Job], readers: ThreadPoolExecutor, report: Report, bar: "tqdm[NoReturn]"
-) -> Iterator[tuple[Job, Photo]]:
+def _read_ahead(jobs: Sequence[Job], readers: ThreadPoolExecutor, outcomes: Outcomes) -> Iterator[tuple[Job, Photo]]:
     """Yield each job and its picture, while the next pictures are read. Pictures that cannot be read are left out."""
     pending: deque[tuple[Job, Future[Photo]]] = deque()
     next_jobs = iter(jobs)
@@ -95,11 +82,11 @@ def _read_ahead(
         if not pending:
             return
         job, photo = pending.popleft()
-        bar.set_description(job.source.name)
+        outcomes.bar.set_description(job.source.name)
         if (error := photo.exception()) is None:
             yield job, photo.result()
         else:
-            _fail(error, report, bar)
+            outcomes.fail(job, error)
 
 
 def _batches(photos: Iterable[tuple[Job, Photo]], restorer: Restorer) -> Iterator[list[tuple[Job, Photo]]]:
@@ -118,7 +105,7 @@ def _batches(photos: Iterable[tuple[Job, Photo]], restorer: Restorer) -> Iterato
         yield batch
 
 
-def _restore(batch: Sequence[tuple[Job, Photo]], restorer: Restorer) -> list[np.ndarray | UserError]:
+def _restore(batch: Sequence[tuple[Job, Photo]], restorer: Restorer) -> list[np.ndarray | Exception]:
     """Return each picture restored, (H, W, 3) float32 in [0, 1], or the error."""
     if len(batch) == 1:
         ((job, photo),) = batch
@@ -127,16 +114,18 @@ def _restore(batch: Sequence[tuple[Job, Photo]], restorer: Restorer) -> list[np.
                 return [restorer(photo.as_float())]
         except UserError as error:
             return [UserError(f"{job.source}: {error}")]
+        except Exception as error:
+            return [error]
     try:
         with _raise_out_of_memory():
             images = torch.stack([to_tensor(photo.as_float()) for _, photo in batch])
             return [to_array(restored) for restored in restorer(images)]
-    except UserError:  # restored one by one, only the picture that caused it fails
+    except Exception:  # restored one by one, only the picture that caused it fails
         return [result for single in batch for result in _restore([single], restorer)]
 
 
-def _write(job: Job, photo: Photo, restored: np.ndarray | UserError) -> None:
-    if isinstance(restored, UserError):
+def _write(job: Job, photo: Photo, restored: np.ndarray | Exception) -> None:
+    if isinstance(restored, Exception):
         raise restored
     with _raise_out_of_memory(f"{job.source}: "):
         result = photo.with_image(restored)
@@ -158,23 +147,6 @@ def _raise_out_of_memory(prefix: str = "") -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise UserError(f"{prefix}there is not enough memory for it.") from error
-
-
-def _finish(writing: "Future[None]", report: Report, bar: "tqdm[NoReturn]") -> None:
-    """Wait until a picture is written, and count it."""
-    if (error := writing.exception()) is not None:
-        _fail(error, report, bar)
-    else:
-        report.done += 1
-        bar.update()
-
-
-def _fail(error: BaseException, report: Report, bar: "tqdm[NoReturn]") -> None:
-    if not isinstance(error, UserError):
-        raise error
-    report.failures.append(UserError(str(error)))  # without its traceback, which keeps the picture in memory
-    bar.update()
-    tqdm.write(f"error: {error}", file=sys.stderr)
 
 
 def side_by_side(before: Photo, after: Photo) -> Photo:

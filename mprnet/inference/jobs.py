@@ -1,15 +1,19 @@
 """Finding the pictures to restore, and choosing the paths of their results."""
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from natsort import natsorted
 
-from mprnet.data.kinds import is_picture, picture_suffixes
+from mprnet.data.kinds import install_hint, is_picture, missing_extra, picture_suffixes
 from mprnet.errors import UserError
+
+_MOST_NAMED = 3  # files of other kinds
+_CLOCK_ERROR = 60 * 10**9  # nanoseconds by which a file server's clock may be ahead
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,23 @@ class Job:
         return [self.result] if self.comparison is None else [self.result, self.comparison]
 
 
-def find_photos(root: Path, recursive: bool, skip: Path) -> tuple[list[Path], list[UserError]]:
-    """Return the pictures in the folder ``root``, in natural order. If ``root`` is a file, return this file.
+@dataclass
+class Found:
+    """What ``find_photos`` has found.
+
+    Attributes:
+        photos: the pictures, in natural order.
+        errors: an error for each folder that cannot be opened.
+        others: files of other kinds. Hidden files are not among them.
+    """
+
+    photos: list[Path] = field(default_factory=list)
+    errors: list[UserError] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+
+
+def find_photos(root: Path, recursive: bool, skip: Path) -> Found:
+    """Find the pictures in the folder ``root``. If ``root`` is a file, it is the only one.
 
     Hidden files and folders are left out. Links to folders are followed, but no folder is searched twice.
 
@@ -41,22 +60,20 @@ def find_photos(root: Path, recursive: bool, skip: Path) -> tuple[list[Path], li
         recursive: search the subfolders too.
         skip: a folder that is not searched: where the results are written.
 
-    Returns:
-        The pictures, and an error for each folder that cannot be opened.
-
     Raises:
         UserError: ``root`` does not exist, or has no pictures. The message says what it holds instead.
     """
     if root.is_file():
-        return [root], []
+        return Found([root])
     if not root.is_dir():
         raise UserError(f"there is no file or folder {root}.")
-    photos: list[Path] = []
-    errors: list[UserError] = []
-    others = 0
+    found = Found()
     visited = {os.path.realpath(skip)}
-    walk = os.walk(root, followlinks=True, onerror=lambda e: errors.append(UserError(f"{e.filename}: {e.strerror}.")))
-    for name, folders, names in walk:
+
+    def add_error(error: OSError) -> None:
+        found.errors.append(UserError(f"{error.filename}: {error.strerror}."))
+
+    for name, folders, names in os.walk(root, followlinks=True, onerror=add_error):
         folder = Path(name)
         real = os.path.realpath(folder)
         if real in visited and folder != root:
@@ -64,24 +81,36 @@ def find_photos(root: Path, recursive: bool, skip: Path) -> tuple[list[Path], li
             continue
         visited.add(real)
         folders[:] = natsorted(f for f in folders if not f.startswith("."))
-        visible = [name for name in names if not name.startswith(".")]
-        pictures = [folder / name for name in visible if is_picture(Path(name))]
-        photos += pictures
-        others += len(visible) - len(pictures)
+        for path in (folder / name for name in names if not name.startswith(".")):
+            (found.photos if is_picture(path) else found.others).append(path)
         if not recursive:
             break
-    if not photos:
-        raise errors[0] if errors else UserError(_no_pictures_message(root, recursive, others))
-    return natsorted(photos, key=str), errors
+    if not found.photos:
+        raise found.errors[0] if found.errors else UserError(_no_pictures_message(root, recursive, found.others))
+    return Found(natsorted(found.photos, key=str), found.errors, natsorted(found.others, key=str))
 
 
-def _no_pictures_message(root: Path, recursive: bool, others: int) -> str:
-    folders = natsorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _no_pictures_message(root: Path, recursive: bool, others: Sequence[Path]) -> str:
+    folders = natsorted(p.name for p in _list_folder(root) if os.path.isdir(p) and not p.name.startswith("."))
     if folders and not recursive:
         shown = ", ".join(folders[:5]) + (", ..." if len(folders) > 5 else "")
         return f"{root} holds no pictures, only folders ({shown}): name one of them, or add --recursive."
     kinds = ", ".join(sorted(suffix[1:] for suffix in picture_suffixes()))
-    return f"{root} holds no pictures ({others} other files); pictures end in {kinds}."
+    held = f" ({describe_others(others, root)})" if others else ""
+    return f"{root} holds no pictures{held}; pictures end in {kinds}."
+
+
+def describe_others(others: Sequence[Path], root: Path) -> str:
+    """Return a text that counts and names files of other kinds in ``root``, and says how some could be read."""
+    named = natsorted(others, key=str)[:_MOST_NAMED]
+    more = f" and {len(others) - len(named)} more" if len(others) > len(named) else ""
+    names = ", ".join(str(path.relative_to(root)) for path in named)
+    text = f"{len(others)} file{'s' * (len(others) > 1)} of other kinds left out: {names}{more}"
+    kinds: dict[str, set[str]] = {}  # by the extra that reads them
+    for path in others:
+        if extra := missing_extra(path):
+            kinds.setdefault(extra, set()).add(path.suffix[1:].upper())
+    return text + "".join(f"; to read {', '.join(sorted(kinds[e]))}: {install_hint(e)}" for e in kinds)
 
 
 def plan_jobs(sources: Sequence[Path], root: Path, result_dir: Path, suffix: str, compare: bool) -> list[Job]:
@@ -125,15 +154,30 @@ def plan_jobs(sources: Sequence[Path], root: Path, result_dir: Path, suffix: str
         jobs.append(Job(source, result, choose_unused(names) if compare else None))
     # Files that must not be overwritten. If there is only one source, these are all files in its folder.
     originals = defaultdict(list)
-    for path in root.parent.iterdir() if root.is_file() else sources:
+    for path in [root, *_list_folder(root.parent)] if root.is_file() else sources:
         originals[os.path.realpath(path).lower()].append(path)
     for job in jobs:
         for path in job.outputs:
             # On some systems, IMG.png and IMG.PNG are the same file.
-            same_name = originals[os.path.realpath(path).lower()] if path.exists() else []
-            if any(path.samefile(original) for original in same_name if original.exists()):
+            if any(_are_same(path, original) for original in originals[os.path.realpath(path).lower()]):
                 raise UserError(f"the result of {job.source} would overwrite {path}; choose another --result_dir.")
     return jobs
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    """Return what is in a folder; an empty list if the system does not show it."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _are_same(path: Path, other: Path) -> bool:
+    """True if both exist and are the same file."""
+    try:
+        return path.samefile(other)
+    except OSError:  # no such file, or a name that is too long, ...
+        return False
 
 
 def find_unfinished(jobs: Sequence[Job]) -> list[Job]:
@@ -142,13 +186,21 @@ def find_unfinished(jobs: Sequence[Job]) -> list[Job]:
     An output is also too old if it was written before the source came into the folder (its time of status change): the
     names of results depend on which pictures are there, so an older file may be the result of another picture. An
     output that exists is complete, because files are written atomically.
+
+    Dates that lie in the future say nothing: a camera's clock may be wrong, for example. If both dates of an output lie
+    there, it is made again, and has right dates then.
     """
+    return [job for job in jobs if not all(_is_finished(job, path) for path in job.outputs)]
 
-    def is_finished(job: Job, path: Path) -> bool:
-        try:
-            result, source = path.stat(), job.source.stat()
-            return result.st_mtime_ns >= source.st_mtime_ns and result.st_ctime_ns >= source.st_ctime_ns
-        except OSError:
-            return False
 
-    return [job for job in jobs if not all(is_finished(job, path) for path in job.outputs)]
+def _is_finished(job: Job, path: Path) -> bool:
+    try:
+        source, output = job.source.stat(), path.stat()
+    except OSError:
+        return False
+    latest = time.time_ns() + _CLOCK_ERROR
+    written = [date for date in (output.st_mtime_ns, output.st_ctime_ns) if date <= latest]
+    if not written:
+        return False
+    pairs = ((source.st_mtime_ns, written[0]), (source.st_ctime_ns, written[-1]))
+    return all(changed > latest or changed <= made for changed, made in pairs)
