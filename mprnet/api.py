@@ -100,5 +100,5 @@ def restore(
     photo_writing.format_suffix(Path(result))  # before the work
     restorer = Restorer(load_model(weights, task=task, grade=grade), **options)
     photo = read_photo(source)
-    photo_writing.check_format(Path(result), photo)
+    photo_writing.check_format(Path(result), photo.height, photo.width, photo.alpha is not None)
     return [*photo.notes, *write_photo(result, photo.with_image(restorer(photo.as_float())))]

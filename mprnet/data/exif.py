@@ -85,7 +85,7 @@ def without_largest_tag(exif: bytes) -> tuple[bytes, str]:
     for directory in _DIRECTORIES:
         sizes |= {(int(directory), tag): _size(value) for tag, value in source.get_ifd(directory).items()}
     if len(sizes) <= 1:
-        return b"", "all of it"
+        return b"", "as a whole"
     largest = max(sizes, key=lambda place: sizes[place])
     result = Image.Exif()
     for other, value in source.items():

@@ -42,16 +42,15 @@ def format_suffix(path: Path) -> str:
     return suffix
 
 
-def check_format(path: Path, photo: Photo) -> None:
-    """Check that the format of ``path`` can hold the picture: to be called before the work.
+def check_format(path: Path, height: int, width: int, has_alpha: bool = False) -> None:
+    """Check that the format of ``path`` can hold a picture of this size: to be called before the work.
 
     Raises:
         UserError: another suffix, alpha in a JPEG, or too many pixels.
     """
     suffix = format_suffix(path)
-    if suffix == ".jpg" and photo.alpha is not None:
+    if suffix == ".jpg" and has_alpha:
         raise UserError(f"{path}: a JPEG holds no transparency, which this picture has; choose another --format.")
-    height, width = photo.pixels.shape[:2]
     most = _MOST_PIXELS.get(suffix)
     if most is not None and max(height, width) > most:
         raise UserError(
@@ -72,7 +71,7 @@ def write_photo(path: Path, photo: Photo) -> list[str]:
     Raises:
         UserError: as ``check_format``, or the file cannot be written (no space, no permission).
     """
-    check_format(path, photo)
+    check_format(path, photo.height, photo.width, photo.alpha is not None)
     try:
         data, left_out = _encode(format_suffix(path), photo)
     except (OSError, ValueError, RuntimeError, struct.error) as error:

@@ -40,6 +40,16 @@ class Photo:
         return int(np.iinfo(self.pixels.dtype).max)
 
     @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.pixels.shape[1]
+
+    @property
     def is_linear(self) -> bool:
         """True if the profile says that ``pixels`` are proportional to light."""
         return self.icc is not None and is_linear(self.icc)

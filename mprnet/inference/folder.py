@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from mprnet.data.photo_reading import read_photo
-from mprnet.data.photo_writing import write_photo
+from mprnet.data.photo_writing import check_format, write_photo
 from mprnet.data.photos import Photo
 from mprnet.data.tensors import to_array, to_tensor
 from mprnet.errors import UserError
@@ -51,7 +51,7 @@ def restore_all(jobs: Sequence[Job], restorer: Restorer, verbose: bool = False) 
         outcomes = Outcomes(bar, verbose)
         report = outcomes.report
         try:
-            pending: deque[tuple[Job, Future[None]]] = deque()
+            pending: deque[tuple[Job, Future[list[str]]]] = deque()
             for batch in _batches(_read_ahead(jobs, readers, outcomes), restorer):
                 begin = time.perf_counter()
                 results = _restore(batch, restorer)
@@ -78,7 +78,7 @@ def _read_ahead(jobs: Sequence[Job], readers: ThreadPoolExecutor, outcomes: Outc
     next_jobs = iter(jobs)
     while True:
         for job in islice(next_jobs, _QUEUE + 1 - len(pending)):
-            pending.append((job, readers.submit(read_photo, job.source)))
+            pending.append((job, readers.submit(_read, job)))
         if not pending:
             return
         job, photo = pending.popleft()
@@ -87,6 +87,15 @@ def _read_ahead(jobs: Sequence[Job], readers: ThreadPoolExecutor, outcomes: Outc
             yield job, photo.result()
         else:
             outcomes.fail(job, error)
+
+
+def _read(job: Job) -> Photo:
+    """Return the picture of a job, if the formats of its outputs can hold the results."""
+    photo = read_photo(job.source)
+    check_format(job.result, photo.height, photo.width, photo.alpha is not None)
+    if job.comparison is not None:
+        check_format(job.comparison, photo.height, 2 * photo.width + _GAP)
+    return photo
 
 
 def _batches(photos: Iterable[tuple[Job, Photo]], restorer: Restorer) -> Iterator[list[tuple[Job, Photo]]]:
@@ -124,14 +133,16 @@ def _restore(batch: Sequence[tuple[Job, Photo]], restorer: Restorer) -> list[np.
         return [result for single in batch for result in _restore([single], restorer)]
 
 
-def _write(job: Job, photo: Photo, restored: np.ndarray | Exception) -> None:
+def _write(job: Job, photo: Photo, restored: np.ndarray | Exception) -> list[str]:
+    """Write the outputs of a job. Return what of the file is not in the result, for people."""
     if isinstance(restored, Exception):
         raise restored
     with _raise_out_of_memory(f"{job.source}: "):
         result = photo.with_image(restored)
-        write_photo(job.result, result)
+        left_out = write_photo(job.result, result)
         if job.comparison is not None:
             write_photo(job.comparison, side_by_side(photo, result))
+    return [*photo.notes, *left_out]
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from mprnet.data.photo_writing import describe_left_out
 from mprnet.errors import UserError, one_line
 from mprnet.inference.jobs import Job
 from mprnet.inference.tile_size import is_out_of_memory
@@ -48,13 +49,15 @@ class Outcomes:
         self._verbose = verbose
         self._device_error, self._times = "", 0  # the last picture's, and how many times in a row
 
-    def finish(self, job: Job, writing: "Future[None]") -> None:
-        """Wait until a picture is written, and count it."""
+    def finish(self, job: Job, writing: "Future[list[str]]") -> None:
+        """Wait until a picture is written, count it, and print what of the file is not in the result."""
         if (error := writing.exception()) is not None:
             self.fail(job, error)
         else:
             self.report.done += 1
             self.bar.update()
+            if left_out := writing.result():
+                tqdm.write(f"note: {job.source}: {describe_left_out(left_out)}", file=sys.stderr)
 
     def fail(self, job: Job, error: BaseException) -> None:
         """Print and count a picture's error. What is no Exception, such as KeyboardInterrupt, is raised."""

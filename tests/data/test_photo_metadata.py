@@ -171,10 +171,10 @@ class TestLimits:
 
     @pytest.mark.parametrize(("suffix", "most"), [(".webp", 16383), (".jpg", 65535), (".png", 1_000_000)])
     def test_sizes_that_a_format_cannot_hold_are_told_before_the_work(self, tmp_path, suffix, most):
-        check_format(tmp_path / f"a{suffix}", Photo(np.zeros((1, most, 3), np.uint8)))
+        check_format(tmp_path / f"a{suffix}", 1, most)
         with pytest.raises(UserError, match=f"{most + 1}x1 pixels are too many"):
-            check_format(tmp_path / f"a{suffix}", Photo(np.zeros((1, most + 1, 3), np.uint8)))
-        check_format(tmp_path / "a.tif", Photo(np.zeros((1, most + 1, 3), np.uint8)))
+            check_format(tmp_path / f"a{suffix}", 1, most + 1)
+        check_format(tmp_path / "a.tif", 1, most + 1)
 
     @pytest.mark.parametrize("kind", ["zTXt", "iTXt", "tEXt"])
     def test_a_large_text_in_a_png_is_no_damage(self, tmp_path, kind):

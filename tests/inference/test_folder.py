@@ -207,3 +207,29 @@ def test_a_result_with_only_dates_in_the_future_is_made_again(tmp_path, monkeypa
     for back, is_finished in ((30, True), (HOUR, False)):  # a file server's clock may be a little ahead
         monkeypatch.setattr(jobs.time, "time_ns", lambda back=back: int((time.time() - back) * 10**9))
         assert (find_unfinished([job]) == []) == is_finished
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_limits_of_a_format_are_told_before_the_work(tmp_path, tiny, compare):
+    class Forbidden(Restorer):
+        def __call__(self, image):
+            raise AssertionError("the network was run")
+
+    (tmp_path / "in").mkdir()
+    width = 9000 if compare else 16384
+    Image.fromarray(np.zeros((1, width, 3), np.uint8)).save(tmp_path / "in" / "wide.png")
+    plan = plan_jobs([tmp_path / "in" / "wide.png"], tmp_path / "in", tmp_path / "out", ".webp", compare)
+    (failure,) = restore_all(plan, Forbidden(tiny, "cpu")).failures
+    assert "pixels are too many for this format" in str(failure)
+
+
+def test_what_is_left_out_is_said_in_one_line(tmp_path, tiny, capsys):
+    (tmp_path / "in").mkdir()
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x927C] = bytes(70000)
+    exif[0x8769] = exif.get_ifd(0x8769)
+    Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(tmp_path / "in" / "a.png", exif=exif.tobytes())
+    plan = plan_jobs([tmp_path / "in" / "a.png"], tmp_path / "in", tmp_path / "out", ".jpg", compare=False)
+    assert restore_all(plan, Restorer(tiny, "cpu")).done == 1
+    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "note: " in line]
+    assert lines == [f"note: {tmp_path}/in/a.png: the result is without its EXIF data as a whole."]

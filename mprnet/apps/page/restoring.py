@@ -105,7 +105,7 @@ class Restorers:
         restorer, blocks = self._get(choice)
         restorer.strength = choice.strength
         photo = read_limited(job.source, self._a.max_megapixels)
-        check_format(job.result, photo)
+        check_format(job.result, photo.height, photo.width, photo.alpha is not None)
         done, tiles = 0, 1
         time_limit = TimeLimit(job.source, self._a.max_minutes)
 
