@@ -14,7 +14,6 @@ from tqdm import tqdm
 from mprnet.data.photo_writing import describe_left_out
 from mprnet.errors import UserError, one_line
 from mprnet.inference.jobs import Job
-from mprnet.inference.tile_size import is_out_of_memory
 
 # What a RuntimeError says if a GPU or one of its libraries fails.
 _DEVICE = re.compile(r"CUDA error|cuDNN|CUDNN|CUBLAS|\bHIP\b|\bMPS\b")
@@ -90,8 +89,8 @@ def _describe(error: Exception) -> str:
 
 
 def _is_device_error(error: Exception) -> bool:
-    """True if a GPU or its libraries have failed, other than by a lack of memory."""
-    if isinstance(error, UserError) or is_out_of_memory(error):
+    """True if a GPU or its libraries have failed. A lack of memory is a UserError here."""
+    if isinstance(error, UserError):
         return False
     accelerator: type | tuple[()] = getattr(torch, "AcceleratorError", ())  # from PyTorch 2.8 on
     is_named = isinstance(error, RuntimeError) and _DEVICE.search(str(error)) is not None

@@ -152,6 +152,9 @@ def test_names_that_the_system_refuses_are_planned(tmp_path, compare):
         planned = plan_jobs(photos, root, tmp_path / "out", ".webp", compare)
         assert len(planned[0].result.name) == 256
         assert find_unfinished(planned) == planned
+    circle = tmp_path / "circle.png"
+    circle.symlink_to(circle)
+    assert plan_jobs([circle], tmp_path, tmp_path, ".png", compare)[0].result == circle
 
 
 def test_a_file_in_a_folder_that_cannot_be_listed_is_planned(tmp_path, monkeypatch):
