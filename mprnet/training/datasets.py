@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from yacs.config import CfgNode
 
 from mprnet.data.folders import resolve_folder
@@ -17,6 +16,7 @@ from mprnet.data.scenes import find_scene, split_by_scene
 from mprnet.data.synthetic.degradations import make_degradations, split_names
 from mprnet.data.synthetic.pairs import SyntheticPairs, load_picture_bank
 from mprnet.errors import UserError
+from mprnet.processors import available_processors
 from mprnet.training.samples import TrainingSamples, ValidationPairs, find_pairs
 
 GetData = Callable[[str | Path, Mapping[str, Any]], Any]
@@ -203,8 +203,8 @@ def _make_synthetic_data(settings: CfgNode, saved_split: dict[str, Any]) -> RunD
     c, t = settings.SYNTHETIC, settings.TRAINING
     low, high = c.SIGMA
     seed = int(saved_split.get("bank_seed", t.SEED))
-    # One process of each machine generates the pictures, on all cores.
-    workers = torch.multiprocessing.cpu_count() if os.environ.get("LOCAL_RANK", "0") == "0" else 0
+    # One process of each machine generates the pictures, on all processors.
+    workers = available_processors() if os.environ.get("LOCAL_RANK", "0") == "0" else 0
     bank = partial(load_picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=workers)
     training = SyntheticPairs(
         bank(seed=seed, count=c.PICTURES),

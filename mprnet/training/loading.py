@@ -5,11 +5,11 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mprnet.errors import UserError
+from mprnet.processors import available_processors
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.samples import format_size
 
@@ -66,7 +66,7 @@ def choose_workers() -> int:
 
     The processes that torchrun starts on one machine divide its cores equally.
     """
-    cores = torch.multiprocessing.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = available_processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(0, min(12, cores - 2))
 
 

@@ -82,7 +82,7 @@ def test_items_of_several_sizes_are_an_error():
     ("cores", "processes", "workers"), [(1, 1, 0), (2, 1, 0), (8, 1, 6), (64, 1, 12), (64, 8, 6), (8, 8, 0)]
 )
 def test_number_of_workers(monkeypatch, cores, processes, workers):
-    monkeypatch.setattr(loading.torch.multiprocessing, "cpu_count", lambda: cores)
+    monkeypatch.setattr(loading, "available_processors", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert choose_workers() == workers
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
