@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cv2
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -28,7 +29,7 @@ def make_loader(
         collate_fn=stack_samples,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_set_worker_signals,
+        worker_init_fn=_prepare_worker,
         # Starting workers takes seconds. That is long for short epochs, such as GoPro's of 132 steps.
         persistent_workers=workers > 0,
     )
@@ -62,12 +63,12 @@ def load_batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
 
 
 def choose_workers() -> int:
-    """Return how many worker processes to use: one for each core but two, which are for training; at most 12.
+    """Return how many worker processes to use: one for each processor but two, which are for training; at most 12.
 
-    The processes that torchrun starts on one machine divide its cores equally.
+    The processes that torchrun starts on one machine divide its processors equally.
     """
-    cores = available_processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(0, min(12, cores - 2))
+    processors = available_processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(0, min(12, processors - 2))
 
 
 def stop_workers(loader: "DataLoader[Any]") -> None:
@@ -77,7 +78,9 @@ def stop_workers(loader: "DataLoader[Any]") -> None:
         iterator._shutdown_workers()
 
 
-def _set_worker_signals(worker: int) -> None:
+def _prepare_worker(worker: int) -> None:
+    """Set what a worker process has of its own: threads and signals."""
+    cv2.setNumThreads(1)  # otherwise, each worker has as many threads as the machine has processors
     # Ctrl-C and SIGTERM often go to the whole process group. But the trainer needs one more batch from its workers
     # before it saves its state.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,5 +1,6 @@
 import signal
 
+import cv2
 import pytest
 import torch
 from torch.utils.data import Dataset
@@ -19,7 +20,10 @@ class Broken(Noise):
 
 
 class Handlers(Dataset):
-    """Each sample says how its process handles signals: whether it ignores SIGINT, and has a handler for SIGTERM."""
+    """Each sample says how its process handles signals: whether it ignores SIGINT, and has a handler for SIGTERM.
+
+    Its last value is the number of OpenCV's threads.
+    """
 
     def __len__(self) -> int:
         return 1
@@ -27,7 +31,7 @@ class Handlers(Dataset):
     def __getitem__(self, key):
         ignores = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         handles = callable(signal.getsignal(signal.SIGTERM))
-        return torch.tensor([[[float(ignores)]]]), torch.tensor([[[float(handles)]]])
+        return torch.tensor([[[float(ignores)]]]), torch.tensor([[[float(handles), float(cv2.getNumThreads())]]])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -53,9 +57,19 @@ def test_the_error_of_a_worker_has_no_traceback(workers):
     stop_workers(loader)
 
 
-def test_workers_do_not_end_on_signals():
+@pytest.fixture
+def threads():
+    """How many threads OpenCV has in this process, also on a machine of one processor."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    yield 2
+    cv2.setNumThreads(before)
+
+
+def test_workers_do_not_end_on_signals_and_have_one_thread(threads):
     loader = make_loader(Handlers(), DistributedBatchSampler(1, 1, seed=1), 1, pin_memory=False)
-    assert [(d.item(), t.item()) for d, t in load_batches(loader)] == [(1.0, 1.0)]
+    assert [(d.item(), *t.flatten().tolist()) for d, t in load_batches(loader)] == [(1.0, 1.0, 1.0)]
+    assert cv2.getNumThreads() == threads
     stop_workers(loader)
 
 
@@ -89,13 +103,13 @@ def test_number_of_workers(monkeypatch, cores, processes, workers):
     assert choose_workers() == max(0, min(12, cores - 2))
 
 
-def test_a_worker_continues_for_30_seconds_after_sigterm(monkeypatch):
+def test_a_worker_continues_for_30_seconds_after_sigterm(monkeypatch, threads):
     """The trainer still needs a batch from it."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     alarms = []
     monkeypatch.setattr(loading.signal, "alarm", alarms.append)
     try:
-        loading._set_worker_signals(0)
+        loading._prepare_worker(0)
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
     finally:
