@@ -22,7 +22,7 @@ from mprnet.data.pairs import (
     match_pairs,
 )
 from mprnet.data.reading import read_pair, read_rgb
-from mprnet.data.tensors import to_tensor
+from mprnet.data.tensors import as_float, to_planes, to_tensor
 from mprnet.errors import UserError
 
 
@@ -63,6 +63,11 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, key: tuple[int, int] | int) -> tuple[Tensor, Tensor]:
         """Return the degraded and the target crop, each (3, patch, patch) float32 in [0, 1]."""
+        degraded, target = self.read_sample(key)
+        return as_float(degraded), as_float(target)
+
+    def read_sample(self, key: tuple[int, int] | int) -> tuple[Tensor, Tensor]:
+        """Return the same crops as uint8, a quarter of the bytes; as float32 if their saturation is multiplied."""
         epoch, index = key if isinstance(key, tuple) else (int(torch.randint(2**31, ())), key)
         rng = np.random.default_rng([self.seed, epoch, index])
         images = [pad_to(image, self.patch) for image in self._read(index)]
@@ -72,7 +77,7 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
         if self.saturation != (1.0, 1.0) and rng.random() < 1 / 3:
             factor = rng.uniform(self.saturation[0], self.saturation[1])
             crops = [saturate(crop.astype(np.float32) / 255, factor) for crop in crops]
-        degraded, target = (to_tensor(crop) for crop in crops)
+        degraded, target = (to_planes(crop) for crop in crops)
         return degraded, target
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,17 @@
 """Loads batches of samples in worker processes."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from mprnet.data.tensors import as_float
 from mprnet.errors import UserError
 from mprnet.processors import available_processors
 from mprnet.training.order import DistributedBatchSampler
@@ -16,7 +19,7 @@ from mprnet.training.samples import format_size
 
 _GRACE_SECONDS = 30  # how long a worker continues after SIGTERM
 
-Batch = tuple[Tensor, Tensor]  # degraded and target, (N, 3, H, W)
+Batch = tuple[Tensor, Tensor]  # degraded and target, (N, 3, H, W), both uint8 or both float32
 
 
 def make_loader(
@@ -36,7 +39,7 @@ def make_loader(
 
 
 def stack_samples(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
-    """Return samples as a batch.
+    """Return samples as a batch: uint8 if all of them are, else float32.
 
     Raises:
         UserError: their sizes differ.
@@ -45,6 +48,8 @@ def stack_samples(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
     if len(sizes) > 1:
         joined = " and ".join(sorted(sizes))
         raise UserError(f"the training data holds items of several sizes, {joined}: crop them to one size.")
+    if any(target.dtype != torch.uint8 for _, target in samples):
+        samples = [(as_float(degraded), as_float(target)) for degraded, target in samples]
     degraded, target = default_collate(list(samples))
     return degraded, target
 
@@ -56,7 +61,9 @@ def load_batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
         UserError: a sample cannot be read. The message is only the sentence, without a worker's traceback.
     """
     try:
-        yield from loader
+        with _one_opencv_thread():
+            batches = iter(loader)  # starts the processes
+        yield from batches
     except UserError as error:
         sentence = str(error).strip().splitlines()[-1]
         raise UserError(sentence.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")) from error
@@ -78,9 +85,23 @@ def stop_workers(loader: "DataLoader[Any]") -> None:
         iterator._shutdown_workers()
 
 
+@contextlib.contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Give OpenCV one thread in this context's body.
+
+    If a process is forked while OpenCV has more, the new process can wait for these threads for ever.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
 def _prepare_worker(worker: int) -> None:
-    """Set what a worker process has of its own: threads and signals."""
-    cv2.setNumThreads(1)  # otherwise, each worker has as many threads as the machine has processors
+    """Set the threads and signals of a worker process."""
+    cv2.setNumThreads(1)  # a process that is not forked has as many as the machine has processors
     # Ctrl-C and SIGTERM often go to the whole process group. But the trainer needs one more batch from its workers
     # before it saves its state.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

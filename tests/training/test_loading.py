@@ -73,6 +73,19 @@ def test_workers_do_not_end_on_signals_and_have_one_thread(threads):
     stop_workers(loader)
 
 
+def test_opencv_has_one_thread_while_workers_start(threads):
+    """A process that is forked while OpenCV has more threads can hang."""
+
+    class Loader:
+        def __iter__(self):
+            self.threads = cv2.getNumThreads()
+            return (cv2.getNumThreads() for _ in range(1))
+
+    loader = Loader()
+    assert list(load_batches(loader)) == [threads]
+    assert loader.threads == 1
+
+
 def test_workers_stay_for_the_next_epoch_until_they_are_stopped():
     loader = make_loader(Noise(), DistributedBatchSampler(10, 4, seed=1), 1, pin_memory=False)
     list(load_batches(loader))
@@ -90,6 +103,14 @@ def test_items_of_several_sizes_are_an_error():
     with pytest.raises(UserError, match="several sizes, 16x8 and 8x8: crop them to one size"):
         stack_samples([small, large])
     assert [part.shape for part in stack_samples([small, small])] == [(2, 3, 8, 8)] * 2
+
+
+def test_a_batch_is_of_bytes_only_if_all_its_samples_are():
+    byte, real = torch.full((2, 3, 8, 8), 51, dtype=torch.uint8), torch.full((2, 3, 8, 8), 0.4)
+    assert [part.dtype for part in stack_samples([tuple(byte), tuple(byte)])] == [torch.uint8] * 2
+    for part in stack_samples([tuple(byte), tuple(real)]):
+        assert part.dtype == torch.float32
+        assert part[:, 0, 0, 0].tolist() == [torch.tensor(51.0).div(255).item(), real[0, 0, 0, 0].item()]
 
 
 @pytest.mark.parametrize(
