@@ -1,7 +1,7 @@
 """Data sets of picture files: random crops for training, whole pictures for validation and testing."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mprnet.data.augment import crop_centre, random_crop, saturate, symmetry
+from mprnet.data.cache import NotPreparedError
 from mprnet.data.pairs import (
     Matching,
     Pair,
@@ -38,6 +39,9 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
         saturation: a third of the items multiply their saturation by a factor from this range. (1, 1): none do.
         skip_broken: if a pair cannot be read, print why and use the next pair. False: raise the error.
         orphans: files without a partner. They are not read; the caller can report them.
+
+    Attributes:
+        read_pair: returns the pixels of a pair. Another function may read them from somewhere else.
     """
 
     addressed_by_epoch = True
@@ -56,6 +60,7 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
         self.seed = seed
         self.saturation = (saturation[0], saturation[1])
         self.skip_broken = skip_broken
+        self.read_pair: Callable[[Pair], tuple[np.ndarray, np.ndarray]] = read_pair
         self.orphans = list(orphans)
 
     def __len__(self) -> int:
@@ -83,9 +88,9 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         for offset in range(len(self.pairs)):
             try:
-                return read_pair(self.pairs[(index + offset) % len(self.pairs)])
+                return self.read_pair(self.pairs[(index + offset) % len(self.pairs)])
             except UserError as error:
-                if not self.skip_broken:
+                if not self.skip_broken or isinstance(error, NotPreparedError):
                     raise
                 print(f"skipped: {error}", file=sys.stderr)
         raise UserError("none of the pairs can be read.")

@@ -17,6 +17,7 @@ from mprnet.data.synthetic.degradations import make_degradations, split_names
 from mprnet.data.synthetic.pairs import SyntheticPairs, load_picture_bank
 from mprnet.errors import UserError
 from mprnet.processors import available_processors
+from mprnet.training.prepared import use_prepared_pictures
 from mprnet.training.samples import TrainingSamples, ValidationPairs, find_pairs
 
 GetData = Callable[[str | Path, Mapping[str, Any]], Any]
@@ -72,6 +73,8 @@ def make_data(
         held_out, notes = _hold_out(training, settings, saved_split)
     elif count := len(saved_split.get("held_out", ())):
         notes = [f"from now on, this run also trains on the {count:,} pairs that it has held out so far"]
+    if t.CACHE_DIR:
+        notes.append(use_prepared_pictures(training, settings))
     validation = WholePairs(held_out, t.VAL_PS) if held_out else make_validation_set(settings, get_validation_data)
     return RunData(
         TrainingSamples(training, t.SEED),

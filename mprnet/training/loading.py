@@ -66,7 +66,7 @@ def load_batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
         yield from batches
     except UserError as error:
         sentence = str(error).strip().splitlines()[-1]
-        raise UserError(sentence.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")) from error
+        raise UserError(sentence.removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")) from error
 
 
 def choose_workers() -> int:
