@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mprnet.data.augment import crop_centre, random_crop, saturate, symmetry
 from mprnet.data.cache import NotPreparedError
+from mprnet.data.crops import Crops
 from mprnet.data.pairs import (
     Matching,
     Pair,
@@ -23,16 +22,15 @@ from mprnet.data.pairs import (
     match_pairs,
 )
 from mprnet.data.reading import read_pair, read_rgb
-from mprnet.data.tensors import as_float, to_planes, to_tensor
+from mprnet.data.tensors import to_planes, to_tensor
 from mprnet.errors import UserError
 
 
-class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
+class PairedPictures(Crops):
     """Random crops of pairs, for training.
 
     The key of an item is (epoch, index). The position of the crop, the symmetry and the saturation depend only on seed,
-    epoch and index, so every process computes the same item. The key may also be an index alone, which PyTorch's
-    ConcatDataset and others pass. The epoch is then drawn from PyTorch's random generator.
+    epoch and index, so every process computes the same item.
 
     Args:
         patch: height and width of the crops. Smaller pictures are padded by reflection at the bottom and right.
@@ -43,8 +41,6 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
     Attributes:
         read_pair: returns the pixels of a pair. Another function may read them from somewhere else.
     """
-
-    addressed_by_epoch = True
 
     def __init__(
         self,
@@ -66,14 +62,9 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: tuple[int, int] | int) -> tuple[Tensor, Tensor]:
-        """Return the degraded and the target crop, each (3, patch, patch) float32 in [0, 1]."""
-        degraded, target = self.read_sample(key)
-        return as_float(degraded), as_float(target)
-
-    def read_sample(self, key: tuple[int, int] | int) -> tuple[Tensor, Tensor]:
-        """Return the same crops as uint8, a quarter of the bytes; as float32 if their saturation is multiplied."""
-        epoch, index = key if isinstance(key, tuple) else (int(torch.randint(2**31, ())), key)
+    def read_sample(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return the degraded and the target crop as uint8; as float32 in [0, 1] if their saturation is multiplied."""
+        epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         images = [pad_to(image, self.patch) for image in self._read(index)]
         rows, columns = random_crop(rng, images[0].shape[0], images[0].shape[1], self.patch)

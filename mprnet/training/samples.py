@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mprnet.data.paired import PairedPictures
+from mprnet.data.crops import Crops
 from mprnet.data.pairs import Pair
 from mprnet.data.tensors import as_float
 from mprnet.errors import UserError, one_line
@@ -75,7 +75,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
 
     def _read_by_epoch(self, key: tuple[int, int]) -> Any:
         # A subclass with a __getitem__ of its own makes other items.
-        if type(self.data).__getitem__ is PairedPictures.__getitem__:
+        if type(self.data).__getitem__ is Crops.__getitem__:
             return self.data.read_sample(key)
         return self.data[key]
 
