@@ -279,6 +279,8 @@ def test_pictures_that_another_version_decoded_are_decoded_again(pairs, folder, 
 
 def test_the_same_content_with_another_suffix_is_another_picture(pairs, folder, decoded):
     """Raw files and TIFFs can have the same content, but are decoded differently."""
+    prepare(pairs[:1], folder)
     shutil.copy(pairs[0].input, copy := pairs[0].input.with_suffix(".tif"))
+    decoded.clear()
     prepare([pairs[0], Pair("copy", copy, pairs[0].target)], folder)
-    assert sorted(decoded) == ["0.jpg", "0.png", "0.tif"]
+    assert decoded == ["0.tif"]
