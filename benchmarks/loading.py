@@ -1,13 +1,14 @@
-"""Speed of the training data loader, and of reading the files alone, in samples per second.
+"""Speed of the training data loader, with decoded and with prepared pictures, in samples per second.
 
     python benchmarks/loading.py --width 1280 --height 720 --patch 256
 
-Writes pairs of generated pictures to a temporary folder as PNG, and reads them as training does: decoding, crop,
-symmetry, batch. If a training step with a batch of 16 takes SECONDS, the loader must read 16 / SECONDS samples per
-second.
+Writes pairs of generated pictures to a temporary folder as PNG, and reads them as training does: decoding or memory
+maps, crop, symmetry, batch. Both loaders run in turns, so they can be compared on a busy machine, too. If a training
+step with a batch of 16 takes SECONDS, the loader must read 16 / SECONDS samples per second.
 """
 
 import argparse
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -15,10 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mprnet.data.cache import PictureCache
 from mprnet.data.paired import get_training_data
-from mprnet.data.reading import read_pair
-from mprnet.training.loading import load_batches, make_loader
+from mprnet.data.preparing import plan_preparation, prepare_pictures
+from mprnet.training.loading import load_batches, make_loader, stop_workers
 from mprnet.training.order import DistributedBatchSampler
+from mprnet.training.samples import TrainingSamples
 
 
 def write_pairs(folder: Path, count: int, width: int, height: int) -> None:
@@ -33,6 +36,23 @@ def write_pairs(folder: Path, count: int, width: int, height: int) -> None:
             cv2.imwrite(str(folder / side / f"{index}.png"), noisy.round().clip(0, 255).astype(np.uint8))
 
 
+class TimedLoader:
+    """A loader of batches, and the speed of each of its epochs."""
+
+    def __init__(self, samples: TrainingSamples, batch: int, workers: int) -> None:
+        self.sampler = DistributedBatchSampler(len(samples), batch, seed=0)
+        self.loader = make_loader(samples, self.sampler, workers, pin_memory=False)
+        self.speeds: list[float] = []
+
+    def run(self, epochs: int) -> None:
+        """Measure several epochs together: the start of an epoch takes some milliseconds."""
+        count, start = 0, time.perf_counter()
+        for _ in range(epochs):
+            self.sampler.epoch += 1
+            count += sum(len(target) for _, target in load_batches(self.loader))
+        self.speeds.append(count / (time.perf_counter() - start))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the training data loader.")
     parser.add_argument("--width", type=int, default=1280)
@@ -41,25 +61,35 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--pairs", type=int, default=96)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--repeats", type=int, default=3, help="the median of so many is printed")
+    parser.add_argument("--epochs", type=int, default=20, help="of prepared pictures for each epoch of decoded ones")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_pairs(folder, a.pairs, a.width, a.height)
-        data = get_training_data(folder, {"patch_size": a.patch})
+        decoded, prepared = (get_training_data(folder, {"patch_size": a.patch}) for _ in range(2))
+        (folder / "cache").mkdir()
+        cache = PictureCache(folder / "cache", folder)
         start = time.perf_counter()
-        for pair in data.pairs:
-            read_pair(pair)
-        decoding = a.pairs / (time.perf_counter() - start)
-        print(
-            f"{a.pairs} pairs of {a.width}x{a.height}, patches of {a.patch}; "
-            f"decoding alone, one core: {decoding:.1f} per second"
-        )
+        prepare_pictures(plan_preparation(prepared.pairs, cache), cache)
+        speed = a.pairs / (time.perf_counter() - start)
+        print(f"{a.pairs} pairs of {a.width}x{a.height}, patches of {a.patch}; preparing: {speed:.1f} pairs per second")
+        prepared.read_pair = cache.read_pair
         for workers in a.workers:
-            sampler = DistributedBatchSampler(a.pairs, a.batch, seed=0)
-            loader = make_loader(data, sampler, workers, pin_memory=False)
-            start = time.perf_counter()
-            count = sum(len(target) for _, target in load_batches(loader))
-            print(f"{workers} workers: {count / (time.perf_counter() - start):.1f} samples per second")
+            loaders = [TimedLoader(TrainingSamples(data, 0), a.batch, workers) for data in (decoded, prepared)]
+            for loader in loaders:
+                loader.run(1)
+                loader.speeds.clear()
+            for _ in range(a.repeats):
+                loaders[0].run(1)
+                loaders[1].run(a.epochs)
+            for loader in loaders:
+                stop_workers(loader.loader)
+            slow, fast = (statistics.median(loader.speeds) for loader in loaders)
+            print(
+                f"{workers} workers: {slow:.1f} samples per second decoded, {fast:,.0f} prepared, "
+                f"{fast / slow:.1f} times as many"
+            )
 
 
 if __name__ == "__main__":

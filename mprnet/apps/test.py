@@ -29,6 +29,7 @@ from mprnet.files import lock_folder, make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.inference.restorer import Restorer
 from mprnet.model.network import MPRNet
+from mprnet.processors import available_processors
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> 
     with distributed_world([-1], TIMEOUT) as world:
         restorer, weights = _load_restorer(network, folder, a, world)
         # Processes of torchrun share the cores.
-        workers = a.workers if a.workers >= 0 else max(1, (os.cpu_count() or 1) // world.size)
+        workers = a.workers if a.workers >= 0 else max(1, available_processors() // world.size)
         with Scorers(workers) as scorers:
             return _score_all(_Setup(a, restorer, weights, world, scorers), chosen, protocols)
 

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from mprnet.apps import command
 from mprnet.apps.check import check_training
+from mprnet.apps.prepare import prepare_training
 from mprnet.errors import UserError
 from mprnet.files import lock_folder, make_folder
 from mprnet.inference.distributed import World, distributed_world
@@ -45,7 +46,11 @@ def _train(
         prog=command.subcommand, description="Train MPRNet with the settings of a YAML file."
     )
     parser.add_argument("--config", type=Path, default=folder / "training.yml", help="settings; default: %(default)s")
-    parser.add_argument("--check", action="store_true", help="read all pairs, say what is wrong with them, and stop")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--check", action="store_true", help="read all pairs, say what is wrong with them, and stop")
+    modes.add_argument(
+        "--prepare", action="store_true", help="decode the training pictures once, into TRAINING.CACHE_DIR, and stop"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings, such as OPTIM.BATCH_SIZE 8")
     arguments = parser.parse_args()
     config: Path = arguments.config
@@ -54,6 +59,8 @@ def _train(
     settings = training_settings.load(config, arguments.overrides)
     if arguments.check:
         return check_training(settings, get_training_data, get_validation_data)
+    if arguments.prepare:
+        return prepare_training(settings, get_training_data)
     torch.manual_seed(settings.TRAINING.SEED)
     with distributed_world(settings.GPU) as world:
         try:

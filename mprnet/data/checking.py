@@ -1,7 +1,6 @@
 """Finding problems in pairs of pictures, by reading all of them."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from mprnet.data.pairs import Pair
 from mprnet.data.reading import check_sizes, read_rgb
 from mprnet.errors import UserError
+from mprnet.processors import available_processors
 
 # A displacement is reported if it is longer than this: blur moves a centre of mass too. In pixels.
 _MIN_SHIFT = 2.5
@@ -69,7 +69,7 @@ def check_pairs(pairs: Sequence[Pair], name: str, aligned: bool = True) -> Findi
         aligned: True if input and target should not be displaced.
     """
     findings = Findings(list(pairs))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_processors()) as pool:
         checks = pool.map(partial(check_pair, aligned=aligned), pairs)
         _collect(findings, tqdm(checks, name, total=len(pairs), unit="pair", leave=False))
     return findings

@@ -1,16 +1,16 @@
 """Data sets of picture files: random crops for training, whole pictures for validation and testing."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mprnet.data.augment import crop_centre, random_crop, saturate, symmetry
+from mprnet.data.cache import NotPreparedError
+from mprnet.data.crops import Crops
 from mprnet.data.pairs import (
     Matching,
     Pair,
@@ -22,25 +22,25 @@ from mprnet.data.pairs import (
     match_pairs,
 )
 from mprnet.data.reading import read_pair, read_rgb
-from mprnet.data.tensors import to_tensor
+from mprnet.data.tensors import to_planes, to_tensor
 from mprnet.errors import UserError
 
 
-class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
+class PairedPictures(Crops):
     """Random crops of pairs, for training.
 
     The key of an item is (epoch, index). The position of the crop, the symmetry and the saturation depend only on seed,
-    epoch and index, so every process computes the same item. The key may also be an index alone, which PyTorch's
-    ConcatDataset and others pass. The epoch is then drawn from PyTorch's random generator.
+    epoch and index, so every process computes the same item.
 
     Args:
         patch: height and width of the crops. Smaller pictures are padded by reflection at the bottom and right.
         saturation: a third of the items multiply their saturation by a factor from this range. (1, 1): none do.
         skip_broken: if a pair cannot be read, print why and use the next pair. False: raise the error.
         orphans: files without a partner. They are not read; the caller can report them.
-    """
 
-    addressed_by_epoch = True
+    Attributes:
+        read_pair: returns the pixels of a pair. Another function may read them from somewhere else.
+    """
 
     def __init__(
         self,
@@ -56,14 +56,15 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
         self.seed = seed
         self.saturation = (saturation[0], saturation[1])
         self.skip_broken = skip_broken
+        self.read_pair: Callable[[Pair], tuple[np.ndarray, np.ndarray]] = read_pair
         self.orphans = list(orphans)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: tuple[int, int] | int) -> tuple[Tensor, Tensor]:
-        """Return the degraded and the target crop, each (3, patch, patch) float32 in [0, 1]."""
-        epoch, index = key if isinstance(key, tuple) else (int(torch.randint(2**31, ())), key)
+    def read_sample(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return the degraded and the target crop as uint8; as float32 in [0, 1] if their saturation is multiplied."""
+        epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         images = [pad_to(image, self.patch) for image in self._read(index)]
         rows, columns = random_crop(rng, images[0].shape[0], images[0].shape[1], self.patch)
@@ -72,15 +73,15 @@ class PairedPictures(Dataset[tuple[Tensor, Tensor]]):
         if self.saturation != (1.0, 1.0) and rng.random() < 1 / 3:
             factor = rng.uniform(self.saturation[0], self.saturation[1])
             crops = [saturate(crop.astype(np.float32) / 255, factor) for crop in crops]
-        degraded, target = (to_tensor(crop) for crop in crops)
+        degraded, target = (to_planes(crop) for crop in crops)
         return degraded, target
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         for offset in range(len(self.pairs)):
             try:
-                return read_pair(self.pairs[(index + offset) % len(self.pairs)])
+                return self.read_pair(self.pairs[(index + offset) % len(self.pairs)])
             except UserError as error:
-                if not self.skip_broken:
+                if not self.skip_broken or isinstance(error, NotPreparedError):
                     raise
                 print(f"skipped: {error}", file=sys.stderr)
         raise UserError("none of the pairs can be read.")

@@ -45,7 +45,12 @@ def read_rgb(path: Path) -> np.ndarray:
     Raises:
         UserError: as ``read_photo``.
     """
-    pixels = read_picture(path).pixels
+    return decode_rgb(read_file(path), path)
+
+
+def decode_rgb(data: bytes, path: Path) -> np.ndarray:
+    """Return the picture in ``data``, the content of the file ``path``; as ``read_rgb``."""
+    pixels = _decode_picture(data, path).pixels
     return to_8_bit(pixels) if pixels.dtype == np.uint16 else pixels
 
 
@@ -55,7 +60,10 @@ def read_picture(path: Path) -> Photo:
     Raises:
         UserError: as ``read_photo``.
     """
-    data = read_file(path)
+    return _decode_picture(read_file(path), path)
+
+
+def _decode_picture(data: bytes, path: Path) -> Photo:
     photo = _decode_plain_png(data) if data.startswith(png.SIGNATURE) and len(data) <= _MAX_BYTES else None
     return photo or decode_photo(data, path)
 

@@ -1,5 +1,6 @@
 """Conversion between arrays (H, W, 3) and tensors (3, H, W)."""
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,8 +8,22 @@ from torch import Tensor
 
 def to_tensor(image: np.ndarray) -> Tensor:
     """Convert an image (H, W, 3), uint8 or float32 in [0, 1], to (3, H, W) float32 in [0, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
+    return as_float(to_planes(image))
+
+
+def to_planes(image: np.ndarray) -> Tensor:
+    """Copy an image (H, W, 3), uint8 or float32, to a tensor (3, H, W) of the same type."""
+    if image.dtype == np.uint8:
+        return _split_bytes(image)
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Return images as float32: uint8 divided by 255, floats unchanged. All devices give the same bits."""
+    if images.dtype != torch.uint8:
+        return images
+    # GPUs would multiply by 1/255 if the divisor were a number.
+    return images.float() / torch.full((), 255.0, device=images.device)
 
 
 def to_array(image: Tensor) -> np.ndarray:
@@ -19,3 +34,22 @@ def to_array(image: Tensor) -> np.ndarray:
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Return an image, uint8 or floats in [0, 1], as uint8. Floats are multiplied by 255 and rounded."""
     return image if image.dtype == np.uint8 else np.rint(255 * image).astype(np.uint8)
+
+
+def _split_bytes(image: np.ndarray) -> Tensor:
+    """Return (H, W, 3) uint8 as (3, H, W).
+
+    NumPy copies turned and flipped views slowly. So this function turns them back first, which copies nothing, and lets
+    OpenCV turn the copy.
+    """
+    up, left = (stride < 0 for stride in image.strides[:2])
+    image = image[:: -1 if up else 1, :: -1 if left else 1]
+    turned = image.strides[0] < image.strides[1]
+    image = np.ascontiguousarray(image.transpose(1, 0, 2) if turned else image)
+    if turned:
+        image = cv2.transpose(image)
+    if up or left:
+        image = cv2.flip(image, -1 if up and left else int(left))
+    planes = torch.empty((3, *image.shape[:2]), dtype=torch.uint8)  # OpenCV is slow if it is not aligned as a tensor is
+    cv2.split(image, list(planes.numpy()))
+    return planes

@@ -1,7 +1,6 @@
 """Scores of restored images by the measures of the benchmarks, on several cores."""
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 
 from mprnet import metrics
 from mprnet.metrics.fidelity import WINDOW_SIZE
+from mprnet.processors import available_processors
 
 # PSNR in decibels, and SSIM. None: the image is smaller than the window of this SSIM.
 Scores = tuple[float, float | None]
@@ -68,7 +68,7 @@ class Scorers:
 
     def __init__(self, workers: int) -> None:
         # On Windows, a pool can have at most 61 processes.
-        self.workers = min(61, (os.cpu_count() or 1) if workers < 0 else workers)
+        self.workers = min(61, available_processors() if workers < 0 else workers)
         # Processes are not forked: PyTorch's threads in this process do not exist after a fork.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(self.workers, context, _use_one_thread) if self.workers else None

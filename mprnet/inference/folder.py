@@ -1,7 +1,6 @@
 """Restoring many picture files, while other threads read and write."""
 
 import contextlib
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,9 +20,10 @@ from mprnet.inference.jobs import Job
 from mprnet.inference.outcomes import Outcomes, Report
 from mprnet.inference.restorer import Restorer
 from mprnet.inference.tile_size import is_out_of_memory
+from mprnet.processors import available_processors
 
 # How many threads read files, and how many write them.
-_THREADS = max(1, min(4, (os.cpu_count() or 1) // 2))
+_THREADS = max(1, min(4, available_processors() // 2))
 # How many pictures may wait for the network, and how many to be written.
 _QUEUE = _THREADS
 _GAP = 8  # white pixels between the two halves of a comparison

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import ctypes
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from mprnet.control_groups import find_control_groups
 from mprnet.model.bands import max_band_bytes
 from mprnet.model.local_pooling import largest_window
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
@@ -22,8 +23,11 @@ from mprnet.model.padding import round_up
 # A process takes more than the bytes of its tensors: freed blocks that no tensor fits in, and buffers of libraries.
 # Measured on the CPU: 1.05 to 1.15 times as much.
 _OVERHEAD = 1.25
-_CGROUP = Path("/sys/fs/cgroup")
-_OWN_GROUPS = Path("/proc/self/cgroup")
+# For each version of control groups, the names of the limit, of the use, and of the cache that can be given back.
+_GROUP_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+}
 # The image whose tensors are counted has at least this height and width, and at least this many windows of local
 # pooling. Memory grows in proportion to the pixels, with two exceptions, which matter little in a large image: bands of
 # rows, and means over windows, which there are none of near the border.
@@ -132,31 +136,16 @@ def _free_in_system() -> int:
     return psutil.virtual_memory().available
 
 
-def _free_in_group() -> int | None:
+def _free_in_group(root: Path = Path("/")) -> int | None:
     """Return what containers and job schedulers leave: the least, over this process's control group and those around
     it, of the limit less the use; None without a limit."""
     left: list[int] = []
-    for root, path, limit, used, cache in _groups():
-        group = root / path
-        for folder in [group, *(parent for parent in group.parents if parent.is_relative_to(root))]:
-            with contextlib.suppress(OSError, ValueError):  # the root has no limit, and containers see no others
-                free = int((folder / limit).read_text()) - int((folder / used).read_text())
-                left.append(free + int(_words(folder / "memory.stat").get(cache, 0)))
+    for version, folder in find_control_groups("memory", root):
+        limit, used, cache = _GROUP_FILES[version]
+        with contextlib.suppress(OSError, ValueError):  # the root has no limit, and containers see no others
+            free = int((folder / limit).read_text()) - int((folder / used).read_text())
+            left.append(free + int(_words(folder / "memory.stat").get(cache, 0)))
     return min(left, default=None)
-
-
-def _groups() -> Iterator[tuple[Path, str, str, str, str]]:
-    """For both versions of control groups: the root, this process's group, and the names of the files to read."""
-    try:
-        lines = _OWN_GROUPS.read_text().splitlines()
-    except OSError:
-        return
-    for _, controllers, path in (line.split(":", 2) for line in lines):
-        if not controllers:
-            yield _CGROUP, path.strip("/"), "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-            yield _CGROUP / "memory", path.strip("/"), *names
 
 
 def _free_in_process() -> int | None:

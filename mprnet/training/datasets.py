@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from yacs.config import CfgNode
 
 from mprnet.data.folders import resolve_folder
@@ -17,6 +16,8 @@ from mprnet.data.scenes import find_scene, split_by_scene
 from mprnet.data.synthetic.degradations import make_degradations, split_names
 from mprnet.data.synthetic.pairs import SyntheticPairs, load_picture_bank
 from mprnet.errors import UserError
+from mprnet.processors import available_processors
+from mprnet.training.prepared import use_prepared_pictures
 from mprnet.training.samples import TrainingSamples, ValidationPairs, find_pairs
 
 GetData = Callable[[str | Path, Mapping[str, Any]], Any]
@@ -72,6 +73,8 @@ def make_data(
         held_out, notes = _hold_out(training, settings, saved_split)
     elif count := len(saved_split.get("held_out", ())):
         notes = [f"from now on, this run also trains on the {count:,} pairs that it has held out so far"]
+    if t.CACHE_DIR:
+        notes.append(use_prepared_pictures(training, settings))
     validation = WholePairs(held_out, t.VAL_PS) if held_out else make_validation_set(settings, get_validation_data)
     return RunData(
         TrainingSamples(training, t.SEED),
@@ -203,8 +206,8 @@ def _make_synthetic_data(settings: CfgNode, saved_split: dict[str, Any]) -> RunD
     c, t = settings.SYNTHETIC, settings.TRAINING
     low, high = c.SIGMA
     seed = int(saved_split.get("bank_seed", t.SEED))
-    # One process of each machine generates the pictures, on all cores.
-    workers = torch.multiprocessing.cpu_count() if os.environ.get("LOCAL_RANK", "0") == "0" else 0
+    # One process of each machine generates the pictures, on all processors.
+    workers = available_processors() if os.environ.get("LOCAL_RANK", "0") == "0" else 0
     bank = partial(load_picture_bank, Path(c.BANK_DIR), size=c.PICTURE_SIZE, workers=workers)
     training = SyntheticPairs(
         bank(seed=seed, count=c.PICTURES),

@@ -71,6 +71,10 @@ def get_defaults() -> CfgNode:
     c.TRAINING.TRAIN_DIR = ""  # a folder with input/ and target/
     c.TRAINING.VAL_DIR = ""  # another one, for validation
     c.TRAINING.ELSE_IN = ""  # if TRAIN_DIR or VAL_DIR does not exist, look for it in this folder
+    # A folder for prepared pictures (train.py --prepare), of this TRAIN_DIR alone. Empty: pictures are decoded each
+    # time that a sample is taken from them.
+    c.TRAINING.CACHE_DIR = ""
+    c.TRAINING.CACHE_GIB = 0.0  # the most space for prepared pictures in GiB; the others are decoded; 0: no limit
     c.TRAINING.PAIRS = 0  # number of pairs in the published data set, for --check; 0: not known
     c.TRAINING.VAL_PAIRS = 0  # the same for VAL_DIR
     c.TRAINING.HOLD_OUT = 0.0  # fraction of the training scenes to hold out and validate on, instead of VAL_DIR
@@ -110,7 +114,7 @@ def get_defaults() -> CfgNode:
 # Settings that are paths.
 PATHS = (
     "SYNTHETIC.BANK_DIR",
-    *(f"TRAINING.{k}" for k in ("TRAIN_DIR", "VAL_DIR", "ELSE_IN", "SAVE_DIR", "INIT_WEIGHTS")),
+    *(f"TRAINING.{k}" for k in ("TRAIN_DIR", "VAL_DIR", "ELSE_IN", "CACHE_DIR", "SAVE_DIR", "INIT_WEIGHTS")),
 )
 
 
@@ -158,6 +162,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TRAINING.VAL_AFTER_EVERY": _AT_LEAST_1,
     "TRAINING.VAL_TIMES": (lambda v: 1 <= v <= 1000, "from 1 to 1000"),
     "TRAINING.VAL_ALL_FROM": _AT_LEAST_0,
+    "TRAINING.CACHE_GIB": _AT_LEAST_0,
     "TRAINING.PAIRS": _AT_LEAST_0,
     "TRAINING.VAL_PAIRS": _AT_LEAST_0,
     "TRAINING.TRAIN_PS": (lambda v: 8 <= v <= 8192 and v % 8 == 0, "a multiple of 8 from 8 to 8192"),

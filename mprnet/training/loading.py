@@ -1,22 +1,26 @@
 """Loads batches of samples in worker processes."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from mprnet.data.tensors import as_float
 from mprnet.errors import UserError
+from mprnet.processors import available_processors
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.samples import format_size
 
 _ENDING_SECONDS = 0.1  # how long a worker that was killed takes to end, at most
 _GRACE_SECONDS = 30  # how long a worker continues after SIGTERM
 
-Batch = tuple[Tensor, Tensor]  # degraded and target, (N, 3, H, W)
+Batch = tuple[Tensor, Tensor]  # degraded and target, (N, 3, H, W), both uint8 or both float32
 
 
 def make_loader(
@@ -29,14 +33,14 @@ def make_loader(
         collate_fn=stack_samples,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_set_worker_signals,
+        worker_init_fn=_prepare_worker,
         # Starting workers takes seconds. That is long for short epochs, such as GoPro's of 132 steps.
         persistent_workers=workers > 0,
     )
 
 
 def stack_samples(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
-    """Return samples as a batch.
+    """Return samples as a batch: uint8 if all of them are, else float32.
 
     Raises:
         UserError: their sizes differ.
@@ -45,6 +49,8 @@ def stack_samples(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
     if len(sizes) > 1:
         joined = " and ".join(sorted(sizes))
         raise UserError(f"the training data holds items of several sizes, {joined}: crop them to one size.")
+    if any(target.dtype != torch.uint8 for _, target in samples):
+        samples = [(as_float(degraded), as_float(target)) for degraded, target in samples]
     degraded, target = default_collate(list(samples))
     return degraded, target
 
@@ -57,7 +63,8 @@ def load_batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
             traceback.
     """
     try:
-        iterator = iter(loader)
+        with _one_opencv_thread():
+            iterator = iter(loader)  # starts the processes
         if loader.num_workers and hasattr(signal, "SIGCHLD"):
             # PyTorch's handler raises an error when a worker dies, also in the middle of a step. Without it, the error
             # comes when a batch of this worker is awaited, and the state can be saved.
@@ -65,7 +72,7 @@ def load_batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
         yield from iterator
     except UserError as error:
         sentence = str(error).strip().splitlines()[-1]
-        raise UserError(sentence.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")) from error
+        raise UserError(sentence.removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")) from error
     except (RuntimeError, OSError, EOFError) as error:
         # A batch that a dead worker has sent cannot be received either: this raises an error of the connection.
         exit_codes = _dead_workers(loader)
@@ -96,12 +103,12 @@ def _describe_dead_worker(exit_codes: Sequence[int], workers: int) -> str:
 
 
 def choose_workers() -> int:
-    """Return how many worker processes to use: one for each core but two, which are for training; at most 12.
+    """Return how many worker processes to use: one for each processor but two, which are for training; at most 12.
 
-    The processes that torchrun starts on one machine divide its cores equally.
+    The processes that torchrun starts on one machine divide its processors equally.
     """
-    cores = torch.multiprocessing.cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(0, min(12, cores - 2))
+    processors = available_processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(0, min(12, processors - 2))
 
 
 def stop_workers(loader: "DataLoader[Any]") -> None:
@@ -114,7 +121,23 @@ def stop_workers(loader: "DataLoader[Any]") -> None:
         iterator._shutdown_workers()
 
 
-def _set_worker_signals(worker: int) -> None:
+@contextlib.contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Give OpenCV one thread in this context's body.
+
+    If a process is forked while OpenCV has more, the new process can wait for these threads for ever.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _prepare_worker(worker: int) -> None:
+    """Set the threads and signals of a worker process."""
+    cv2.setNumThreads(1)  # a process that is not forked has as many as the machine has processors
     # Ctrl-C and SIGTERM often go to the whole process group. But the trainer needs one more batch from its workers
     # before it saves its state.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mprnet.data.crops import Crops
 from mprnet.data.pairs import Pair
+from mprnet.data.tensors import as_float
 from mprnet.errors import UserError, one_line
 from mprnet.model.network import SIZE_MULTIPLE
 
@@ -23,7 +25,10 @@ _EXCERPT_BYTES = 2**12  # how much ``fingerprint`` reads at three places of a fi
 
 
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
-    """Items of a data set: degraded and target, (3, H, W) float32. The key of an item is (epoch, index).
+    """Items of a data set: degraded and target, (3, H, W), float32 or uint8. The key of an item is (epoch, index).
+
+    uint8 means 0 to 255, as ``as_float`` converts it. Items travel between processes as they are here, and become
+    floats on the device.
 
     If the data set's attribute ``addressed_by_epoch`` is true, it gets the key (epoch, index). Any other data set gets
     the index only, and the random generators of Python, NumPy and PyTorch are seeded with (seed, epoch, index) first.
@@ -59,7 +64,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         epoch, index = key
         label = f"item {index} of the training data"
         if getattr(self.data, "addressed_by_epoch", False):
-            item = self.data[epoch, index]
+            item = self._read_by_epoch((epoch, index))
         else:
             with _seed_generators([self.seed, epoch, index]):
                 item = read_item(self.data, index, label)
@@ -67,6 +72,12 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         if any(side % SIZE_MULTIPLE for side in target.shape[1:]):
             raise UserError(f"{label} is {format_size(target)}: crop it to multiples of {SIZE_MULTIPLE}.")
         return degraded, target
+
+    def _read_by_epoch(self, key: tuple[int, int]) -> Any:
+        # A subclass with a __getitem__ of its own makes other items.
+        if type(self.data).__getitem__ is Crops.__getitem__:
+            return self.data.read_sample(key)
+        return self.data[key]
 
 
 class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
@@ -98,6 +109,7 @@ class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
         with _seed_generators([0, 0, index]):
             item = read_item(self.data, index, label)
         degraded, target, *others = check_item(item, label)
+        degraded, target = as_float(degraded), as_float(target)
         if not (torch.isfinite(degraded).all() and torch.isfinite(target).all()):
             raise UserError(f"{label} holds values that are not finite.")
         name = others[0] if others and isinstance(others[0], str) else str(index)
@@ -174,32 +186,35 @@ def read_item(data: Any, index: int, label: str) -> Any:
 
 
 def check_item(item: Any, label: str) -> tuple[Any, ...]:
-    """Return ``item`` as a tuple if it begins with two images of one size, (3, H, W) floats in [0, 1].
+    """Return ``item`` as a tuple if it begins with two images of one size, (3, H, W), floats in [0, 1] or both uint8.
 
     Returns:
-        The images are float32. Elements after them are unchanged.
+        The images are float32 or uint8. Elements after them are unchanged.
 
     Raises:
         UserError: otherwise. The message begins with ``label``.
     """
     if not isinstance(item, (tuple, list)) or len(item) < 2:
         raise UserError(f"{label} is of type {type(item).__name__}: it has to be a tuple (degraded, target).")
+    is_bytes = all(isinstance(image, Tensor) and image.dtype == torch.uint8 for image in item[:2])
     for side, image in zip(("degraded", "target"), item, strict=False):
         if not isinstance(image, Tensor):
             raise UserError(f"{label}: {side} is of type {type(image).__name__}, but a tensor (3, H, W) is needed.")
         if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
             raise UserError(f"{label}: {side} has the shape {tuple(image.shape)}, but (3, H, W) is needed.")
+        if is_bytes:
+            continue
         low, high = image.aminmax()
         tolerance = _DEGRADED_TOLERANCE if side == "degraded" else _TARGET_TOLERANCE
         # NaN passes these comparisons: the training skips and counts such a step.
         if not image.is_floating_point() or low < -tolerance or high > 1 + tolerance:
             values = f"{image.dtype} from {low:g} to {high:g}"
-            raise UserError(f"{label}: {side} holds {values}, but floats in [0, 1] are needed.")
-    degraded, target = item[:2]
+            raise UserError(f"{label}: {side} holds {values}, but floats in [0, 1] are needed, or uint8 on both sides.")
+    degraded, target = (image if is_bytes else image.detach().float() for image in item[:2])
     if degraded.shape != target.shape:
         sizes = f"{format_size(degraded)} and {format_size(target)}"
         raise UserError(f"{label}: degraded and target are of different sizes, {sizes}.")
-    return (degraded.detach().float(), target.detach().float(), *item[2:])
+    return (degraded, target, *item[2:])
 
 
 @contextlib.contextmanager

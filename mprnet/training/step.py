@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from yacs.config import CfgNode
 
+from mprnet.data.tensors import as_float
 from mprnet.inference.distributed import World
 from mprnet.inference.runner import has_compiler
 from mprnet.model.bands import memory_format
@@ -94,7 +95,7 @@ class Stepper:
         """Make one step. It reads from the device once, at its end: until then, the device is never idle.
 
         Args:
-            degraded, target: (N, 3, H, W) in [0, 1], this process's part of the batch.
+            degraded, target: (N, 3, H, W), floats in [0, 1] or uint8, this process's part of the batch.
             counts: how many samples count: of this process, and of all processes together.
             mixup: for the batch of all processes; None for no MixUp.
             get_flags: returns numbers of this process, when the step is nearly done; their sums over all processes come
@@ -170,7 +171,7 @@ class Stepper:
 
     def _split_batch(self, images: Tensor, mixup: MixUp | None) -> tuple[Tensor, ...]:
         """Move images to the device, apply MixUp, and split them into the parts for gradient accumulation."""
-        images = images.to(self.world.device, non_blocking=True)
+        images = as_float(images.to(self.world.device, non_blocking=True))
         if mixup is not None:
             images = apply_mixup(images, mixup, self.world)
         return images.contiguous(memory_format=memory_format(self.world.device)).chunk(self.settings.OPTIM.ACCUMULATE)

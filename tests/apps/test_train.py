@@ -201,6 +201,23 @@ def test_a_run_is_saved_if_all_its_processes_get_a_signal(project, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_training_on_prepared_pictures_gives_the_same_weights(project, uninterrupted, tmp_path):
+    """The first preparation is killed, and the second one continues."""
+    options = [*SHORT, "TRAINING.CACHE_DIR", tmp_path / "cache", "TRAINING.SAVE_DIR", tmp_path]
+    config = project / "Deblurring" / "training.yml"
+    stop = Stop("mprnet.data.preparing.write_atomically", 8, signal.SIGKILL)
+    run(*command("Deblurring", *options, "--prepare", config=config), stop=stop)
+    assert len(list((tmp_path / "cache").glob("*.rgb"))) >= 4
+    output = train("Deblurring", *options, "--prepare", config=config)
+    assert re.search(r"20 pictures take 0.00 GiB in .*cache; 0.00 GiB are to be written, .* GiB are free", output)
+    decoded = int(re.search(r"20 pictures are prepared in .*cache; (\d+) of them were decoded now", output)[1])
+    assert 10 < decoded <= 16
+    output = train("Deblurring", *options, config=config)
+    assert f"note: 20 pictures are read prepared from {tmp_path / 'cache'}\n" in output
+    latest = Path("Deblurring") / "models" / "MPRNet" / "model_latest.pth"
+    assert same_weights(tmp_path / latest, uninterrupted / "model_latest.pth")
+
+
 def test_two_processes_train_the_same_weights_as_one(project, tmp_path):
     """There are ten samples in batches of four, so the last batch of an epoch has only two. MixUp is on."""
     config = project / "Deblurring" / "training.yml"

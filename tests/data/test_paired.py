@@ -21,6 +21,7 @@ from mprnet.data.paired import (
 )
 from mprnet.data.pairs import Pair
 from mprnet.data.scenes import find_scene, split_by_scene
+from mprnet.data.tensors import as_float
 
 
 def coordinates_image(height: int, width: int, offset: int = 0) -> np.ndarray:
@@ -85,6 +86,19 @@ def test_without_an_epoch_pytorchs_generator_draws_it(folder):
     torch.manual_seed(0)
     assert torch.equal(data[4][0], first)
     assert len(data) == 6
+
+
+def test_samples_are_the_items_as_bytes_unless_their_saturation_is_multiplied(folder):
+    plain = get_training_data(folder, {"patch_size": 8})
+    jittered = get_training_data(folder, {"patch_size": 8, "saturation": (0.5, 1.5)})
+    for data, expected in ((plain, {torch.uint8}), (jittered, {torch.uint8, torch.float32})):
+        found = set()
+        for epoch in range(20):
+            sample = data.read_sample((epoch, 1))
+            found.add(sample[0].dtype)
+            assert sample[0].dtype == sample[1].dtype
+            assert all(torch.equal(as_float(a), b) for a, b in zip(sample, data[epoch, 1], strict=True))
+        assert found == expected
 
 
 def test_a_third_of_the_samples_get_another_saturation(tmp_path):

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from mprnet.data.augment import random_crop, symmetry
 from mprnet.data.synthetic.dead_leaves import dead_leaves
@@ -87,6 +88,7 @@ def test_items_depend_only_on_seed_epoch_and_index():
     assert not first[2, 4][0].equal(first[3, 4][0])
     assert not first[2, 4][0].equal(make(2)[2, 4][0])
     degraded, clean = first[1, 1]
+    assert [image.dtype for image in first.read_sample((1, 1))] == [torch.uint8] * 2
     assert (255 * degraded).round().equal(255 * degraded)
     assert 10 < 255 * (degraded - clean).std() < 21
 

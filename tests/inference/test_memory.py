@@ -71,20 +71,19 @@ def write_limit(group: Path, names: tuple[str, str, str], maximum: str, used: in
         ("4:memory:", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
     ],
 )
-def test_the_limits_of_nested_control_groups_are_read(monkeypatch, tmp_path, line, root, names):
+def test_the_limits_of_nested_control_groups_are_read(tmp_path, line, root, names):
     """Slurm and systemd put each job into its own group inside other groups."""
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "own")
-    assert memory._free_in_group() is None
-    (tmp_path / "own").write_text(f"3:cpuset:/\n{line}/slurm/job_7\n")
-    top = tmp_path / root
-    assert memory._free_in_group() is None
+    assert memory._free_in_group(tmp_path) is None
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(f"3:cpuset:/\n{line}/slurm/job_7\n")
+    top = tmp_path / "sys/fs/cgroup" / root
+    assert memory._free_in_group(tmp_path) is None
     write_limit(top / "slurm", names, "max", 300)
-    assert memory._free_in_group() is None
+    assert memory._free_in_group(tmp_path) is None
     write_limit(top, names, "1000", 300, 100)  # a container sees its own group here
-    assert memory._free_in_group() == 1000 - 300 + 100
+    assert memory._free_in_group(tmp_path) == 1000 - 300 + 100
     write_limit(top / "slurm" / "job_7", names, "400", 250)
-    assert memory._free_in_group() == 400 - 250
+    assert memory._free_in_group(tmp_path) == 400 - 250
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")

@@ -2,6 +2,7 @@ import os
 import signal
 import time
 
+import cv2
 import pytest
 import torch
 from torch.utils.data import Dataset
@@ -21,7 +22,10 @@ class Broken(Noise):
 
 
 class Handlers(Dataset):
-    """Each sample says how its process handles signals: whether it ignores SIGINT, and has a handler for SIGTERM."""
+    """Each sample says how its process handles signals: whether it ignores SIGINT, and has a handler for SIGTERM.
+
+    Its last value is the number of OpenCV's threads.
+    """
 
     def __len__(self) -> int:
         return 1
@@ -29,7 +33,7 @@ class Handlers(Dataset):
     def __getitem__(self, key):
         ignores = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         handles = callable(signal.getsignal(signal.SIGTERM))
-        return torch.tensor([[[float(ignores)]]]), torch.tensor([[[float(handles)]]])
+        return torch.tensor([[[float(ignores)]]]), torch.tensor([[[float(handles), float(cv2.getNumThreads())]]])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -55,10 +59,33 @@ def test_the_error_of_a_worker_has_no_traceback(workers):
     stop_workers(loader)
 
 
-def test_workers_do_not_end_on_signals():
+@pytest.fixture
+def threads():
+    """How many threads OpenCV has in this process, also on a machine of one processor."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    yield 2
+    cv2.setNumThreads(before)
+
+
+def test_workers_do_not_end_on_signals_and_have_one_thread(threads):
     loader = make_loader(Handlers(), DistributedBatchSampler(1, 1, seed=1), 1, pin_memory=False)
-    assert [(d.item(), t.item()) for d, t in load_batches(loader)] == [(1.0, 1.0)]
+    assert [(d.item(), *t.flatten().tolist()) for d, t in load_batches(loader)] == [(1.0, 1.0, 1.0)]
+    assert cv2.getNumThreads() == threads
     stop_workers(loader)
+
+
+def test_opencv_has_one_thread_while_workers_start(threads):
+    """A process that is forked while OpenCV has more threads can hang."""
+
+    class Loader:
+        def __iter__(self):
+            self.threads = cv2.getNumThreads()
+            return (cv2.getNumThreads() for _ in range(1))
+
+    loader = Loader()
+    assert list(load_batches(loader)) == [threads]
+    assert loader.threads == 1
 
 
 def test_workers_stay_for_the_next_epoch_until_they_are_stopped():
@@ -80,24 +107,32 @@ def test_items_of_several_sizes_are_an_error():
     assert [part.shape for part in stack_samples([small, small])] == [(2, 3, 8, 8)] * 2
 
 
+def test_a_batch_is_of_bytes_only_if_all_its_samples_are():
+    byte, real = torch.full((2, 3, 8, 8), 51, dtype=torch.uint8), torch.full((2, 3, 8, 8), 0.4)
+    assert [part.dtype for part in stack_samples([tuple(byte), tuple(byte)])] == [torch.uint8] * 2
+    for part in stack_samples([tuple(byte), tuple(real)]):
+        assert part.dtype == torch.float32
+        assert part[:, 0, 0, 0].tolist() == [torch.tensor(51.0).div(255).item(), real[0, 0, 0, 0].item()]
+
+
 @pytest.mark.parametrize(
     ("cores", "processes", "workers"), [(1, 1, 0), (2, 1, 0), (8, 1, 6), (64, 1, 12), (64, 8, 6), (8, 8, 0)]
 )
 def test_number_of_workers(monkeypatch, cores, processes, workers):
-    monkeypatch.setattr(loading.torch.multiprocessing, "cpu_count", lambda: cores)
+    monkeypatch.setattr(loading, "available_processors", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert choose_workers() == workers
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
     assert choose_workers() == max(0, min(12, cores - 2))
 
 
-def test_a_worker_continues_for_30_seconds_after_sigterm(monkeypatch):
+def test_a_worker_continues_for_30_seconds_after_sigterm(monkeypatch, threads):
     """The trainer still needs a batch from it."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     alarms = []
     monkeypatch.setattr(loading.signal, "alarm", alarms.append)
     try:
-        loading._set_worker_signals(0)
+        loading._prepare_worker(0)
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
     finally:

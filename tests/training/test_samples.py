@@ -9,7 +9,10 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 
 from mprnet import UserError
+from mprnet.data.paired import PairedPictures, get_training_data
 from mprnet.data.pairs import Pair
+from mprnet.data.png import write_png
+from mprnet.data.tensors import as_float
 from mprnet.training.samples import TrainingSamples, ValidationPairs
 from training.runs import Grey, Noise
 
@@ -86,6 +89,37 @@ def test_data_sets_addressed_by_epoch_get_the_epoch():
     samples = TrainingSamples(Noise(), seed=5)
     assert all(torch.equal(a, b) for a, b in zip(samples[3, 4], Noise()[3, 4], strict=True))
     assert len(samples) == 10
+
+
+@pytest.fixture
+def pictures(tmp_path) -> PairedPictures:
+    """A data set of one pair."""
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    for side in ("input", "target"):
+        write_png(tmp_path / side / "0.png", image)
+    return get_training_data(tmp_path, {"patch_size": 8})
+
+
+def test_crops_of_pictures_are_bytes(pictures):
+    sample = TrainingSamples(pictures, 0)[1, 0]
+    assert [image.dtype for image in sample] == [torch.uint8] * 2
+    assert all(torch.equal(as_float(a), b) for a, b in zip(sample, pictures[1, 0], strict=True))
+
+
+def test_a_subclass_makes_items_of_its_own(pictures):
+    class Darker(PairedPictures):
+        def __getitem__(self, key):
+            degraded, target = super().__getitem__(key)
+            return degraded / 2, target
+
+    darker = Darker(pictures.pairs, 8, 0)
+    assert torch.equal(TrainingSamples(darker, 0)[1, 0][0], pictures[1, 0][0] / 2)
+
+
+def test_bytes_of_other_data_sets_mean_0_to_255():
+    image = torch.randint(0, 256, (3, 8, 8)).byte()
+    assert torch.equal(TrainingSamples(RandomItems((image, image)), 0)[1, 0][0], image)
+    assert torch.equal(ValidationPairs(RandomItems((image, image)))[0][1], image.float() / 255)
 
 
 def test_concatenated_data_sets_and_subsets():

@@ -72,6 +72,15 @@ def test_the_loss_is_the_sum_over_samples_and_the_gradient_that_of_their_mean():
     torch.testing.assert_close(concatenated_gradients(stepper), expected, rtol=1e-5, atol=1e-7)
 
 
+def test_bytes_train_as_the_floats_that_they_mean():
+    images = (255 * torch.stack([DEGRADED, TARGET])).byte()
+    steppers = make_stepper("OPTIM.ACCUMULATE", 2), make_stepper("OPTIM.ACCUMULATE", 2)
+    mixup = MixUp(torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]).numpy(), torch.tensor([4, 3, 0, 1, 2]).numpy())
+    losses = [s.update(*batch, (5, 5), mixup).loss for s, batch in zip(steppers, (images, images / 255), strict=True)]
+    assert losses[0] == losses[1]
+    assert are_equal(*map(copy_weights, steppers))
+
+
 def test_gradients_are_reset_in_each_step():
     stepper = make_stepper("OPTIM.LR_INITIAL", 1e-12, "OPTIM.LR_MIN", 0.0)
     stepper.update(DEGRADED, TARGET, (5, 5))

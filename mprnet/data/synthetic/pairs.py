@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from mprnet.data.augment import random_crop, symmetry
+from mprnet.data.crops import Crops
 from mprnet.data.synthetic.dead_leaves import dead_leaves
 from mprnet.data.synthetic.degradations import Degradation
-from mprnet.data.tensors import to_tensor
+from mprnet.data.tensors import to_planes
 from mprnet.errors import UserError
 from mprnet.files import make_folder, write_atomically
 
@@ -77,7 +77,7 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
+class SyntheticPairs(Crops):
     """Random crops of generated pictures with a random degradation, for training.
 
     The key of an item is (epoch, index). Its picture, crop, symmetry and degradation depend only on seed, epoch and
@@ -89,8 +89,6 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
         length: items per epoch.
         patch: height and width of the crops, at most ``size``.
     """
-
-    addressed_by_epoch = True
 
     def __init__(
         self, pictures: np.ndarray, degradations: Sequence[Degradation], length: int, patch: int, seed: int
@@ -118,8 +116,8 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return the degraded crop and its target, each (3, patch, patch) float32 in [0, 1]."""
+    def read_sample(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return the degraded crop and its target, each (3, patch, patch) uint8."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
         picture = self.pictures[rng.integers(len(self.pictures))]
@@ -131,4 +129,4 @@ class SyntheticPairs(Dataset[tuple[Tensor, Tensor]]):
         start = (side - self.patch) // 2
         middle = slice(start, start + self.patch)
         degraded, target = degradation.apply(rng, np.ascontiguousarray(clean))
-        return to_tensor(degraded[middle, middle]), to_tensor(target[middle, middle])
+        return to_planes(degraded[middle, middle]), to_planes(target[middle, middle])
