@@ -124,7 +124,7 @@ def init_world(gpus: list[int], timeout: timedelta | None = None) -> World:
     if not is_initialized():
         try:
             dist.init_process_group("nccl" if cuda else "gloo", timeout=timeout, device_id=device if cuda else None)
-        except (ValueError, dist.DistNetworkError) as error:
+        except (ValueError, RuntimeError) as error:
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise UserError(
                 f"the processes of this run cannot meet at {place}, which MASTER_ADDR and MASTER_PORT name: "
