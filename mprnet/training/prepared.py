@@ -53,6 +53,7 @@ def use_prepared_pictures(training: Any, settings: CfgNode) -> str:
             "TRAINING.CACHE_DIR ''."
         )
     pictures.read_pair = cache.read_pair
+    prepared = sum(path in cache.records and cache.records[path].width > 0 for path in paths)
     decoded = len(cache.left_out.intersection(paths))
-    others = f"; the other {decoded:,} are decoded (TRAINING.CACHE_GIB)" if decoded else ""
-    return f"{len(paths) - decoded:,} pictures are read prepared from {cache.folder}{others}"
+    others = f"; {decoded:,} others are decoded (TRAINING.CACHE_GIB)" if decoded else ""
+    return f"{prepared:,} pictures are read prepared from {cache.folder}{others}"

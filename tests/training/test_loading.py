@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mprnet import UserError
+from mprnet.data.cache import NotPreparedError
 from mprnet.training import loading
 from mprnet.training.loading import choose_workers, load_batches, make_loader, stack_samples, stop_workers
 from mprnet.training.order import DistributedBatchSampler
@@ -15,9 +16,11 @@ from training.runs import Noise
 
 
 class Broken(Noise):
+    error: type[UserError] = UserError
+
     def __getitem__(self, key):
         if key[1] == 3:
-            raise UserError("3.png: broken.")
+            raise self.error("3.png: broken.")
         return super().__getitem__(key)
 
 
@@ -51,9 +54,11 @@ def test_batches_come_in_order_with_and_without_workers(workers):
     stop_workers(loader)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_the_error_of_a_worker_has_no_traceback(workers):
-    loader = make_loader(Broken(), DistributedBatchSampler(10, 4, seed=1), workers, pin_memory=False)
+@pytest.mark.parametrize(("workers", "error"), [(0, UserError), (1, UserError), (1, NotPreparedError)])
+def test_the_error_of_a_worker_has_no_traceback(workers, error):
+    data = Broken()
+    data.error = error
+    loader = make_loader(data, DistributedBatchSampler(10, 4, seed=1), workers, pin_memory=False)
     with pytest.raises(UserError, match=r"^3\.png: broken\.$"):
         list(load_batches(loader))
     stop_workers(loader)

@@ -74,6 +74,7 @@ def test_a_broken_picture_is_skipped_as_without_a_cache(folder, capsys):
     options = ["TRAINING.CACHE_DIR", str(folder / "cache"), "TRAINING.ON_BROKEN", "skip"]
     prepare_training(settings_for(folder, *options), get_training_data)
     decoded, prepared = make(folder, *options[2:]), make(folder, *options)
+    assert prepared.notes == [f"11 pictures are read prepared from {folder / 'cache'}"]
     capsys.readouterr()
     samples = [data.training[1, 2] for data in (decoded, prepared)]
     assert all(torch.equal(a, b) for a, b in zip(*samples, strict=True))
@@ -85,7 +86,7 @@ def test_a_note_says_how_many_pictures_are_decoded(folder):
     prepare_training(settings_for(folder, *options), get_training_data)
     (note,) = make(folder, *options).notes
     assert note.startswith("4 pictures are read prepared from ")
-    assert note.endswith("cache; the other 8 are decoded (TRAINING.CACHE_GIB)")
+    assert note.endswith("cache; 8 others are decoded (TRAINING.CACHE_GIB)")
 
 
 def test_a_data_set_of_ones_own_is_an_error(folder, cached):
