@@ -7,7 +7,7 @@ from mprnet import tasks as _tasks
 
 # Names begin with an underscore, because torch.hub.list shows all others.
 
-dependencies = ["torch", "numpy", "safetensors", "cv2", "PIL", "tifffile", "tqdm", "yaml", "psutil"]
+dependencies = ["torch", "numpy", "safetensors", "cv2", "PIL", "tifffile", "imagecodecs", "tqdm", "yaml", "psutil"]
 
 
 def mprnet(

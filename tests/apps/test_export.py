@@ -56,28 +56,34 @@ def test_pixel_means_equal_window_means_expanded_to_pixels(window):
     torch.testing.assert_close(pixel_means(features, window), expected, atol=1e-6, rtol=0)
 
 
-def test_a_torch_export_equals_the_network_at_every_size(small, tmp_path):
-    model = load_model(small)
+@pytest.mark.parametrize("weights", ["smallest", pytest.param("small", marks=pytest.mark.slow)])
+def test_a_torch_export_equals_the_network_at_every_size(request, tmp_path, weights):
+    model = load_model(request.getfixturevalue(weights))
     set_local_pooling(model, 32)
     network = AnySize(model, None)
     program = write_torch(network, tmp_path / "w.pt2")
     for shape in SIZES:
         assert largest_difference(program, network, shape) < 1e-5
     images = program(torch.rand(1, 3, 20, 30))
-    assert [tuple(image.shape) for image in images] == [(1, 3, 20, 30)] * 2
+    assert [tuple(image.shape) for image in images] == [(1, 3, 20, 30)] * model.num_stages
 
 
 @pytest.mark.parametrize(
     ("stages", "patch"),
-    [(2, 32), pytest.param(3, None, marks=pytest.mark.slow), pytest.param(3, 32, marks=pytest.mark.slow)],
+    [
+        (1, 32),
+        pytest.param(2, 32, marks=pytest.mark.slow),
+        pytest.param(3, None, marks=pytest.mark.slow),
+        pytest.param(3, 32, marks=pytest.mark.slow),
+    ],
 )
-def test_an_onnx_export_equals_the_network_at_every_size(small, tiny, tmp_path, stages, patch):
+def test_an_onnx_export_equals_the_network_at_every_size(smallest, small, tiny, tmp_path, stages, patch):
     """With local pooling, and without: windows of 48 pixels are smaller than some of the images."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    model = tiny if stages == 3 else load_model(small)
+    model = {1: load_model(smallest), 2: load_model(small), 3: tiny}[stages]
     network = AnySize(model, None)
-    image = torch.rand(1, 3, 75, 101)
+    image = torch.rand(1, 3, 75, 101) * torch.linspace(0, 1, 101)  # its windows have different means
     without_pooling = network.reference(image)[0]
     set_local_pooling(model, patch)
     assert largest_window(model) == (48 if patch else 0)

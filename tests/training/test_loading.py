@@ -84,6 +84,8 @@ def test_opencv_has_one_thread_while_workers_start(threads):
     """A process that is forked while OpenCV has more threads can hang."""
 
     class Loader:
+        num_workers = 0
+
         def __iter__(self):
             self.threads = cv2.getNumThreads()
             return (cv2.getNumThreads() for _ in range(1))
