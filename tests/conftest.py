@@ -117,6 +117,10 @@ def identity(tmp_path_factory) -> Path:
     return path
 
 
+# Chromium finds this machine under another name, too, as after DNS rebinding.
+OTHER_NAME = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium, controlled by Playwright. Skips the test if one of them is not installed."""
@@ -127,6 +131,6 @@ def browser() -> Iterator[Any]:
     if chromium is None:
         pytest.skip("there is no Chromium")
     with playwright.sync_playwright() as driver:
-        chromium_browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        chromium_browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", OTHER_NAME])
         yield chromium_browser
         chromium_browser.close()

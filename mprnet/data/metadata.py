@@ -4,7 +4,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from mprnet.data.icc import SRGB_CHROMATICITIES, Chromaticities, curve_tag, rgb_profile
+from mprnet.data.icc import SRGB_CHROMATICITIES, Chromaticities, curve_tag, grey_profile, rgb_profile
 from mprnet.data.png import Chunk
 
 # The chromaticities and the curve of Adobe RGB (1998), which cameras name in EXIF data instead of adding a profile.
@@ -20,7 +20,7 @@ _GAIN_MAP = re.compile(
 _GAIN_MAP_SIGNS = (b"hdrgm:Version", b"HDRGainMap", b"hdrgainmap")
 GAIN_MAP_NOTE = "its gain map for HDR displays"
 _PHOTOSHOP = b"Photoshop 3.0\0"
-_IPTC_RESOURCE = 0x0404
+IPTC_RESOURCE = 0x0404
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,15 @@ def check_dpi(dpi: object) -> tuple[float, float] | None:
     return (x, y) if 1 < x < 2**15 and 1 < y < 2**15 else None
 
 
-def adobe_rgb_profile() -> bytes | None:
-    """Return a profile of the colour space Adobe RGB (1998)."""
-    return rgb_profile(_ADOBE_RGB, [curve_tag((_ADOBE_RGB_GAMMA,))])
+def adobe_rgb_profile(grey: bool) -> bytes | None:
+    """Return a profile of the colour space Adobe RGB (1998), for grey pictures or for colours."""
+    curve = curve_tag((_ADOBE_RGB_GAMMA,))
+    return grey_profile(curve) if grey else rgb_profile(_ADOBE_RGB, [curve])
 
 
 def pack_iptc(iptc: bytes) -> bytes:
     """Return IPTC data as an image resource block of Photoshop, in which JPEGs and PNGs hold it."""
-    block = b"8BIM" + struct.pack(">HHI", _IPTC_RESOURCE, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
+    block = b"8BIM" + struct.pack(">HHI", IPTC_RESOURCE, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
     return _PHOTOSHOP + block
 
 
@@ -98,7 +99,7 @@ def unpack_iptc(blocks: bytes) -> bytes:
         if len(content) < 4:
             return b""
         (length,) = struct.unpack_from(">I", content)
-        if kind == _IPTC_RESOURCE:
+        if kind == IPTC_RESOURCE:
             return content[4 : 4 + length]
         data = content[4 + length + length % 2 :]
     return b""

@@ -18,6 +18,7 @@ from mprnet.data.kinds import RAW
 from mprnet.data.limits import read_file
 from mprnet.data.metadata import (
     GAIN_MAP_NOTE,
+    IPTC_RESOURCE,
     Metadata,
     adobe_rgb_profile,
     check_dpi,
@@ -32,7 +33,6 @@ from mprnet.errors import UserError, one_line
 # Pillow opens no others: some of its decoders start programs. PNG and TIFF are opened below.
 _FORMATS = ("JPEG", "WEBP", "BMP", "GIF", "AVIF")
 _JPEG_START = b"\xff\xd8\xff"
-_IPTC_RESOURCE = 0x0404
 
 
 def read_photo(path: Path) -> Photo:
@@ -75,36 +75,31 @@ def decode_photo(data: bytes, path: Path) -> Photo:
 def _decode(data: bytes, path: Path) -> Photo:
     if data.startswith(png.SIGNATURE):
         return _decode_png(data, path)
-    is_jpeg = data.startswith(_JPEG_START)
-    if path.suffix.lower() in RAW and not is_jpeg:
+    if path.suffix.lower() in RAW and not data.startswith(_JPEG_START):
         return _decode_raw(data, path)
     if data[:4] in tiff.SIGNATURES:
         return _decode_tiff(data, path)
-    if is_heif(data):
-        photo = decode_heif(data, path)
-        exif = Image.Exif()
-        with contextlib.suppress(Exception):  # broken EXIF data are left out
-            exif.load(photo.metadata.exif)
-        # libheif has turned the picture. The orientation in EXIF data has no meaning.
-        exif.pop(ExifTags.Base.Orientation, None)
-        return _finish(photo, photo.metadata, exif, 1, _gain_map_notes(data))
-    return _decode_other(data, path)
+    return _decode_heif(data, path) if is_heif(data) else _decode_other(data, path)
 
 
 def _decode_other(data: bytes, path: Path) -> Photo:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         _check_frames(image, path)
-        info = dict(image.info)
         orientation, exif = read_orientation(image), _get_exif(image)
-        icc = info.get("icc_profile") or (adobe_rgb_profile() if names_adobe_rgb(exif) else None)
-        plain, icc = to_plain_mode(image, icc, path)
+        plain, icc = to_plain_mode(image, image.info.get("icc_profile"), path)
         photo = photo_from_channels(upright(np.asarray(plain), orientation), icc)
-    resources = info.get("photoshop")
-    iptc = resources.get(_IPTC_RESOURCE, b"") if isinstance(resources, dict) else b""
-    # For a JPEG that states no resolution, Pillow says 72.
-    stated = info.get("dpi") if info.get("jfif_unit", 1) and ("jfif_unit" in info or image.format == "BMP") else None
-    metadata = Metadata(xmp=info.get("xmp") or b"", iptc=iptc, dpi=check_dpi(stated))
+        if icc is None and image.mode != "CMYK" and names_adobe_rgb(exif):
+            photo = replace(photo, icc=adobe_rgb_profile(photo.grey))
+        resources = image.info.get("photoshop")
+        iptc = resources.get(IPTC_RESOURCE, b"") if isinstance(resources, dict) else b""
+        metadata = Metadata(xmp=image.info.get("xmp") or b"", iptc=iptc, dpi=_read_dpi(image))
     return _finish(photo, metadata, exif, orientation, _gain_map_notes(data))
+
+
+def _read_dpi(image: Image.Image) -> tuple[float, float] | None:
+    """Return the resolution that a file states outside of EXIF. For a JPEG that states none, Pillow says 72."""
+    is_stated = image.format not in ("JPEG", "MPO") or image.info.get("jfif_unit")
+    return check_dpi(image.info.get("dpi")) if is_stated else None
 
 
 def _decode_png(data: bytes, path: Path) -> Photo:
@@ -142,6 +137,16 @@ def _decode_tiff(data: bytes, path: Path) -> Photo:
     else:
         photo = photo_from_channels(upright(samples, orientation), icc)
     return _finish(photo, metadata, exif, orientation, directory.others, is_tiff=True)
+
+
+def _decode_heif(data: bytes, path: Path) -> Photo:
+    photo = decode_heif(data, path)
+    exif = Image.Exif()
+    with contextlib.suppress(Exception):  # broken EXIF data are left out
+        exif.load(photo.metadata.exif)
+    # libheif has turned the picture. The orientation in EXIF data has no meaning.
+    exif.pop(ExifTags.Base.Orientation, None)
+    return _finish(photo, photo.metadata, exif, 1, _gain_map_notes(data))
 
 
 def _decode_raw(data: bytes, path: Path) -> Photo:

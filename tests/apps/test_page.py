@@ -547,6 +547,22 @@ def open_page(browser: Any) -> Any:
     return context.new_page()
 
 
+def test_other_names_and_other_sites_are_refused_in_a_browser(served, browser):
+    page = open_page(browser)
+    port = urlsplit(served[0]).port
+    assert page.goto(f"http://evil.example:{port}").status == 400
+    with counting_server() as (other_site, _):
+        page.goto(other_site)
+        for request in (
+            f"fetch('{served[0]}/gradio_api/upload', {{method: 'POST', mode: 'no-cors', body: new FormData()}})",
+            f"fetch('{served[0]}/config', {{mode: 'no-cors'}})",
+            f"document.body.appendChild(document.createElement('iframe')).src = '{served[0]}'",
+        ):
+            with page.expect_response(lambda response: response.url.startswith(served[0])) as answer:
+                page.evaluate(f"() => {{ {request} }}")
+            assert answer.value.status == 403, request
+
+
 def test_an_example_is_restored_with_a_strength_in_a_browser(served, browser):
     page = open_page(browser)
     page.goto(served[0])

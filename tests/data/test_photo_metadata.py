@@ -38,9 +38,9 @@ def png(*chunks, array=RGB, **options):
     return data[:33] + b"".join(chunk(*each) for each in chunks) + data[33:]
 
 
-def jpeg(**options):
+def jpeg(array=RGB, **options):
     file = io.BytesIO()
-    Image.fromarray(RGB).save(file, "JPEG", **options)
+    (array if isinstance(array, Image.Image) else Image.fromarray(array)).save(file, "JPEG", **options)
     return file.getvalue()
 
 
@@ -247,6 +247,9 @@ class TestColours:
         exif[ExifTags.IFD.Exif] = exif.get_ifd(ExifTags.IFD.Exif)
         photo = decode_photo(jpeg(exif=exif.tobytes()), tmp_path)
         assert to_srgb(photo.icc, (100, 150, 100)) == pytest.approx((66, 151, 97), abs=1)
+        grey = decode_photo(jpeg(GREY, exif=exif.tobytes()), tmp_path)
+        assert icc.is_grey_profile(grey.icc)
+        assert decode_photo(jpeg(Image.fromarray(RGB).convert("CMYK"), exif=exif.tobytes()), tmp_path).icc is None
         with_profile = decode_photo(jpeg(exif=exif.tobytes(), icc_profile=SRGB), tmp_path)
         assert with_profile.icc == SRGB
 
