@@ -114,7 +114,9 @@ class Steps:
             UserError: a problem of this or another process.
             Stopped: there is no problem, but a signal.
         """
-        if self._progress.total_steps or self._problem is None:
+        # Broken data at the very start leaves no run behind. All processes decide the same, because all save together.
+        problems = self._world.all_reduce(self._problem is not None)[0]
+        if self._progress.total_steps or not problems:
             self._progress.save()
         with self._world.fail_together():
             if self._problem is not None:

@@ -155,10 +155,31 @@ def train_with_a_broken_file(world: World, folder: Path) -> None:
         make_trainer(folder, tiny_settings(*SIDE), Broken(), Grey(), world).run()
 
 
+def train_with_a_broken_first_file(world: World, folder: Path) -> None:
+    """The second process can read nothing."""
+
+    class Broken(Noise):
+        def __getitem__(self, key):
+            if world.rank == 1:
+                raise UserError("a.png: broken.")
+            return super().__getitem__(key)
+
+    with pytest.raises(UserError, match=r"a\.png: broken"):
+        make_trainer(folder, tiny_settings(*SIDE), Broken(), Grey(), world).run()
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize(
-    ("train", "steps"), [(train_with_a_stalled_process, (0, 1)), (train_with_a_broken_file, (1, 0))]
+    ("train", "steps"),
+    [
+        (train_with_a_stalled_process, (0, 1)),
+        (train_with_a_broken_file, (1, 0)),
+        (train_with_a_broken_first_file, None),
+    ],
 )
 def test_if_one_process_has_no_batch_all_save_and_stop(tmp_path, train, steps):
     assert run_processes(2, tmp_path, train, tmp_path / "run") == [0, 0]
+    if steps is None:  # there is nothing to save
+        assert not (tmp_path / "run" / LATEST).exists()
+        return
     assert (load(tmp_path / "run")["epoch"], load(tmp_path / "run")["steps_done"]) == steps
