@@ -146,8 +146,10 @@ def _set_value(settings: CfgNode, defaults: dict[str, Any], key: str, value: Any
         nearest = difflib.get_close_matches(key, defaults, n=1, cutoff=0.0)[0]
         raise UserError(f"{source} sets {key}, which is not a setting; the nearest one is {nearest}.")
     default = defaults[key]
-    if key == RESUME and value == AUTO:
-        default = AUTO
+    if key == RESUME:
+        if not isinstance(value, bool) and value != AUTO:
+            raise UserError(f"{source} sets {key} to {value!r}, but it takes True, False or {AUTO}.")
+        default = value
     item_type = type(default[0]) if isinstance(default, list) and default else int
     if isinstance(default, float):
         value = _to_float(key, value)

@@ -183,7 +183,7 @@ def test_resume_takes_true_false_and_auto(tmp_path):
     assert load(tmp_path / "a.yml").TRAINING.RESUME == "auto"
     assert load(tmp_path / "a.yml", ["TRAINING.RESUME", "False"]).TRAINING.RESUME is False
     assert load(tmp_path / "a.yml", ["TRAINING.RESUME", "True"]).TRAINING.RESUME is True
-    with pytest.raises(UserError, match=r"TRAINING.RESUME to 'maybe'"):
+    with pytest.raises(UserError, match=r"TRAINING.RESUME to 'maybe', but it takes True, False or auto"):
         load(tmp_path / "a.yml", ["TRAINING.RESUME", "maybe"])
     with pytest.raises(UserError, match=r"TRAINING.SAVE_IMAGES to 'auto'"):
         load(tmp_path / "a.yml", ["TRAINING.SAVE_IMAGES", "auto"])
