@@ -8,7 +8,9 @@ from PIL import ExifTags, Image
 
 _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 # Tags in a TIFF's first directory that describe the picture. The others describe how the file stores it.
-_DESCRIPTIVE_TIFF_TAGS = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432})
+# Description, camera, program, date, artist, computer and copyright; and the resolution.
+TEXT_TAGS = frozenset({270, 271, 272, 305, 306, 315, 316, 33432})
+DESCRIPTIVE_TIFF_TAGS = TEXT_TAGS | {282, 283, 296}
 _ADOBE_RGB = 2  # of ColorSpace
 
 
@@ -34,7 +36,7 @@ def read_exif(exif: Image.Exif, is_tiff: bool = False) -> bytes:
     is_turned = _orientation(exif) >= 5
     result = Image.Exif()
     for tag, value in exif.items():
-        is_selected = tag in _DESCRIPTIVE_TIFF_TAGS if is_tiff else tag != ExifTags.Base.Orientation
+        is_selected = tag in DESCRIPTIVE_TIFF_TAGS if is_tiff else tag != ExifTags.Base.Orientation
         if is_selected and tag not in _DIRECTORIES and _can_be_written({tag: value}):
             result[tag] = value
     if is_turned:

@@ -6,27 +6,25 @@ import io
 import numpy as np
 import tifffile
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 from mprnet.data import icc
-from mprnet.data.metadata import Metadata, check_dpi
+from mprnet.data.exif import DESCRIPTIVE_TIFF_TAGS
+from mprnet.data.metadata import Metadata
 
 _PHOTOMETRIC_RGB = 2
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _XMP, _IPTC, _ICC = 700, 33723, 34675
 _TRANSFER_FUNCTION, _WHITE_POINT, _PRIMARIES = 301, 318, 319
-_INCHES = {2: 1.0, 3: 2.54}  # in one unit of resolution
 _MAX_BYTES = 2**26  # of one tag
 
 
 def read_metadata(data: bytes) -> tuple[Image.Exif, bytes | None, Metadata]:
     """Return EXIF tags, the colour profile (or one with the colours that other tags state), and other metadata."""
-    exif = Image.Exif()
-    with contextlib.suppress(Exception):  # Pillow does not read those of a BigTIFF
-        exif.load_from_fp(io.BytesIO(data))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         assert isinstance(page, tifffile.TiffPage)
-        metadata = Metadata(xmp=_read_bytes(page, _XMP, data), iptc=_read_bytes(page, _IPTC, data), dpi=_read_dpi(page))
+        exif = _read_exif(page, data)
+        metadata = Metadata(xmp=_read_bytes(page, _XMP, data), iptc=_read_bytes(page, _IPTC, data))
         profile: bytes | None = _read_bytes(page, _ICC, data)
         if not profile:
             with contextlib.suppress(Exception):  # the tags may hold anything
@@ -41,13 +39,16 @@ def _read_bytes(page: tifffile.TiffPage, code: int, data: bytes) -> bytes:
     return data[tag.valueoffset : tag.valueoffset + tag.valuebytecount].rstrip(b"\0" if code == _XMP else b"")
 
 
-def _read_dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    inch = _INCHES.get(int(page.tags.valueof(_RESOLUTION_UNIT, 2)))
-    try:
-        values = [np.divide(*page.tags.valueof(code)) * inch for code in (_X_RESOLUTION, _Y_RESOLUTION)]
-    except (TypeError, ValueError, FloatingPointError):
-        return None
-    return check_dpi(values)
+def _read_exif(page: tifffile.TiffPage, data: bytes) -> Image.Exif:
+    exif = Image.Exif()
+    with contextlib.suppress(Exception):  # broken tags
+        exif.load_from_fp(io.BytesIO(data))
+    if not len(exif):  # Pillow reads no tags of a BigTIFF
+        for code in DESCRIPTIVE_TIFF_TAGS:
+            value = page.tags.valueof(code)
+            if value is not None:
+                exif[code] = IFDRational(*value) if isinstance(value, tuple) and len(value) == 2 else value
+    return exif
 
 
 def _make_profile(page: tifffile.TiffPage) -> bytes | None:

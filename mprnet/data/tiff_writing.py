@@ -9,6 +9,7 @@ import tifffile
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from mprnet.data.exif import TEXT_TAGS
 from mprnet.data.metadata import Metadata
 
 _XMP, _IPTC = 700, 33723
@@ -17,8 +18,6 @@ _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 # Where a file holds the offset of its first directory.
 _FIRST = 4
 _HEADER = b"II*\0\x08\0\0\0"
-# Text about the picture: description, camera, program, date, artist, computer, copyright.
-_TEXTS = (270, 271, 272, 305, 306, 315, 316, 33432)
 
 
 def encode_tiff(array: np.ndarray, has_alpha: bool, icc: bytes | None, metadata: Metadata) -> bytes:
@@ -54,7 +53,7 @@ def encode_tiff(array: np.ndarray, has_alpha: bool, icc: bytes | None, metadata:
 
 def _make_text_tags(exif: Image.Exif) -> list[tuple[Any, ...]]:
     tags: list[tuple[Any, ...]] = []
-    for code in _TEXTS:
+    for code in sorted(TEXT_TAGS):
         if isinstance(text := exif.get(code), str):
             value = text.encode("utf-8", "replace") + b"\0"
             tags.append((code, _ASCII, len(value), value, True))

@@ -84,8 +84,9 @@ class TestResolution:
             tiff(resolution=(300, 150), resolutionunit="inch"),
             tiff(resolution=(300 / 2.54, 150 / 2.54), resolutionunit="centimeter"),
             tiff(RGB.astype(np.uint16) * 257, resolution=(300, 150), resolutionunit="inch"),
+            tiff(resolution=(300, 150), resolutionunit="inch", bigtiff=True),
         ],
-        ids=["png", "jpeg", "tiff", "centimetres", "16 bits"],
+        ids=["png", "jpeg", "tiff", "centimetres", "16 bits", "big"],
     )
     def test_it_is_kept(self, tmp_path, data, suffix):
         result, _ = write_and_read(tmp_path, decode_photo(data, tmp_path), suffix)
