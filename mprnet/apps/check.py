@@ -13,7 +13,7 @@ from mprnet.data.folders import resolve_folder
 from mprnet.data.formats import dnd
 from mprnet.data.pairs import Pair, describe_orphans, find_pair_folders, match_pairs
 from mprnet.data.scenes import split_by_scene
-from mprnet.errors import UserError
+from mprnet.errors import UserError, name_some
 from mprnet.evaluation.protocols import Benchmark
 from mprnet.evaluation.sources import BlockSource
 from mprnet.training.datasets import (
@@ -64,8 +64,7 @@ def check_training(settings: CfgNode, get_training_data: GetData, get_validation
     common = set.intersection(*(set(each.digests) for each in findings)) if len(findings) == 2 else set()
     if common:
         names = sorted(findings[0].digests[digest] for digest in common)
-        some = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
-        print(f"in both the training and the validation pairs; remove them from one of the two: {some}")
+        print(f"in both the training and the validation pairs; remove them from one of the two: {name_some(names)}")
         status = 1
     print("nothing wrong was found." if status == 0 else "see above for what to fix.")
     return status
