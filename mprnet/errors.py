@@ -1,5 +1,7 @@
 """The errors that are written for users."""
 
+from collections.abc import Sequence
+
 
 class UserError(ValueError):
     """An input of the user is wrong. The message is one sentence: what is wrong, where, and what to do.
@@ -15,3 +17,9 @@ def one_line(text: object, most: int = 300) -> str:
     """
     line = " ".join(str(text).split()).translate(dict.fromkeys([*range(32), 127], "?"))
     return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def name_some(names: Sequence[object], most: int = 3) -> str:
+    """Return the first names for a sentence, and how many others there are: ``a, b, c and 2 more``."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more

@@ -13,10 +13,16 @@ from mprnet.data.folders import resolve_folder
 from mprnet.data.formats import dnd
 from mprnet.data.pairs import Pair, describe_orphans, find_pair_folders, match_pairs
 from mprnet.data.scenes import split_by_scene
-from mprnet.errors import UserError
+from mprnet.errors import UserError, name_some
 from mprnet.evaluation.protocols import Benchmark
 from mprnet.evaluation.sources import BlockSource
-from mprnet.training.datasets import GetData, make_training_set, make_validation_set, require_pairs
+from mprnet.training.datasets import (
+    GetData,
+    make_training_set,
+    make_validation_set,
+    reads_training_data,
+    require_pairs,
+)
 from mprnet.training.samples import TrainingSamples, ValidationPairs, find_pairs
 
 _MOST_SHOWN = 20
@@ -29,14 +35,12 @@ def check_training(settings: CfgNode, get_training_data: GetData, get_validation
         get_training_data, get_validation_data: the task's functions, from its data_RGB.py.
 
     Raises:
-        UserError: TRAINING.TRAIN_DIR is empty.
+        UserError: there is nothing to train on.
     """
     t = settings.TRAINING
-    if settings.SYNTHETIC.DEGRADATION:
+    if not reads_training_data(settings):
         print("these settings train on generated pictures: there is no data set to check.")
         return 0
-    if not t.TRAIN_DIR:
-        raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR.")
     sets = [("training", t.TRAIN_DIR, t.PAIRS, partial(make_training_set, settings, get_training_data))]
     if not t.HOLD_OUT:
         sets.append(("validation", t.VAL_DIR, t.VAL_PAIRS, partial(make_validation_set, settings, get_validation_data)))
@@ -60,8 +64,7 @@ def check_training(settings: CfgNode, get_training_data: GetData, get_validation
     common = set.intersection(*(set(each.digests) for each in findings)) if len(findings) == 2 else set()
     if common:
         names = sorted(findings[0].digests[digest] for digest in common)
-        some = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
-        print(f"in both the training and the validation pairs; remove them from one of the two: {some}")
+        print(f"in both the training and the validation pairs; remove them from one of the two: {name_some(names)}")
         status = 1
     print("nothing wrong was found." if status == 0 else "see above for what to fix.")
     return status

@@ -12,6 +12,7 @@ from mprnet.errors import UserError
 from mprnet.inference.distributed import World
 from mprnet.inference.precision import PRECISIONS
 from mprnet.inference.restorer import Restorer
+from mprnet.inference.strength import check_strength
 from mprnet.inference.tiling import SMALLEST
 from mprnet.model.local_pooling import PATCHES
 from mprnet.model.network import MPRNet
@@ -99,12 +100,9 @@ def parse_positive(text: str) -> float:
 
 def _parse_strength(text: str) -> float:
     try:
-        number = float(text)
-    except ValueError:
-        number = -1
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"takes a number from 0 to 1, not {text}")
-    return number
+        return check_strength(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"takes a number from 0 to 1, not {text}") from error
 
 
 def load_network(folder: Path, weights: Path | None, grade: str | None = None) -> tuple[MPRNet, Path]:

@@ -11,7 +11,7 @@ from mprnet.data.cache import PictureCache
 from mprnet.data.preparing import Plan, plan_preparation, prepare_pictures
 from mprnet.errors import UserError
 from mprnet.files import lock_folder, make_folder
-from mprnet.training.datasets import GetData, make_training_set
+from mprnet.training.datasets import GetData, make_training_set, reads_training_data
 from mprnet.training.prepared import load_cache, require_pictures
 
 _GIB = 2**30
@@ -28,11 +28,9 @@ def prepare_training(settings: CfgNode, get_training_data: GetData) -> int:
         UserError: there is nothing to prepare, no folder for it, or not enough space.
     """
     t = settings.TRAINING
-    if settings.SYNTHETIC.DEGRADATION:
+    if not reads_training_data(settings):
         print("these settings train on generated pictures: there is nothing to prepare.")
         return 0
-    if not t.TRAIN_DIR:
-        raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR.")
     if not t.CACHE_DIR:
         raise UserError("there is no folder for the prepared pictures: set TRAINING.CACHE_DIR.")
     # All pairs: which of them are held out can differ from run to run.

@@ -10,6 +10,7 @@ import torch
 
 from mprnet.data.png import write_png
 from mprnet.data.tensors import to_uint8
+from mprnet.errors import name_some
 from mprnet.evaluation.benchmark import Plan, Record
 from mprnet.evaluation.protocols import Protocols
 from mprnet.evaluation.report import (
@@ -69,7 +70,7 @@ def print_notes(records: Sequence[Record]) -> None:
         for note in record.get("notes", []):
             notes.setdefault(note, []).append(record["name"])
     for note, names in notes.items():
-        print(f"note: {note}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
+        print(f"note: {note}: {name_some(names)}")
 
 
 def write_page(source: Source, numbers: Sequence[int], records: Sequence[Record], plan: Plan, stage: int) -> None:

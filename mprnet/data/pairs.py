@@ -11,10 +11,9 @@ from natsort import natsorted
 
 from mprnet.data.kinds import is_picture
 from mprnet.data.names import INPUT_WORDS, TARGET_WORDS, fold_case, normalize, prefixes, remove_side_words
-from mprnet.errors import UserError
+from mprnet.errors import UserError, name_some
 
 Pairing = Literal["name", "order", "many_to_one"]
-_MAX_SHOWN = 3  # file names in a message
 _MANY_TO_ONE = "TRAINING.PAIR_MANY_TO_ONE True (for test.py: --many_to_one)"
 
 
@@ -144,9 +143,7 @@ def _check_order(inputs: Path, targets: Path, left: list[Path], right: list[Path
 def describe_orphans(matching: Matching) -> str:
     """Return a message: how many files have no partner, the first of them, and the setting that would pair them."""
     orphans = matching.orphans
-    shown = ", ".join(str(path) for path in orphans[:_MAX_SHOWN])
-    more = f" and {len(orphans) - _MAX_SHOWN} more" if len(orphans) > _MAX_SHOWN else ""
-    sentence = f"{len(orphans)} pictures have no partner and are left out: {shown}{more}."
+    sentence = f"{len(orphans)} pictures have no partner and are left out: {name_some(orphans)}."
     return " ".join(filter(None, (sentence, advise_pairing(matching))))
 
 

@@ -19,17 +19,17 @@ from mprnet.data.cache import (
     pictures_of,
     remove_unused_files,
 )
-from mprnet.data.kinds import HEIF, RAW
 from mprnet.data.limits import read_file
 from mprnet.data.pairs import Pair
-from mprnet.data.reading import decode_rgb, read_rgb
+from mprnet.data.photo_reading import read_size
+from mprnet.data.reading import decode_rgb
 from mprnet.errors import UserError
 from mprnet.files import write_atomically
 from mprnet.processors import available_processors
 
 _BLOCK = 4096  # file systems store files in blocks of so many bytes
-# Pillow opens no others: some of its decoders start programs.
-_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "AVIF")
+# Of these, Pillow reads only the header. ``read_size`` reads the whole file, and knows all formats.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "AVIF")
 
 
 @dataclass(frozen=True)
@@ -156,17 +156,12 @@ def _make_record(status: os.stat_result, digest: str, size: tuple[int, int]) -> 
 
 
 def _count_pixels(path: Path) -> int:
-    """Return how many pixels a picture has, from its header where that is possible; 0 if it cannot be read."""
-    if path.suffix.lower() not in HEIF | RAW:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of odd metadata, and of large pictures
-                with Image.open(path, formats=_FORMATS) as image:
-                    return image.size[0] * image.size[1]
-        except Exception:  # with a broken file, a decoder can raise any exception
-            pass
+    """Return how many pixels a picture has, from its header; 0 if it cannot be read."""
     try:
-        height, width = read_rgb(path).shape[:2]
-    except UserError:
-        return 0
-    return height * width
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, and of large pictures
+            with Image.open(path, formats=_FORMATS) as image:
+                width, height = image.size
+    except Exception:  # another format, or a broken file, with which a decoder can raise any exception
+        width, height = read_size(path) or (0, 0)
+    return width * height

@@ -10,9 +10,8 @@ from pathlib import Path
 from natsort import natsorted
 
 from mprnet.data.kinds import install_hint, is_picture, missing_extra, picture_suffixes
-from mprnet.errors import UserError
+from mprnet.errors import UserError, name_some
 
-_MOST_NAMED = 3  # files of other kinds
 _CLOCK_ERROR = 60 * 10**9  # nanoseconds by which a file server's clock may be ahead
 
 
@@ -102,10 +101,8 @@ def _no_pictures_message(root: Path, recursive: bool, others: Sequence[Path]) ->
 
 def describe_others(others: Sequence[Path], root: Path) -> str:
     """Return a text that counts and names files of other kinds in ``root``, and says how some could be read."""
-    named = natsorted(others, key=str)[:_MOST_NAMED]
-    more = f" and {len(others) - len(named)} more" if len(others) > len(named) else ""
-    names = ", ".join(str(path.relative_to(root)) for path in named)
-    text = f"{len(others)} file{'s' * (len(others) > 1)} of other kinds left out: {names}{more}"
+    names = name_some([path.relative_to(root) for path in natsorted(others, key=str)])
+    text = f"{len(others)} file{'s' * (len(others) > 1)} of other kinds left out: {names}"
     kinds: dict[str, set[str]] = {}  # by the extra that reads them
     for path in others:
         if extra := missing_extra(path):

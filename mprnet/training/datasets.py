@@ -45,6 +45,19 @@ class RunData:
     notes: list[str] = field(default_factory=list)
 
 
+def reads_training_data(settings: CfgNode) -> bool:
+    """True if a run reads its training data from a folder, False if it generates pictures.
+
+    Raises:
+        UserError: the settings name neither.
+    """
+    if settings.SYNTHETIC.DEGRADATION:
+        return False
+    if not settings.TRAINING.TRAIN_DIR:
+        raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR, or SYNTHETIC.DEGRADATION.")
+    return True
+
+
 def make_data(
     settings: CfgNode,
     get_training_data: GetData,
@@ -62,10 +75,8 @@ def make_data(
     """
     t = settings.TRAINING
     saved_split = dict(split or {})
-    if settings.SYNTHETIC.DEGRADATION:
+    if not reads_training_data(settings):
         return _make_synthetic_data(settings, saved_split)
-    if not t.TRAIN_DIR:
-        raise UserError("there is nothing to train on: set TRAINING.TRAIN_DIR, or SYNTHETIC.DEGRADATION.")
     training = make_training_set(settings, get_training_data)
     notes: list[str] = []
     held_out: list[Pair] = []

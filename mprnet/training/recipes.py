@@ -6,6 +6,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from mprnet.errors import name_some
 from mprnet.training.settings import flatten, load
 
 PAPER, RELEASED = "training.yml", "training_released.yml"
@@ -29,10 +30,8 @@ def describe_recipe(settings: CfgNode, folder: Path) -> list[str]:
             continue
         other = _select_recipe(load(folder / name))
         differing = [f"{key} {own[key]!r} instead of {other[key]!r}" for key in own if own[key] != other[key]]
-        more = f" and {len(differing) - _MAX_SHOWN} more" if len(differing) > _MAX_SHOWN else ""
         if differing:
-            shown = ", ".join(differing[:_MAX_SHOWN])
-            differences.append(f"  differs from {_title(name, folder)}: {shown}{more}")
+            differences.append(f"  differs from {_title(name, folder)}: {name_some(differing, _MAX_SHOWN)}")
         else:
             matching = _title(name, folder)
     return [f"recipe: {matching or 'your own'}", *differences]

@@ -8,6 +8,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from mprnet import UserError
@@ -232,6 +233,14 @@ def test_a_shared_target_counts_once(pairs, folder):
     plan = plan_preparation(shared, PictureCache(folder, folder))
     assert plan == Plan([pairs[0].input, pairs[0].target, pairs[1].input], [], 3 * 4096, 3 * 4096)
     assert len(plan_preparation(shared, PictureCache(folder, folder), 3 * 4096).pictures) == 3
+
+
+def test_the_plan_counts_the_picture_of_a_tiff_and_not_its_preview(pairs, folder):
+    path = pairs[0].input.with_name("a.tif")
+    with tifffile.TiffWriter(path) as file:
+        file.write(np.zeros((4, 5, 3), np.uint8), photometric="rgb", subfiletype=1)
+        file.write(np.zeros((40, 50, 3), np.uint8), photometric="rgb")
+    assert plan_preparation([Pair("a", path, pairs[0].target)], PictureCache(folder, folder)).total == 3 * 4096
 
 
 def test_the_plan_counts_what_is_prepared(pairs, folder):

@@ -16,8 +16,7 @@ def read_limited(path: Path, megapixels: float) -> Photo:
     """
     _check_size(path, read_size(path) or (0, 0), megapixels)  # if it is not known now, it is known after decoding
     photo = read_photo(path)
-    height, width = photo.pixels.shape[:2]
-    _check_size(path, (width, height), megapixels)
+    _check_size(path, (photo.width, photo.height), megapixels)
     return photo
 
 
