@@ -42,39 +42,19 @@ def main(
 def _train(
     network: Callable[..., MPRNet], get_training_data: GetData, get_validation_data: GetData, folder: Path
 ) -> int:
-    parser = argparse.ArgumentParser(
-        prog=command.subcommand, description="Train MPRNet with the settings of a YAML file."
-    )
-    parser.add_argument("--config", type=Path, default=folder / "training.yml", help="settings; default: %(default)s")
-    modes = parser.add_mutually_exclusive_group()
-    modes.add_argument("--check", action="store_true", help="read all pairs, say what is wrong with them, and stop")
-    modes.add_argument(
-        "--prepare", action="store_true", help="decode the training pictures once, into TRAINING.CACHE_DIR, and stop"
-    )
-    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings, such as OPTIM.BATCH_SIZE 8")
-    arguments = parser.parse_args()
-    config: Path = arguments.config
-    if not config.exists() and (folder / config).exists():
-        config = folder / config  # a file of the task, named from another folder
-    settings = training_settings.load(config, arguments.overrides)
-    if arguments.check:
+    a = _parse(folder)
+    settings = training_settings.load(a.config, a.overrides)
+    if a.check:
         return check_training(settings, get_training_data, get_validation_data)
-    if arguments.prepare:
+    if a.prepare:
         return prepare_training(settings, get_training_data)
     torch.manual_seed(settings.TRAINING.SEED)
     with distributed_world(settings.GPU) as world:
         try:
             run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
-            resume = settings.TRAINING.RESUME
-            if resume == training_settings.AUTO:
-                resume = has_checkpoint(run)
+            resume = _choose_resume(settings, run)
             model = _make_model(network, settings, use_initial=not resume)
             make_folder(run)
-            if any((run / name).exists() for name in (LATEST, BEST)) and not resume:
-                raise UserError(
-                    f"{run} already holds a run: continue it (TRAINING.RESUME True), or choose another MODEL.SESSION "
-                    "for this one."
-                )
             with world.enter_on_main(lock_folder(run)):
                 checkpoint = load_latest(run) if resume else None
                 split = checkpoint.content.get("split") if checkpoint else None
@@ -95,6 +75,41 @@ def _train(
         best = run / BEST
         print(f"done: {best}, best {trainer.progress.best_psnr:.3f} dB" if best.exists() else f"done: {run}")
     return 0
+
+
+def _parse(folder: Path) -> argparse.Namespace:
+    """Read the command line, and find the file of settings."""
+    parser = argparse.ArgumentParser(
+        prog=command.subcommand, description="Train MPRNet with the settings of a YAML file."
+    )
+    parser.add_argument("--config", type=Path, default=folder / "training.yml", help="settings; default: %(default)s")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--check", action="store_true", help="read all pairs, say what is wrong with them, and stop")
+    modes.add_argument(
+        "--prepare", action="store_true", help="decode the training pictures once, into TRAINING.CACHE_DIR, and stop"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings, such as OPTIM.BATCH_SIZE 8")
+    a = parser.parse_args()
+    if not a.config.exists() and (folder / a.config).exists():
+        a.config = folder / a.config  # a file of the task, named from another folder
+    return a
+
+
+def _choose_resume(settings: CfgNode, run: Path) -> bool:
+    """Return whether to resume the run in the folder ``run``.
+
+    Raises:
+        UserError: a new run would overwrite it.
+    """
+    resume = settings.TRAINING.RESUME
+    if resume == training_settings.AUTO:
+        resume = has_checkpoint(run)
+    if any((run / name).exists() for name in (LATEST, BEST)) and not resume:
+        raise UserError(
+            f"{run} already holds a run: continue it (TRAINING.RESUME True), or choose another MODEL.SESSION "
+            "for this one."
+        )
+    return resume
 
 
 def _make_model(network: Callable[..., MPRNet], settings: CfgNode, use_initial: bool) -> MPRNet:
