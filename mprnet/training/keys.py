@@ -86,6 +86,8 @@ def get_defaults() -> CfgNode:
     c.TRAINING.SAVE_DIR = "./checkpoints"  # where all results go
     c.TRAINING.SAVE_IMAGES = False  # write the result for every validation picture, not only validation.png
     c.TRAINING.SAVE_MINUTES = 15.0  # minutes between checkpoints within an epoch
+    c.TRAINING.LOG_STEPS = 100  # steps between rows of the log within an epoch; 0: only epochs and validations
+    c.TRAINING.KEEP_EPOCHS = 0  # number of files model_epoch_N.pth to keep, the newest; 0: all
     c.TRAINING.SEED = 1234  # of all random numbers
     c.TRAINING.WORKERS = -1  # processes that read pictures; -1: all cores but two, at most 12
     c.TRAINING.ON_BROKEN = "stop"  # what to do if a picture cannot be read: stop or skip
@@ -170,6 +172,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TRAINING.VAL_PS": _AT_LEAST_0,
     "TRAINING.HOLD_OUT": _FRACTION,
     "TRAINING.SAVE_MINUTES": _AT_LEAST_0,
+    "TRAINING.KEEP_EPOCHS": _AT_LEAST_0,
+    "TRAINING.LOG_STEPS": _AT_LEAST_0,
     "TRAINING.SEED": (lambda v: 0 <= v < 2**63, "at least 0 and less than 2^63"),
     "TRAINING.WORKERS": (lambda v: v >= -1, "-1 or more"),
     "TRAINING.ON_BROKEN": (lambda v: v in ("stop", "skip"), "stop or skip"),

@@ -13,9 +13,10 @@ from mprnet.model.network import MPRNet
 from mprnet.training.datasets import RunData
 from mprnet.training.loading import load_batches, make_loader, stop_workers
 from mprnet.training.logs import RunLogger
+from mprnet.training.meter import StepMeter
 from mprnet.training.order import DistributedBatchSampler, ceil_divide
 from mprnet.training.progress import Progress
-from mprnet.training.state import BEST, Checkpoint, save_checkpoint
+from mprnet.training.state import Checkpoint
 from mprnet.training.step import Stepper
 from mprnet.training.steps import Steps
 from mprnet.training.stopping import StopSignals
@@ -59,7 +60,10 @@ class Trainer:
         self.logger = RunLogger(folder, world.is_main)
         self.progress = Progress(self.stepper, self.sampler, self.epochs, self.logger, metadata, data, settings, world)
         self.signals = StopSignals()
-        self.steps = Steps(self.stepper, self.progress, self.sampler, self.signals, data, settings, folder, world)
+        self.meter = StepMeter(world)
+        self.steps = Steps(
+            self.stepper, self.progress, self.sampler, self.signals, self.meter, data, settings, folder, world
+        )
 
     def run(self) -> None:
         """Train all epochs that are left.
@@ -85,6 +89,7 @@ class Trainer:
         try:
             with self.signals:
                 self.steps.rehearse()
+                self.meter.restart()
                 while not self.progress.is_finished:
                     self._train_epoch(self.progress.epochs_done + 1)
                     self._end_epoch()
@@ -92,6 +97,7 @@ class Trainer:
             torch.backends.cudnn.benchmark = benchmark
             stop_workers(self.loader)
             self.logger.close()
+            self.progress.writer.close()  # waits for the last checkpoint
 
     def _train_epoch(self, epoch: int) -> None:
         progress = self.progress
@@ -106,45 +112,49 @@ class Trainer:
             total=steps_per_epoch,
             unit="step",
             leave=False,
-            disable=not self.world.is_main,
+            mininterval=0.5,
+            disable=None if self.world.is_main else True,  # None: if stderr is not a terminal
         )
         batches = load_batches(self.loader)
         with bar:
             while progress.steps_done < steps_per_epoch:
                 self.steps.make(epoch, self.steps.wait_for_batch(batches))
+                bar.set_postfix(progress.totals.as_text(), refresh=False)
                 bar.update()
-                bar.set_postfix(progress.totals.as_text())
                 self._validate_if_due(validated_steps)
+                self._log_if_due()
                 self.steps.save_if_due()
 
     def _validate_if_due(self, validated_steps: set[int]) -> None:
-        history = self.logger.history
-        is_logged = bool(history) and history[-1]["step"] == self.progress.total_steps
-        if self.progress.steps_done in validated_steps and not is_logged:
+        if self.progress.steps_done in validated_steps and not self._is_logged:
             self._log_progress(validated=True)
             self.stepper.model.train()
-            self.progress.save()
+
+    def _log_if_due(self) -> None:
+        """Add a row to the log after each LOG_STEPS steps. The end of an epoch has a row of its own."""
+        every, progress = self.settings.TRAINING.LOG_STEPS, self.progress
+        is_due = bool(every) and progress.total_steps % every == 0 and progress.total_steps > 0
+        if is_due and progress.steps_done < self.sampler.steps_per_epoch and not self._is_logged:
+            self.logger.add_row(self._make_row())
+
+    @property
+    def _is_logged(self) -> bool:
+        """True if the log has a row for the steps so far."""
+        history = self.logger.history
+        return bool(history) and history[-1]["step"] == self.progress.total_steps
 
     def _end_epoch(self) -> None:
         epoch = self.progress.epochs_done + 1
         self._log_progress(validated=epoch == self.epochs or is_validation_epoch(self.settings.TRAINING, epoch))
-        self.progress.save()
 
     def _log_progress(self, validated: bool) -> None:
-        """Validate, add a row to the log, and save the weights. At an epoch's end, move on to the next epoch.
+        """Validate, add a row to the log, and save the state. At an epoch's end, move on to the next epoch.
 
-        The caller writes the latest checkpoint afterwards. So a run that is killed in here does all this again.
+        The checkpoint is written last. So a run that is killed in here does all this again.
         """
         progress = self.progress
         is_epoch_end = progress.steps_done == self.sampler.steps_per_epoch
-        epochs = progress.epochs_done + progress.steps_done / self.sampler.steps_per_epoch
-        row: dict[str, Any] = {
-            "epoch": progress.epochs_done + 1 if is_epoch_end else round(epochs, 3),
-            "step": progress.total_steps,
-            "lr": self.stepper.optimizer.param_groups[0]["lr"],
-            "loss": progress.totals.mean_loss(self.world),
-            "skipped_steps": int(progress.totals.skipped),
-        }
+        row = self._make_row()
         improved = False
         if validated:
             progress.save()  # if the validation fails, the steps are not lost
@@ -160,9 +170,20 @@ class Trainer:
         if is_epoch_end:
             progress.end_epoch()
         self.logger.add_row(row)
-        if self.world.is_main and validated:
-            content = progress.make_checkpoint()
-            if is_epoch_end:
-                save_checkpoint(self.folder / f"model_epoch_{progress.epochs_done}.pth", content)
-            if improved:
-                save_checkpoint(self.folder / BEST, content)
+        progress.save(is_best=improved, is_epoch_file=validated and is_epoch_end)
+        self.meter.restart()  # leaves the time of the validation out
+
+    def _make_row(self) -> dict[str, Any]:
+        """Return a row of the log, without a validation. All processes have to call this."""
+        progress, steps_per_epoch = self.progress, self.sampler.steps_per_epoch
+        is_epoch_end = progress.steps_done == steps_per_epoch
+        epochs = progress.epochs_done + progress.steps_done / steps_per_epoch
+        steps_left = round((self.epochs - epochs) * steps_per_epoch)
+        return {
+            "epoch": progress.epochs_done + 1 if is_epoch_end else round(epochs, 6),
+            "step": progress.total_steps,
+            "lr": self.stepper.optimizer.param_groups[0]["lr"],
+            "loss": progress.totals.mean_loss(self.world),
+            "skipped_steps": int(progress.totals.skipped),
+            **self.meter.read(steps_left),
+        }

@@ -15,6 +15,7 @@ from mprnet.inference.tile_size import is_out_of_memory
 from mprnet.training.advice import describe_divergence, describe_memory
 from mprnet.training.datasets import RunData
 from mprnet.training.loading import Batch
+from mprnet.training.meter import StepMeter
 from mprnet.training.mixup import MixUp, draw_mixup
 from mprnet.training.order import DistributedBatchSampler, rank_indices
 from mprnet.training.progress import Progress
@@ -35,6 +36,7 @@ class Steps:
         progress: Progress,
         sampler: DistributedBatchSampler,
         signals: StopSignals,
+        meter: StepMeter,
         data: RunData,
         settings: CfgNode,
         folder: Path,
@@ -44,6 +46,7 @@ class Steps:
         self._progress = progress
         self._sampler = sampler
         self._signals = signals
+        self._meter = meter
         self._data = data
         self._settings = settings
         self._folder = folder
@@ -54,7 +57,7 @@ class Steps:
     def wait_for_batch(self, batches: Iterator[Batch]) -> Batch | None:
         """Return the next batch; None if there is none, because of a signal or a problem with the data."""
         try:
-            with self._signals.interrupt():
+            with self._signals.interrupt(), self._meter.wait():
                 return next(batches)
         except WaitInterrupted:
             return None
@@ -86,6 +89,7 @@ class Steps:
         if result.is_missing:
             self._end_run()
         progress.totals.add(result.loss, own_count, result.is_updated)
+        self._meter.add(result, own_count)
         if progress.totals.skipped_in_a_row >= self._settings.TRAINING.MAX_BAD_STEPS:
             raise self._make_divergence_error()
         progress.steps_done += 1
@@ -168,6 +172,8 @@ class Steps:
     def _get_flags(self) -> tuple[float, float]:
         """Return whether a signal asks this process to stop, and whether it is time for the main process to save."""
         is_due = self._progress.seconds_since_save >= 60 * self._settings.TRAINING.SAVE_MINUTES
+        # If the last checkpoint could not be written, do not train on for long: save again, or end with an error.
+        is_due |= self._progress.writer.has_failed
         return float(self._signals.number or 0), float(is_due and self._world.is_main)
 
     def save_if_due(self) -> None:

@@ -53,6 +53,18 @@ def test_curves_of_one_run(tmp_path, drawn):
     assert np.frombuffer(data[16:24], ">u4").tolist() == [990, 385]
 
 
+def test_the_loss_of_the_latest_steps_is_a_pale_line(tmp_path, drawn):
+    """Rows of steps have no part in the other line."""
+    steps = [{"epoch": part, "loss": 9.0, "recent_loss": part} for part in (0.25, 0.5, 0.75)]
+    inside = {"epoch": 1.5, "loss": 0.3, "recent_loss": 1.5, "psnr": 20.5, "input_psnr": 20.0}
+    draw_curves(tmp_path / "curves.png", {"restored": [*steps, RUN[0] | {"recent_loss": 1.0}, inside, RUN[1]]})
+    main, pale = drawn[0].axes[0].lines
+    assert main.get_xydata().tolist() == [[1, 0.5], [1.5, 0.3], [2, 0.25]]
+    assert pale.get_xydata().tolist() == [[part, part] for part in (0.25, 0.5, 0.75, 1.0, 1.5)]
+    assert pale.get_color() == main.get_color()
+    assert pale.get_alpha() < 1
+
+
 def test_several_runs_have_names_and_one_line_for_the_same_input(tmp_path, drawn):
     draw_curves(tmp_path / "curves.svg", {"one": RUN, "$a_1$": RUN, "other": OTHER})
     left, right = drawn[0].axes

@@ -1,5 +1,6 @@
 """Whole runs of a tiny network: their logs, files, skipped steps and stops."""
 
+import io
 import multiprocessing
 import signal
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import nn
 
 from mprnet import UserError
 from mprnet.inference.distributed import World
-from mprnet.training import logs, loop, state, stopping
+from mprnet.training import logs, loop, state, stopping, writer
 from mprnet.training import progress as module
 from mprnet.training.mixup import draw_mixup
 from mprnet.training.state import LATEST
@@ -34,23 +35,31 @@ def record_saves(monkeypatch, trainer: loop.Trainer) -> list[tuple[int, int]]:
     """Return a list to which each save of the latest checkpoint appends (epochs done, steps done)."""
     progress, save, places = trainer.progress, trainer.progress.save, []
 
-    def record() -> None:
+    def record(**options: bool) -> None:
         places.append((progress.epochs_done, progress.steps_done))
-        save()
+        save(**options)
 
     monkeypatch.setattr(progress, "save", record)
     return places
 
 
-def test_a_thousand_steps_with_a_broken_sample(tmp_path):
+def test_a_thousand_steps_with_a_broken_sample(tmp_path, capsys):
     epochs = ["OPTIM.NUM_EPOCHS", 8, "TRAINING.VAL_AFTER_EVERY", 8]
     trainer = make_trainer(tmp_path, tiny_settings(*epochs), Noise(500, broken=17))
     before = {key: value.clone() for key, value in trainer.stepper.model.state_dict().items()}
     trainer.run()
     rows = read_log(tmp_path)
     assert rows[-1]["step"] == "1000"
-    assert {row["skipped_steps"] for row in rows} == {"1"}
+    assert {row["skipped_steps"] for row in rows if row["epoch"].isdecimal()} == {"1"}
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert [row["step"] for row in rows] == [f"{step}" for step in range(100, 1001) if not step % 100 or not step % 125]
+    for row in read_log(tmp_path, with_meter=True):
+        assert float(row["recent_loss"]) > 0
+        assert float(row["samples_per_second"]) > 0
+        assert 0 <= float(row["data_wait"]) <= 1
+        assert float(row["memory_gib"]) > 0.05
+        assert row["end"] > "2026"
+    assert len(capsys.readouterr().err) < 20_000
     assert "1 steps skipped (loss or gradient not finite or too large)" in (tmp_path / "log.txt").read_text()
     after = trainer.stepper.model.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())
@@ -69,6 +78,66 @@ def test_the_log_has_a_row_for_each_epoch_with_learning_rate_and_loss(tmp_path):
     assert {path.name for path in tmp_path.glob("*.pth")} == {
         "model_best.pth", "model_epoch_2.pth", "model_epoch_4.pth", LATEST, "model_latest_before.pth"
     }  # fmt: skip
+
+
+def test_rows_within_an_epoch(tmp_path, monkeypatch):
+    """There is one row for a step that is validated, and for the last of an epoch. A resumed run adds no second one."""
+    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
+    options = ["TRAINING.LOG_STEPS", 2, "TRAINING.VAL_TIMES", 2]
+    with pytest.raises(Stopped):
+        run(tmp_path, *options, training=Signalling(17, signal.SIGTERM))  # after the fourth step
+    run(tmp_path, *options, "TRAINING.RESUME", True)
+    rows = read_log(tmp_path)
+    assert [row["step"] for row in rows] == ["2", "3", "4", "5", "6"]
+    assert [bool(row["psnr"]) for row in rows] == [True, True, False, True, True]
+    assert [row["epoch"] for row in rows] == ["0.666667", "1", "1.333333", "1.666667", "2"]
+
+
+def test_times_of_steps_of_data_and_of_validations(tmp_path, monkeypatch):
+    """A step takes 2 seconds, a sample 0.2, and a validation 1000, which does not count."""
+    now = [0.0]
+
+    class Slow(Noise):
+        def __getitem__(self, key):
+            now[0] += 0.2
+            return super().__getitem__(key)
+
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loop, "validate", lambda *arguments: now.__setitem__(0, now[0] + 1000) or (20.0, 21.0))
+    trainer = make_trainer(tmp_path, tiny_settings(), Slow())
+    update = trainer.stepper.update
+
+    def slow(*arguments: object, **options: object):
+        now[0] += 2
+        return update(*arguments, **options)
+
+    monkeypatch.setattr(trainer.stepper, "update", slow)
+    trainer.run()  # ten samples in three steps
+    rows = read_log(tmp_path, with_meter=True)
+    assert [float(row["samples_per_second"]) for row in rows] == pytest.approx([10 / 8] * 2)
+    assert [float(row["data_wait"]) for row in rows] == pytest.approx([1 / 4] * 2)
+
+
+def test_without_log_steps_there_are_only_epochs(tmp_path):
+    run(tmp_path, "TRAINING.LOG_STEPS", 0)
+    assert [row["step"] for row in read_log(tmp_path)] == ["3", "6"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_is_drawn_seldom_and_only_on_a_terminal(tmp_path, monkeypatch):
+    """While the clock stands still, 200 steps draw it once. Its end and the validation write some more lines."""
+    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
+    monkeypatch.setattr("tqdm.std.time", lambda: 0.0)
+    options = ["OPTIM.NUM_EPOCHS", 1, "OPTIM.BATCH_SIZE", 1]
+    for stream, is_drawn in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr("sys.stderr", stream)
+        run(tmp_path / str(is_drawn), *options, training=Noise(200))
+        bars = stream.getvalue().count("epoch 1/1")
+        assert 1 <= bars < 10 if is_drawn else not stream.getvalue()
 
 
 def test_num_iterations_is_rounded_up_to_whole_epochs(tmp_path):
@@ -102,6 +171,7 @@ def test_validation_steps_an_epoch(tmp_path, monkeypatch):
     assert [row["epoch"] for row in rows] == ["0.4", "0.6", "1", "2", "2.4", "2.6", "3", "3.4", "3.6", "4"]
     assert [row["step"] for row in rows] == ["2", "3", "5", "10", "12", "13", "15", "17", "18", "20"]
     assert [bool(row["psnr"]) for row in rows] == [True] * 3 + [False] + [True] * 6
+    assert {path.name for path in tmp_path.glob("model_epoch_*")} == {f"model_epoch_{epoch}.pth" for epoch in (1, 3, 4)}
 
 
 @pytest.mark.parametrize("first_epoch", [0, 1, 2])
@@ -165,10 +235,34 @@ def test_the_previous_checkpoint_survives_a_save_that_fails(tmp_path, monkeypatc
         raise UserError(f"{path}: cannot be written (No space left on device).")
 
     with monkeypatch.context() as patch:
-        patch.setattr(state, "save_checkpoint", raise_no_space)
+        patch.setattr(state, "write_atomically", raise_no_space)
         with pytest.raises(UserError, match="No space left"):
             run(tmp_path, "TRAINING.RESUME", True)
     assert run(tmp_path, "TRAINING.RESUME", True).progress.epochs_done == 2
+
+
+def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    save_latest, epochs = writer.save_latest, []
+
+    def fail_at_the_end(folder: Path, content: dict, *options: bool) -> None:
+        epochs.append(content["epoch"])
+        if content["epoch"] == 2:
+            raise UserError("no space")
+        save_latest(folder, content, *options)
+
+    monkeypatch.setattr(writer, "save_latest", fail_at_the_end)
+    with pytest.raises(UserError, match="no space"):
+        run(tmp_path)
+    assert epochs[-2:] == [2, 2]  # it was tried twice
+
+
+def test_a_checkpoint_that_could_not_be_written_is_written_after_the_next_step(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 1))
+    places = record_saves(monkeypatch, trainer)
+    has_failed = property(lambda self: trainer.progress.steps_done == 1 and not places)
+    monkeypatch.setattr(writer.CheckpointWriter, "has_failed", has_failed)
+    trainer.run()
+    assert places == [(0, 2), (0, 3), (1, 0)]
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
