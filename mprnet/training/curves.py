@@ -12,7 +12,7 @@ from mprnet.files import write_atomically
 
 
 def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Draw loss and validation PSNR over the epochs.
+    """Draw loss and validation RGB PSNR over the epochs.
 
     The PSNR line has a gap where ``validation_set`` changes, because those values cannot be compared.
 
@@ -34,7 +34,7 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
             drawn_inputs.add(tuple(input_psnr))
             right.plot(epochs, input_psnr, "--", color="grey", label=None if len(drawn_inputs) > 1 else "input")
     left.set(xlabel="epoch", ylabel="training loss, mean per sample", yscale="log")
-    right.set(xlabel="epoch", ylabel="validation PSNR, dB")
+    right.set(xlabel="epoch", ylabel="validation RGB PSNR, dB")
     for axes, has_legend in ((left, len(runs) > 1), (right, bool(drawn_inputs))):
         if has_legend:
             for text in axes.legend().get_texts():
