@@ -12,6 +12,7 @@ from mprnet.apps import command
 from mprnet.apps.check import check_training
 from mprnet.apps.prepare import prepare_training
 from mprnet.errors import UserError
+from mprnet.evaluation.protocols import load_protocols
 from mprnet.files import lock_folder, make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.model.ablations import AblationMPRNet, build_network
@@ -21,6 +22,7 @@ from mprnet.training import settings as training_settings
 from mprnet.training.datasets import GetData, RunData, make_data
 from mprnet.training.loading import choose_workers
 from mprnet.training.loop import Trainer
+from mprnet.training.measures import MEASURES, RGB
 from mprnet.training.recipes import describe_recipe
 from mprnet.training.state import BEST, LATEST, has_checkpoint, load_latest
 from mprnet.training.stopping import Stopped
@@ -65,15 +67,17 @@ def _train(
                 statements |= {"task": settings.MODEL.MODE, "seed": str(settings.TRAINING.SEED)}
                 metadata = full_metadata(model, statements)
                 workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else choose_workers()
-                trainer = Trainer(model, data, settings, run, metadata, world, workers, checkpoint)
+                measure = _find_measure(folder)
+                trainer = Trainer(model, data, settings, run, metadata, world, workers, checkpoint, measure)
                 trainer.run()
         except Stopped as stopped:
             if world.is_main:
                 print(stopped)
             return 128 + (trainer.signals.number or 15)
     if world.is_main:
-        best = run / BEST
-        print(f"done: {best}, best {trainer.progress.best_psnr:.3f} dB" if best.exists() else f"done: {run}")
+        best, progress = run / BEST, trainer.progress
+        value = f"best {MEASURES[progress.best_by].title} {progress.best_psnr:.3f} dB"
+        print(f"done: {best}, {value}" if best.exists() else f"done: {run}")
     return 0
 
 
@@ -110,6 +114,12 @@ def _choose_resume(settings: CfgNode, run: Path) -> bool:
             "for this one."
         )
     return resume
+
+
+def _find_measure(folder: Path) -> str:
+    """Return the task's own measure, from its benchmarks.yml; RGB PSNR without this file."""
+    path = folder / "benchmarks.yml"
+    return load_protocols(path).measure if path.exists() else RGB
 
 
 def _make_model(network: Callable[..., MPRNet], settings: CfgNode, use_initial: bool) -> MPRNet:

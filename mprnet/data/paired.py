@@ -22,7 +22,7 @@ from mprnet.data.pairs import (
     match_pairs,
 )
 from mprnet.data.reading import read_pair, read_rgb
-from mprnet.data.tensors import to_planes, to_tensor
+from mprnet.data.tensors import as_float, to_planes, to_tensor
 from mprnet.errors import UserError
 
 
@@ -106,8 +106,13 @@ class WholePairs(Sequence[tuple[Tensor, Tensor, str]]):
         return len(self.pairs)
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's slices are not needed
+        degraded, target, name = self.read_sample(index)
+        return as_float(degraded), as_float(target), name
+
+    def read_sample(self, index: int) -> tuple[Tensor, Tensor, str]:
+        """Return the same item with images as uint8. ``as_float`` converts them."""
         pair = self.pairs[index]
-        degraded, target = (to_tensor(crop_centre(image, self.patch)) for image in read_pair(pair))
+        degraded, target = (to_planes(crop_centre(image, self.patch)) for image in read_pair(pair))
         return degraded, target, pair.name
 
 

@@ -73,7 +73,8 @@ class Protocols:
     """A task's benchmarks, and the paper's tables about them.
 
     Attributes:
-        measure: the measure for the user's own pairs, unless the user names another one.
+        measure: the measure for the user's own pairs, unless the user names another one. The validation of a training
+            reports it too.
     """
 
     measure: str

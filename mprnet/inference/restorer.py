@@ -89,6 +89,7 @@ class Restorer:
         self._limit = limit
         self.patch = _choose_patch(local_pooling, model)
         self._compiled = compiled
+        self._batch_pixels = 2**20  # of ``batch_size``; fewer after memory has run out
         chosen = choose_precision(precision, self.device, model.config["n_feat"])
         # Kept for fp32, if a result in fp16 is not finite.
         self._fp32_model = copy.deepcopy(model).cpu() if chosen == "fp16" else None
@@ -147,7 +148,7 @@ class Restorer:
 
     def batch_size(self, height: int, width: int) -> int:
         """Return how many images of this size to restore at a time: a GPU is not busy with one small image."""
-        return max(1, min(16, 2**20 // (height * width))) if self.device.type == "cuda" else 1
+        return max(1, min(16, self._batch_pixels // (height * width))) if self.device.type == "cuda" else 1
 
     def _restore(self, batch: Tensor, all_stages: bool = False) -> list[Tensor]:
         """Restore a batch, (N, 3, H, W) float32: the last stage's images, or every stage's, the last stage first."""
@@ -166,10 +167,12 @@ class Restorer:
         return self._restore(batch, all_stages)
 
     def _restore_in_memory(self, batch: Tensor, all_stages: bool) -> list[Tensor]:
-        """Restore in the largest tiles that fit in memory; if memory runs out, in smaller tiles."""
+        """Restore as many images at a time as fit in memory; if not even one does, in the largest tiles that fit."""
         height, width = batch.shape[2:]
         # Images beside the network: results, the next or the last picture, and the ensemble's turned image and mean.
         copies = (self.num_stages if all_stages else 1) + 1 + 2 * self.ensemble
+        if len(batch) > 1 and not self._tile_sizes.fits(len(batch), height, width, copies):
+            return self._restore_halves(batch, all_stages)
         size = self._tile_sizes.choose(len(batch), height, width, copies)
         while True:
             try:
@@ -183,8 +186,16 @@ class Restorer:
                 torch.get_device_module(self.device).empty_cache()
                 if released:
                     continue
+            if len(batch) > 1:
+                self._batch_pixels //= 2
+                return self._restore_halves(batch, all_stages)
             size = self._tile_sizes.shrink(size, height, width)
             tqdm.write(f"out of memory; continuing in tiles of {size} pixels", file=sys.stderr)
+
+    def _restore_halves(self, batch: Tensor, all_stages: bool) -> list[Tensor]:
+        """Restore half of the images of a batch at a time."""
+        halves = [self._restore_in_memory(half, all_stages) for half in batch.tensor_split(2)]
+        return [torch.cat(stage) for stage in zip(*halves, strict=True)]
 
     def _restore_tiles(self, batch: Tensor, size: int, all_stages: bool) -> list[Tensor]:
         """Restore in tiles of ``size`` pixels, or as a whole if the image is not larger."""

@@ -17,7 +17,7 @@ def is_step_row(row: Mapping[str, Any]) -> bool:
 
 
 def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Draw loss and validation PSNR over the epochs. A pale line is the loss of the latest steps.
+    """Draw loss and validation RGB PSNR over the epochs. A pale line is the loss of the latest steps.
 
     The PSNR line has a gap where ``validation_set`` changes, because those values cannot be compared.
 
@@ -43,7 +43,7 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
             drawn_inputs.add(tuple(input_psnr))
             right.plot(epochs, input_psnr, "--", color="grey", label=None if len(drawn_inputs) > 1 else "input")
     left.set(xlabel="epoch", ylabel="training loss, mean per sample", yscale="log")
-    right.set(xlabel="epoch", ylabel="validation PSNR, dB")
+    right.set(xlabel="epoch", ylabel="validation RGB PSNR, dB")
     for axes, has_legend in ((left, len(runs) > 1), (right, bool(drawn_inputs))):
         if has_legend:
             for text in axes.legend().get_texts():

@@ -7,6 +7,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from mprnet.data.synthetic.degradations import NAMES, split_names
+from mprnet.training.measures import MEASURES
 
 
 def get_defaults() -> CfgNode:
@@ -64,6 +65,9 @@ def get_defaults() -> CfgNode:
     # epochs from VAL_ALL_FROM on are validated too. The last epoch is always validated at its end.
     c.TRAINING.VAL_EPOCHS = []
     c.TRAINING.VAL_ALL_FROM = 0
+    # The PSNR that chooses model_best.pth: rgb, as in the released code, or luma, as deraining is scored. Validation
+    # reports both if the task's benchmarks.yml has measure: luma, else only rgb and this one.
+    c.TRAINING.BEST_BY = "rgb"
     c.TRAINING.RESUME = False  # True: continue from model_latest.pth; auto: if there is one, else start
     c.TRAINING.INIT_WEIGHTS = ""  # start from these weights, with a new optimizer
     c.TRAINING.TRAIN_PS = 256  # height and width of the training patches
@@ -164,6 +168,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TRAINING.VAL_AFTER_EVERY": _AT_LEAST_1,
     "TRAINING.VAL_TIMES": (lambda v: 1 <= v <= 1000, "from 1 to 1000"),
     "TRAINING.VAL_ALL_FROM": _AT_LEAST_0,
+    "TRAINING.BEST_BY": (lambda v: v in MEASURES, " or ".join(MEASURES)),
     "TRAINING.CACHE_GIB": _AT_LEAST_0,
     "TRAINING.PAIRS": _AT_LEAST_0,
     "TRAINING.VAL_PAIRS": _AT_LEAST_0,

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -15,7 +15,7 @@ from mprnet.data.tensors import as_float
 from mprnet.errors import UserError
 from mprnet.processors import available_processors
 from mprnet.training.order import DistributedBatchSampler
-from mprnet.training.samples import format_size
+from mprnet.training.samples import ValidationPairs, format_size
 
 _ENDING_SECONDS = 0.1  # how long a worker that was killed takes to end, at most
 _GRACE_SECONDS = 30  # how long a worker continues after SIGTERM
@@ -27,15 +27,39 @@ def make_loader(
     data: Dataset[tuple[Tensor, Tensor]], sampler: DistributedBatchSampler, workers: int, pin_memory: bool
 ) -> "DataLoader[Any]":
     """Return a loader of the batches that ``sampler`` lists. ``workers`` processes read them; 0: this process does."""
+    options = {"batch_sampler": sampler, "collate_fn": stack_samples, "pin_memory": pin_memory}
+    return _make_loader(data, workers, options)
+
+
+def make_pair_loader(pairs: ValidationPairs, indices: Sequence[int], workers: int) -> "DataLoader[Any]":
+    """Return a loader of the pairs with these indices, in this order, one at a time.
+
+    An item is a list: degraded, target and name. If a pair cannot be read, the item is a sentence that says so.
+    """
+    return _make_loader(_Readable(pairs), workers, {"batch_size": None, "sampler": indices})
+
+
+class _Readable(Dataset[Any]):
+    """Pairs, and sentences instead of errors. So a loader goes on after a pair that cannot be read."""
+
+    def __init__(self, pairs: ValidationPairs) -> None:
+        self._pairs = pairs
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str] | str:
+        try:
+            return self._pairs[index]
+        except UserError as error:
+            return str(error)
+
+
+def _make_loader(data: Dataset[Any], workers: int, options: Mapping[str, Any]) -> "DataLoader[Any]":
     return DataLoader(
         data,
-        batch_sampler=sampler,
-        collate_fn=stack_samples,
         num_workers=workers,
-        pin_memory=pin_memory,
         worker_init_fn=_prepare_worker,
         # Starting workers takes seconds. That is long for short epochs, such as GoPro's of 132 steps.
         persistent_workers=workers > 0,
+        **options,
     )
 
 
@@ -55,8 +79,8 @@ def stack_samples(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
     return degraded, target
 
 
-def load_batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
-    """Yield the loader's batches.
+def load_batches(loader: "DataLoader[Any]") -> Iterator[Any]:
+    """Yield the loader's batches or items.
 
     Raises:
         UserError: a sample cannot be read, or a worker was killed. The message is only the sentence, without a worker's
@@ -97,7 +121,7 @@ def _describe_dead_worker(exit_codes: Sequence[int], workers: int) -> str:
             f"or lower TRAINING.WORKERS (it is {workers}; 0 needs none)."
         )
     return (
-        "a process that reads training data was killed, most often because memory ran out: lower TRAINING.WORKERS (it "
+        "a process that reads pictures was killed, most often because memory ran out: lower TRAINING.WORKERS (it "
         f"is {workers}), or give the program more memory."
     )
 

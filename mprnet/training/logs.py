@@ -22,14 +22,13 @@ from mprnet.errors import one_line
 from mprnet.files import write_atomically
 from mprnet.training import meter
 from mprnet.training.curves import draw_curves, is_step_row
+from mprnet.training.measures import LUMA, MEASURES, RGB
 from mprnet.training.state import archive
 
 LOG = "log.csv"
 SETTINGS = "settings.yml"
-COLUMNS = (
-    *("epoch", "step", "lr", "loss", "skipped_steps", "input_psnr", "psnr", "best_psnr", "validation_set"),
-    *meter.COLUMNS,
-)
+_VALIDATION_COLUMNS = [prefix + measure.column for measure in MEASURES.values() for prefix in ("input_", "", "best_")]
+COLUMNS = ("epoch", "step", "lr", "loss", "skipped_steps", *_VALIDATION_COLUMNS, "validation_set", *meter.COLUMNS)
 NUMBERS = frozenset(COLUMNS) - {"end"}
 
 
@@ -95,7 +94,10 @@ class RunLogger:
 
     def _write(self, row: dict[str, Any]) -> None:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS)
+        # A column of luma PSNR is only written if there are values for it.
+        used = set().union(*self.history)
+        columns = [column for column in COLUMNS if column in used or "luma" not in column]
+        writer = csv.DictWriter(text, columns)
         writer.writeheader()
         writer.writerows(self.history)
         write_atomically(self.folder / LOG, text.getvalue().encode())
@@ -136,8 +138,11 @@ def _format_row(row: Mapping[str, Any]) -> str:
     line = f"epoch {round(row['epoch'], 3)}: loss {row['loss']:.5f}"
     if row["skipped_steps"]:
         line += f", {row['skipped_steps']} steps skipped (loss or gradient not finite or too large)"
-    if "psnr" in row:
-        line += f", validation {row['psnr']:.3f} dB (input {row['input_psnr']:.3f}, best {row['best_psnr']:.3f})"
+    for measure, title in ((RGB, "validation"), (LUMA, "luma")):
+        column = MEASURES[measure].column
+        if column in row:
+            best = f", best {row[f'best_{column}']:.3f}" if f"best_{column}" in row else ""
+            line += f", {title} {row[column]:.3f} dB (input {row[f'input_{column}']:.3f}{best})"
     return line
 
 

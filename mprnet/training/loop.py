@@ -13,6 +13,7 @@ from mprnet.model.network import MPRNet
 from mprnet.training.datasets import RunData
 from mprnet.training.loading import load_batches, make_loader, stop_workers
 from mprnet.training.logs import RunLogger
+from mprnet.training.measures import MEASURES, RGB, choose_measures
 from mprnet.training.meter import StepMeter
 from mprnet.training.order import DistributedBatchSampler, ceil_divide
 from mprnet.training.progress import Progress
@@ -20,7 +21,7 @@ from mprnet.training.state import Checkpoint
 from mprnet.training.step import Stepper
 from mprnet.training.steps import Steps
 from mprnet.training.stopping import StopSignals
-from mprnet.training.validation import is_validation_epoch, validate, validation_steps
+from mprnet.training.validation import Validator, is_validation_epoch, validation_steps
 
 
 class Trainer:
@@ -32,6 +33,7 @@ class Trainer:
         metadata: for the files of weights.
         workers: number of processes that read samples; 0: this process reads them.
         checkpoint: to resume from; None for a new run.
+        measure: the task's own, which the validation reports beside RGB PSNR.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Trainer:
         world: World,
         workers: int = 0,
         checkpoint: Checkpoint | None = None,
+        measure: str = RGB,
     ) -> None:
         self.settings = settings
         self.world = world
@@ -53,6 +56,8 @@ class Trainer:
         optim, seed = settings.OPTIM, settings.TRAINING.SEED
         self.sampler = DistributedBatchSampler(len(data.training), optim.BATCH_SIZE, seed, world.rank, world.size)
         self.loader = make_loader(data.training, self.sampler, workers, pin_memory=world.device.type == "cuda")
+        measures = choose_measures(measure, settings.TRAINING.BEST_BY)
+        self.validator = Validator(data.validation, measures, settings.TRAINING, folder, world, workers)
         self.epochs = optim.NUM_EPOCHS
         if optim.NUM_ITERATIONS:
             self.epochs = ceil_divide(optim.NUM_ITERATIONS, self.sampler.steps_per_epoch)
@@ -96,6 +101,7 @@ class Trainer:
         finally:
             torch.backends.cudnn.benchmark = benchmark
             stop_workers(self.loader)
+            self.validator.close()
             self.logger.close()
             self.progress.writer.close()  # waits for the last checkpoint
 
@@ -158,15 +164,13 @@ class Trainer:
         improved = False
         if validated:
             progress.save()  # if the validation fails, the steps are not lost
-            t = self.settings.TRAINING
-            skip_broken = t.ON_BROKEN == "skip"
-            input_psnr, psnr = validate(
-                self.stepper.eval_model, self.data.validation, self.world, self.folder, t.SAVE_IMAGES, skip_broken
-            )
-            improved = psnr > progress.best_psnr
-            progress.best_psnr = max(progress.best_psnr, psnr)  # in this order, NaN does not become the best
-            row |= {"input_psnr": input_psnr, "psnr": psnr, "best_psnr": progress.best_psnr}
-            row["validation_set"] = progress.validation_set
+            values = self.validator.validate(self.stepper.eval_model, self.signals)
+            if values is None:
+                raise self.steps.make_stopped()
+            column = MEASURES[progress.best_by].column
+            improved = values[column] > progress.best_psnr
+            progress.best_psnr = max(progress.best_psnr, values[column])  # in this order, NaN does not become the best
+            row |= values | {f"best_{column}": progress.best_psnr, "validation_set": progress.validation_set}
         if is_epoch_end:
             progress.end_epoch()
         self.logger.add_row(row)

@@ -11,13 +11,13 @@ from mprnet.errors import UserError
 from mprnet.inference.distributed import World
 from mprnet.training.datasets import RunData
 from mprnet.training.logs import RunLogger
+from mprnet.training.measures import MEASURES, RGB
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.schedule import make_schedule
 from mprnet.training.settings import describe_changes, flatten
 from mprnet.training.state import BEST, LATEST, Checkpoint, archive
 from mprnet.training.step import Stepper
 from mprnet.training.totals import EpochTotals
-from mprnet.training.validation import MEASURE
 from mprnet.training.writer import CheckpointWriter
 
 
@@ -29,6 +29,7 @@ class Progress:
         steps_done: number of steps in the current epoch.
         totals: of the current epoch.
         best_psnr: of the best validation, in dB.
+        best_by: the name of its measure.
         validation_set: a number, from 1. It increases when the validation changes: PSNR values with different numbers
             cannot be compared.
         writer: of the checkpoints. It is used on the main process only.
@@ -55,6 +56,7 @@ class Progress:
         self._steps_before = 0  # of earlier epochs; the number of steps in an epoch can change when a run is resumed
         self.totals = EpochTotals()
         self.best_psnr = float("-inf")
+        self.best_by = settings.TRAINING.BEST_BY
         self.validation_set = 1
         self._stepper = stepper
         self._sampler = sampler
@@ -162,6 +164,7 @@ class Progress:
         self.steps_done = int(content.get("steps_done", 0))
         self.totals.load_state_dict(content.get("totals", {}), self._world)
         self.best_psnr = float(content.get("best_psnr", self.best_psnr))
+        self.best_by = content.get("settings", {}).get("TRAINING.BEST_BY", RGB)
         self.validation_set = int(content.get("validation_set", 1))
         self._logger.history = list(content.get("history", []))
         self.writer.latest_is_damaged = path.name != LATEST
@@ -187,6 +190,7 @@ class Progress:
 
         The best weights so far are kept under a name with the number of steps. All processes have to call this.
         """
+        self.best_by = self._settings.TRAINING.BEST_BY
         saved, self._saved_validation = self._saved_validation, self._validation
         has_changed = self._world.is_main and self.total_steps > 0 and saved != self._validation
         if not self._world.all_reduce(float(has_changed))[0]:
@@ -227,5 +231,5 @@ def _describe_validation(data: RunData, settings: CfgNode) -> dict[str, Any]:
     return {
         "pictures": data.validation.fingerprint(),
         "TRAINING.VAL_PS": settings.TRAINING.VAL_PS,
-        "measure": MEASURE,
+        "measure": MEASURES[settings.TRAINING.BEST_BY].definition,
     }

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import random
 import re
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mprnet.data.crops import Crops
+from mprnet.data.paired import WholePairs
 from mprnet.data.pairs import Pair
 from mprnet.data.tensors import as_float
 from mprnet.errors import UserError, one_line
@@ -67,7 +68,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
             item = self._read_by_epoch((epoch, index))
         else:
             with _seed_generators([self.seed, epoch, index]):
-                item = read_item(self.data, index, label)
+                item = read_item(self.data.__getitem__, index, label)
         degraded, target = check_item(item, label)[:2]
         if any(side % SIZE_MULTIPLE for side in target.shape[1:]):
             raise UserError(f"{label} is {format_size(target)}: crop it to multiples of {SIZE_MULTIPLE}.")
@@ -81,7 +82,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
 
 
 class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
-    """Items of a data set, in order: degraded and target, (3, H, W) float32, and a name.
+    """Items of a data set, in order: degraded and target, (3, H, W), both float32 or both uint8, and a name.
 
     Args:
         data: as for ``TrainingSamples``. If an item's third element is a string, it is the item's name.
@@ -105,11 +106,13 @@ class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         label = f"item {index} of the validation data"
+        # A subclass with a __getitem__ of its own makes other items.
+        has_bytes = type(self.data).__getitem__ is WholePairs.__getitem__
+        read = self.data.read_sample if has_bytes else self.data.__getitem__
         # A data set with random crops must return the same crops in every validation.
         with _seed_generators([0, 0, index]):
-            item = read_item(self.data, index, label)
+            item = read_item(read, index, label)
         degraded, target, *others = check_item(item, label)
-        degraded, target = as_float(degraded), as_float(target)
         if not (torch.isfinite(degraded).all() and torch.isfinite(target).all()):
             raise UserError(f"{label} holds values that are not finite.")
         name = others[0] if others and isinstance(others[0], str) else str(index)
@@ -132,7 +135,7 @@ class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
         for index in () if parts else sorted({0, len(self) // 2, len(self) - 1}):
             with contextlib.suppress(UserError):  # the validation may skip items that cannot be read
                 degraded, target, name = self[index]
-                parts += [name.encode(), degraded.numpy().tobytes(), target.numpy().tobytes()]
+                parts += [name.encode(), *(as_float(image).numpy().tobytes() for image in (degraded, target))]
         for part in parts:
             digest.update(part)
         return digest.hexdigest()
@@ -170,14 +173,14 @@ def find_pairs(data: Any) -> Sequence[Pair] | None:
     return pairs if is_valid else None
 
 
-def read_item(data: Any, index: int, label: str) -> Any:
-    """Return ``data[index]``.
+def read_item(read: Callable[[int], Any], index: int, label: str) -> Any:
+    """Return ``read(index)``.
 
     Raises:
         UserError: it cannot be read. The message begins with ``label``.
     """
     try:
-        return data[index]
+        return read(index)
     except (OSError, StopIteration) as error:  # on StopIteration, the loader would silently end the epoch
         message = one_line(error)
         raise UserError(

@@ -125,9 +125,10 @@ class Steps:
         with self._world.fail_together():
             if self._problem is not None:
                 raise self._problem
-        raise self._make_stopped()
+        raise self.make_stopped()
 
-    def _make_stopped(self) -> Stopped:
+    def make_stopped(self) -> Stopped:
+        """Return what to raise after a signal, once the state is saved."""
         done = f"{self._progress.epochs_done} epochs and {self._progress.steps_done} steps"
         return Stopped(f"stopped after {done}; set TRAINING.RESUME True to continue.")
 
@@ -185,4 +186,4 @@ class Steps:
         if self._stop or self._due:
             self._progress.save()
         if self._stop:
-            raise self._make_stopped()
+            raise self.make_stopped()

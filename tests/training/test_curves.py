@@ -44,7 +44,7 @@ def test_curves_of_one_run(tmp_path, drawn):
     assert lines(left) == {"restored": [(1, 0.5), (2, 0.25), (3, 0.125), (4, 0.1)]}
     assert lines(right) == {"restored": [(2, 21.0), (4, 22.5)], "input": [(2, 20.0), (4, 20.0)]}
     assert (left.get_xlabel(), left.get_ylabel()) == ("epoch", "training loss, mean per sample")
-    assert (right.get_xlabel(), right.get_ylabel()) == ("epoch", "validation PSNR, dB")
+    assert (right.get_xlabel(), right.get_ylabel()) == ("epoch", "validation RGB PSNR, dB")
     assert (left.get_yscale(), right.get_yscale()) == ("log", "linear")
     assert (legend(left), legend(right)) == ([], ["restored", "input"])
     assert [line.get_linestyle() for line in right.lines] == ["-", "--"]

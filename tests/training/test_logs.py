@@ -63,6 +63,25 @@ def test_a_row_of_steps_says_how_fast_they_are_and_when_they_end(tmp_path):
     assert not (tmp_path / "curves.png").exists()
 
 
+def test_luma_is_printed_and_has_columns_if_it_is_measured(tmp_path):
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.add_row(VALIDATED)
+    assert not any("luma" in column for column in read_log(tmp_path)[0])
+    luma = {"input_luma_psnr": 22.0, "luma_psnr": 24.0}
+    logger.add_row(VALIDATED | luma)
+    del (by_luma := VALIDATED | luma | {"best_luma_psnr": 24.5})["best_psnr"]
+    logger.add_row(by_luma)
+    assert [line.partition("validation ")[2] for line in read_lines(tmp_path)] == [
+        "21.500 dB (input 20.000, best 22.000)",
+        "21.500 dB (input 20.000, best 22.000), luma 24.000 dB (input 22.000)",
+        "21.500 dB (input 20.000), luma 24.000 dB (input 22.000, best 24.500)",
+    ]
+    first, second, third = read_log(tmp_path)
+    assert [row["luma_psnr"] for row in (first, second, third)] == ["", "24.0", "24.0"]
+    assert (second["best_psnr"], second["best_luma_psnr"]) == ("22.0", "")
+    assert (third["best_psnr"], third["best_luma_psnr"]) == ("", "24.5")
+
+
 def test_other_processes_keep_rows_but_write_nothing(tmp_path, capsys):
     logger = RunLogger(tmp_path, is_main=False)
     logger.start(tiny_settings(), 0)

@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ def run(folder: Path, *overrides: object, **data: object) -> loop.Trainer:
     trainer = make_trainer(folder, tiny_settings(*overrides), **data)  # type: ignore[arg-type]
     trainer.run()
     return trainer
+
+
+def replace_validation(monkeypatch, measure: Callable[[], float]) -> list[object]:
+    """Replace validations. A validation's PSNR is ``measure()``. Return a list of the networks that are validated."""
+    validated: list[object] = []
+
+    def validate(self, model, signals) -> dict[str, float]:
+        validated.append(model)
+        return {"input_psnr": 20.0, "psnr": measure()}
+
+    monkeypatch.setattr(loop.Validator, "validate", validate)
+    return validated
 
 
 def record_saves(monkeypatch, trainer: loop.Trainer) -> list[tuple[int, int]]:
@@ -82,7 +95,7 @@ def test_the_log_has_a_row_for_each_epoch_with_learning_rate_and_loss(tmp_path):
 
 def test_rows_within_an_epoch(tmp_path, monkeypatch):
     """There is one row for a step that is validated, and for the last of an epoch. A resumed run adds no second one."""
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
+    replace_validation(monkeypatch, lambda: 21.0)
     options = ["TRAINING.LOG_STEPS", 2, "TRAINING.VAL_TIMES", 2]
     with pytest.raises(Stopped):
         run(tmp_path, *options, training=Signalling(17, signal.SIGTERM))  # after the fourth step
@@ -103,7 +116,7 @@ def test_times_of_steps_of_data_and_of_validations(tmp_path, monkeypatch):
             return super().__getitem__(key)
 
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(loop, "validate", lambda *arguments: now.__setitem__(0, now[0] + 1000) or (20.0, 21.0))
+    replace_validation(monkeypatch, lambda: now.__setitem__(0, now[0] + 1000) or 21.0)
     trainer = make_trainer(tmp_path, tiny_settings(), Slow())
     update = trainer.stepper.update
 
@@ -130,7 +143,7 @@ class Terminal(io.StringIO):
 
 def test_the_bar_is_drawn_seldom_and_only_on_a_terminal(tmp_path, monkeypatch):
     """While the clock stands still, 200 steps draw it once. Its end and the validation write some more lines."""
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
+    replace_validation(monkeypatch, lambda: 21.0)
     monkeypatch.setattr("tqdm.std.time", lambda: 0.0)
     options = ["OPTIM.NUM_EPOCHS", 1, "OPTIM.BATCH_SIZE", 1]
     for stream, is_drawn in ((Terminal(), True), (io.StringIO(), False)):
@@ -148,7 +161,7 @@ def test_num_iterations_is_rounded_up_to_whole_epochs(tmp_path):
 
 def test_the_best_weights_are_kept(tmp_path, monkeypatch):
     measured = iter([25.0, 27.0, 26.0])
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
+    replace_validation(monkeypatch, lambda: next(measured))
     trainer = run(tmp_path, "OPTIM.NUM_EPOCHS", 3)
     assert trainer.progress.best_psnr == 27.0
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 2
@@ -157,14 +170,14 @@ def test_the_best_weights_are_kept(tmp_path, monkeypatch):
 
 def test_a_validation_of_nan_is_not_test_the_best_weights_may_be_from_within_an_epoch(tmp_path, monkeypatch):
     measured = iter([float("nan"), 30.0])
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
+    replace_validation(monkeypatch, lambda: next(measured))
     trainer = run(tmp_path)
     assert trainer.progress.best_psnr == 30.0
     assert (tmp_path / "model_best.pth").exists()
 
 
 def test_validation_steps_an_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
+    replace_validation(monkeypatch, lambda: 21.0)
     times = ["TRAINING.VAL_TIMES", 3, "TRAINING.VAL_EPOCHS", [1], "TRAINING.VAL_ALL_FROM", 3, "OPTIM.BATCH_SIZE", 2]
     run(tmp_path, "OPTIM.NUM_EPOCHS", 4, *times)
     rows = read_log(tmp_path)
@@ -349,8 +362,7 @@ def test_save_minutes_0_saves_after_every_step(tmp_path, monkeypatch):
 
 
 def test_the_ema_is_validated_and_saved_as_weights(tmp_path, monkeypatch):
-    validated = []
-    monkeypatch.setattr(loop, "validate", lambda model, *arguments: validated.append(model) or (20.0, 21.0))
+    validated = replace_validation(monkeypatch, lambda: 21.0)
     trainer = run(tmp_path, "OPTIM.EMA", 0.9)
     ema = trainer.stepper.ema
     assert ema is not None
@@ -368,12 +380,21 @@ def test_a_resumed_run_has_the_same_ema(tmp_path):
     assert are_equal(resumed.stepper.eval_model.state_dict(), whole.stepper.eval_model.state_dict())
 
 
-def test_save_images_and_on_broken_reach_the_validation(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(loop, "validate", lambda *arguments: seen.append(arguments[4:]) or (20.0, 21.0))
-    run(tmp_path / "a", "OPTIM.NUM_EPOCHS", 1)
-    run(tmp_path / "b", "OPTIM.NUM_EPOCHS", 1, "TRAINING.SAVE_IMAGES", True, "TRAINING.ON_BROKEN", "skip")
-    assert seen == [(False, False), (True, True)]
+def test_save_images_and_on_broken_reach_the_validation(tmp_path):
+    class OneBroken(Grey):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index):
+            if index == 0:
+                raise UserError("0.png: broken.")
+            return super().__getitem__(index)
+
+    with pytest.raises(UserError, match=r"0\.png: broken"):
+        run(tmp_path / "a", "OPTIM.NUM_EPOCHS", 1, validation=OneBroken())
+    options = ["TRAINING.SAVE_IMAGES", True, "TRAINING.ON_BROKEN", "skip"]
+    run(tmp_path / "b", "OPTIM.NUM_EPOCHS", 1, *options, validation=OneBroken())
+    assert [path.name for path in (tmp_path / "b" / "validation").iterdir()] == ["grey.png"]
 
 
 def test_the_validation_data_is_used(tmp_path):
@@ -383,14 +404,14 @@ def test_the_validation_data_is_used(tmp_path):
 
 
 def test_an_equal_psnr_does_not_replace_test_the_best_weights_may_be_from_within_an_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 25.0))
+    replace_validation(monkeypatch, lambda: 25.0)
     run(tmp_path, "OPTIM.NUM_EPOCHS", 3)
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 1
 
 
 def test_the_best_weights_may_be_from_within_an_epoch(tmp_path, monkeypatch):
     measured = iter([25.0, 21.0, 20.0])
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
+    replace_validation(monkeypatch, lambda: next(measured))
     run(tmp_path, "OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_TIMES", 3)
     best = torch.load(tmp_path / "model_best.pth", weights_only=True)
     assert (best["epoch"], best["steps_done"], best["best_psnr"]) == (0, 1, 25.0)
@@ -432,7 +453,7 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda network, **options: network)
     world = Second(1, 2, ONE_PROCESS.device)
     trainer = make_trainer(tmp_path, tiny_settings("TRAINING.VAL_AFTER_EVERY", 1), world=world)
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
+    replace_validation(monkeypatch, lambda: 21.0)
     trainer.run()
     assert trainer.progress.epochs_done == 2
     trainer.steps._make_divergence_error()
@@ -452,8 +473,7 @@ def test_workers_end_if_the_run_fails(tmp_path, monkeypatch):
 
 def test_a_resumed_run_does_not_repeat_a_validation_within_an_epoch(tmp_path, monkeypatch):
     """The run is stopped after the validation of its first step, and resumes with the second step."""
-    validated = []
-    monkeypatch.setattr(loop, "validate", lambda *arguments: validated.append(1) or (20.0, 21.0))
+    validated = replace_validation(monkeypatch, lambda: 21.0)
     times = ["OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_TIMES", 3]
     with pytest.raises(Stopped):
         run(tmp_path, *times, training=Signalling(5, signal.SIGTERM))  # before the second step
@@ -477,3 +497,53 @@ def test_the_time_between_checkpoints_is_counted_from_the_last_one(tmp_path, mon
     monkeypatch.setattr(trainer.stepper, "update", slow)
     trainer.run()
     assert [steps for _, steps in places] == [3, 6, 7, 0]
+
+
+def test_luma_chooses_the_best_model_if_the_settings_say_so(tmp_path, monkeypatch):
+    """RGB PSNR is the highest in the first epoch, and that of luma in the second."""
+    values = [{"psnr": 31.0, "luma_psnr": 30.0}, {"psnr": 30.0, "luma_psnr": 33.0}, {"psnr": 29.0, "luma_psnr": 32.0}]
+    inputs = {"input_psnr": 20.0, "input_luma_psnr": 21.0}
+    for best_by, best, column, epoch in (("rgb", 31.0, "best_psnr", 1), ("luma", 33.0, "best_luma_psnr", 2)):
+        measured = iter(values)
+        monkeypatch.setattr(loop.Validator, "validate", lambda *arguments, m=measured: inputs | next(m))
+        trainer = run(tmp_path / best_by, "OPTIM.NUM_EPOCHS", 3, "TRAINING.BEST_BY", best_by)
+        assert (trainer.progress.best_by, trainer.progress.best_psnr) == (best_by, best)
+        assert torch.load(tmp_path / best_by / "model_best.pth", weights_only=True)["epoch"] == epoch
+        assert float(read_log(tmp_path / best_by)[-1][column]) == best
+
+
+class SignallingPair(Grey):
+    """Two pairs. Sends a signal to this process when the second one is read for the n-th time."""
+
+    def __init__(self, reading: int) -> None:
+        super().__init__()
+        self.left = reading
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index):
+        self.left -= index
+        if index and self.left == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(("reading", "place"), [(2, (0, 1)), (3, (0, 2)), (4, (0, 3))])
+def test_a_run_stopped_within_a_validation_repeats_it_and_reaches_the_same_weights(tmp_path, reading, place):
+    """The validation is within an epoch, or at its end. The pairs are read once before, for the fingerprint."""
+    options = ["TRAINING.VAL_TIMES", 3]
+    whole = run(tmp_path / "whole", *options, validation=SignallingPair(-1))
+    with pytest.raises(Stopped, match=f"stopped after 0 epochs and {place[1]} steps"):
+        run(tmp_path / "stopped", *options, validation=SignallingPair(reading))
+    checkpoint = torch.load(tmp_path / "stopped" / LATEST, weights_only=True)
+    assert (checkpoint["epoch"], checkpoint["steps_done"]) == place
+    assert len(checkpoint["history"]) == place[1] - 1
+    resumed = run(tmp_path / "stopped", *options, "TRAINING.RESUME", True, validation=SignallingPair(-1))
+    assert are_equal(resumed.stepper.model.state_dict(), whole.stepper.model.state_dict())
+    assert read_log(tmp_path / "stopped") == read_log(tmp_path / "whole")
+
+
+def test_workers_of_the_validation_end_with_the_run(tmp_path):
+    run(tmp_path, "OPTIM.NUM_EPOCHS", 1, workers=1)
+    assert not multiprocessing.active_children()

@@ -210,6 +210,36 @@ def test_a_changed_measure_resets_the_best_also_in_the_first_epoch(tmp_path):
     assert load_latest(tmp_path).content["best_psnr"] == float("-inf")  # the reset is saved at once
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of")
+def test_the_measure_of_the_best_psnr_is_that_of_the_checkpoint_until_the_validation_is_checked(tmp_path):
+    first = make_progress(tmp_path)
+    advance(first, 3)
+    save(first)
+    checkpoint = load_latest(tmp_path)
+    resumed = make_progress(tmp_path, "TRAINING.BEST_BY", "luma")
+    assert resumed.best_by == "luma"
+    for settings in (checkpoint.content["settings"], {}):  # earlier checkpoints do not have this setting
+        checkpoint.content["settings"] = settings
+        resumed.resume(checkpoint)
+        assert resumed.best_by == "rgb"
+    resumed.check_validation()
+    assert resumed.best_by == "luma"
+
+
+def test_a_checkpoint_from_before_there_were_several_measures_keeps_its_best(tmp_path):
+    first = make_progress(tmp_path)
+    advance(first, 2)
+    first.best_psnr = 31.5
+    save(first)
+    checkpoint = load_latest(tmp_path)
+    del checkpoint.content["settings"]["TRAINING.BEST_BY"]
+    checkpoint.content["validation"]["measure"] = "RGB PSNR of outputs clamped to [0, 1], mean of the images"
+    resumed = make_progress(tmp_path)
+    resumed.resume(checkpoint)
+    resumed.check_validation()
+    assert (resumed.best_psnr, resumed.validation_set) == (31.5, 1)
+
+
 def test_without_a_number_of_steps_it_is_computed_from_the_epochs(tmp_path):
     first = make_progress(tmp_path)
     content = first.make_checkpoint() | {"epoch": 2}
