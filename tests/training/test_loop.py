@@ -545,5 +545,6 @@ def test_a_run_stopped_within_a_validation_repeats_it_and_reaches_the_same_weigh
 
 
 def test_workers_of_the_validation_end_with_the_run(tmp_path):
-    run(tmp_path, "OPTIM.NUM_EPOCHS", 1, workers=1)
+    trainer = run(tmp_path, "OPTIM.NUM_EPOCHS", 1, workers=1)
     assert not multiprocessing.active_children()
+    assert trainer.progress.is_finished
