@@ -62,6 +62,11 @@ class PairedPictures(Crops):
     def __len__(self) -> int:
         return len(self.pairs)
 
+    @property
+    def is_uint8(self) -> bool:
+        """True if all samples are uint8."""
+        return self.saturation == (1.0, 1.0)
+
     def read_sample(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the degraded and the target crop as uint8; as float32 in [0, 1] if their saturation is multiplied."""
         epoch, index = key
@@ -70,7 +75,7 @@ class PairedPictures(Crops):
         rows, columns = random_crop(rng, images[0].shape[0], images[0].shape[1], self.patch)
         number = int(rng.integers(8))
         crops = [symmetry(image[rows, columns], number) for image in images]
-        if self.saturation != (1.0, 1.0) and rng.random() < 1 / 3:
+        if not self.is_uint8 and rng.random() < 1 / 3:
             factor = rng.uniform(self.saturation[0], self.saturation[1])
             crops = [saturate(crop.astype(np.float32) / 255, factor) for crop in crops]
         degraded, target = (to_planes(crop) for crop in crops)

@@ -1,4 +1,4 @@
-"""Conversion between arrays (H, W, 3) and tensors (3, H, W)."""
+"""Conversion between arrays (H, W, 3) and tensors (3, H, W), and from the CPU to a device."""
 
 import cv2
 import numpy as np
@@ -24,6 +24,11 @@ def as_float(images: Tensor) -> Tensor:
         return images
     # GPUs would multiply by 1/255 if the divisor were a number.
     return images.float() / torch.full((), 255.0, device=images.device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device. With CUDA, this process does not wait until it is copied."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def to_array(image: Tensor) -> np.ndarray:

@@ -65,7 +65,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         epoch, index = key
         label = f"item {index} of the training data"
         if getattr(self.data, "addressed_by_epoch", False):
-            item = self._read_by_epoch((epoch, index))
+            item = self.data.read_sample(key) if self._has_samples else self.data[key]
         else:
             with _seed_generators([self.seed, epoch, index]):
                 item = read_item(self.data.__getitem__, index, label)
@@ -74,11 +74,14 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
             raise UserError(f"{label} is {format_size(target)}: crop it to multiples of {SIZE_MULTIPLE}.")
         return degraded, target
 
-    def _read_by_epoch(self, key: tuple[int, int]) -> Any:
-        # A subclass with a __getitem__ of its own makes other items.
-        if type(self.data).__getitem__ is Crops.__getitem__:
-            return self.data.read_sample(key)
-        return self.data[key]
+    @property
+    def _has_samples(self) -> bool:
+        """True if the data set's items are made of its samples. A subclass of Crops may make other items."""
+        return type(self.data).__getitem__ is Crops.__getitem__
+
+    def count_bytes(self, patch: int) -> int:
+        """Return the size of a sample in bytes, if its crops are (3, patch, patch)."""
+        return 2 * 3 * patch**2 * (1 if self._has_samples and self.data.is_uint8 else 4)
 
 
 class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
@@ -117,6 +120,13 @@ class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
             raise UserError(f"{label} holds values that are not finite.")
         name = others[0] if others and isinstance(others[0], str) else str(index)
         return degraded, target, re.sub(r"[/\\:]", "_", name)  # the name becomes a file name
+
+    def count_bytes(self) -> int:
+        """Return the size of the first pair in bytes, as workers send it; 0 if it cannot be read."""
+        with contextlib.suppress(UserError):
+            degraded, target, _ = self[0]
+            return degraded.nbytes + target.nbytes
+        return 0
 
     def fingerprint(self) -> str:
         """Return a digest that differs for different pictures. It does not depend on where the pictures are stored.

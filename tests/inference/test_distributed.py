@@ -180,3 +180,18 @@ def test_processes_that_cannot_meet_raise_a_clear_error(monkeypatch):
             monkeypatch.setenv(name, str(value))
         with pytest.raises(UserError, match=f"cannot meet at 127.0.0.1:{port}, which .*(?i:address already in use)"):
             distributed.init_world([-1])
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        ("Connection closed by peer [127.0.0.1]:15793.", "another process of this run has stopped"),
+        ("Timed out waiting 3600000ms for send operation to complete", "another process of this run does not answer"),
+    ],
+)
+def test_a_failed_exchange_between_processes_raises_a_clear_error(monkeypatch, failure, sentence):
+    monkeypatch.setattr(distributed, "init_world", lambda gpus, timeout: World(0, 2, CPU))
+    with pytest.raises(UserError, match=sentence), distributed_world([-1]):
+        raise RuntimeError(failure)
+    with pytest.raises(RuntimeError, match="other"), distributed_world([-1]):
+        raise RuntimeError("other")

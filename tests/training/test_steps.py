@@ -51,7 +51,7 @@ class Stalls(Noise):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_heard_while_a_batch_stalls(tmp_path, whole, number, workers):
     trainer = make_trainer(tmp_path, tiny_settings(), Stalls(6, number), workers=workers)
     with pytest.raises(Stopped, match="stopped after 0 epochs"):

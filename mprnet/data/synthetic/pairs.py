@@ -116,6 +116,11 @@ class SyntheticPairs(Crops):
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def is_uint8(self) -> bool:
+        """True if all samples are uint8."""
+        return True
+
     def read_sample(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the degraded crop and its target, each (3, patch, patch) uint8."""
         epoch, index = key
