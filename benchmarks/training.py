@@ -72,10 +72,17 @@ def count_operations(task: str, batch: int, patch: int) -> float:
     return 3 * counter.get_total_flops()
 
 
-def measure(task: str, variant: str, batch: int, patch: int, steps: int, device: torch.device) -> dict[str, float]:
-    """Return the median seconds of a step, after two steps to warm up, and the peak memory in bytes."""
+def measure(
+    task: str, variant: str, batch: int, patch: int, steps: int, device: torch.device, tf32: bool = False
+) -> dict[str, float]:
+    """Return the median seconds of a step, after two steps to warm up, and the peak memory in bytes.
+
+    Args:
+        tf32: convolve in TF32 on GPUs that can, as training does. The published step is in fp32.
+    """
     torch.manual_seed(0)
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = plain_step(task, device) if variant == PLAIN else our_step(task, variant, device)
     degraded, target = torch.rand(2, batch, 3, patch, patch, device=device)
@@ -102,10 +109,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="how often each variant is measured")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device, to print the share of it")
+    parser.add_argument(
+        "--tf32", action="store_true", help="convolve in TF32 in fp32 steps, as PyTorch does by default"
+    )
     parser.add_argument("--only", choices=[PLAIN, *VARIANTS], help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.only:
-        print(json.dumps(measure(a.task, a.only, a.batch, a.patch, a.steps, torch.device(a.device))))
+        print(json.dumps(measure(a.task, a.only, a.batch, a.patch, a.steps, torch.device(a.device), a.tf32)))
         return
     names = [PLAIN, *VARIANTS]
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
