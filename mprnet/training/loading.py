@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from mprnet.data.tensors import as_float
 from mprnet.errors import UserError, one_line
 from mprnet.processors import available_processors
+from mprnet.training.items import format_size
 from mprnet.training.order import DistributedBatchSampler
-from mprnet.training.samples import ValidationPairs, format_size
+from mprnet.training.samples import ValidationPairs
 from mprnet.training.shared_memory import BATCHES_PER_WORKER, count_local_processes
 from mprnet.training.stopping import list_stop_signals
 
