@@ -159,6 +159,7 @@ def test_default_values():
     [
         ("OPTIM.EMA", "1.0"), ("OPTIM.ACCUMULATE", "0"), ("OPTIM.GRAD_CLIP", "-1.0"), ("OPTIM.NUM_EPOCHS", "0"),
         ("TRAINING.HOLD_OUT", "1.0"), ("TRAINING.VAL_AFTER_EVERY", "0"), ("TRAINING.ON_BROKEN", "ignore"),
+        ("TRAINING.BEST_BY", "psnr"),
         ("AUGMENT.SATURATION", "[1.0, 1.0, 1.0]"), ("AUGMENT.MIXUP_ALPHA", "0.0"), ("TRAINING.MAX_BAD_STEPS", "0"),
     ],
 )  # fmt: skip
