@@ -36,12 +36,12 @@ class Part(NamedTuple):
     share: float
 
 
-# The parts that take as much time as they get are last.
+# Most parts take less than their share. Those that take all the time they get are last.
 PARTS = [
     Part("Machine", "gpu_parts:describe_machine", 20),
-    Part("Waits of a training step", "gpu_training:count_waits", 5),
-    Part("Feeding", "gpu_training:measure_feeding", 5),
-    Part("Training steps", "gpu_training:measure_steps", 20),
+    Part("Waits of a training step", "gpu_training:count_waits", 20),
+    Part("Feeding", "gpu_training:measure_feeding", 20),
+    Part("Training steps", "gpu_training:measure_steps", 40),
 ]
 
 
@@ -51,7 +51,8 @@ def run_part(number: int, device: str, seconds: float) -> tuple[str, bool]:
     Returns:
         Its text, which ends with the problem if there was one; and whether there was none.
     """
-    command = [sys.executable, sys.argv[0], "--device", device, "--part", str(number), "--seconds", str(seconds)]
+    deadline = str(time.time() + seconds)
+    command = [sys.executable, sys.argv[0], "--device", device, "--part", str(number), "--deadline", deadline]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     problem = ""
     try:
@@ -72,12 +73,12 @@ def run_part(number: int, device: str, seconds: float) -> tuple[str, bool]:
     return text, process.returncode == 0 and not problem
 
 
-def run_here(number: int, device: str, seconds: float) -> int:
+def run_here(number: int, device: str, deadline: float) -> int:
     """Run a part in this process, print its text, and return the exit status."""
     from gpu_parts import make_check  # imports PyTorch, which the main process does not need
 
     try:
-        resolve_name(PARTS[number].function)(make_check(device, seconds))
+        resolve_name(PARTS[number].function)(make_check(device, deadline))
     except Exception as error:
         traceback.print_exc()
         message = " ".join(str(error).split())[:300]
@@ -110,12 +111,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="for all parts; default: 10, and 2 for a rehearsal")
     parser.add_argument("--output", type=Path, help=f"default: {PAGE.name} in docs/; a rehearsal is printed only")
     parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--deadline", type=float, help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.part is not None:
-        return run_here(a.part, a.device, a.seconds)
+        return run_here(a.part, a.device, a.deadline)
     is_rehearsal = a.device == "cpu"
-    page, is_complete = run_all(a.device, 60 * (a.minutes or (2 if is_rehearsal else 10)))
+    try:
+        page, is_complete = run_all(a.device, 60 * (a.minutes or (2 if is_rehearsal else 10)))
+    except KeyboardInterrupt:
+        print("\nstopped.", file=sys.stderr)
+        return 130
     output = a.output or (None if is_rehearsal else PAGE)
     if output is None:
         print(page)

@@ -33,7 +33,8 @@ class Check:
 
     Attributes:
         device: where to measure.
-        deadline: when the part has to end, a time of ``time.monotonic``. It is killed then.
+        tasks: whose networks to measure, the largest one first.
+        deadline: when the part has to end, a time of ``time.time``. It is killed then.
         batch: size of the training batches.
         patch: height and width of the training patches.
         picture: width and height of generated pictures.
@@ -43,6 +44,7 @@ class Check:
 
     device: torch.device
     deadline: float
+    tasks: tuple[str, ...] = ("Deblurring", "Denoising", "Deraining")
     batch: int = 16
     patch: int = 256
     picture: tuple[int, int] = (1280, 720)
@@ -52,14 +54,13 @@ class Check:
     @property
     def seconds_left(self) -> float:
         """Seconds until the deadline."""
-        return self.deadline - time.monotonic()
+        return self.deadline - time.time()
 
 
-def make_check(device: str, seconds: float) -> Check:
-    """Return the sizes for a device. On the CPU, they are small: all is only rehearsed."""
-    deadline = time.monotonic() + seconds
+def make_check(device: str, deadline: float) -> Check:
+    """Return what to measure on a device. On the CPU, all sizes are small: it is only a rehearsal."""
     if device == "cpu":
-        return Check(torch.device(device), deadline, batch=2, patch=32, picture=(64, 48), steps=1, matrix=256)
+        return Check(torch.device(device), deadline, ("tiny",), 2, 32, picture=(64, 48), steps=1, matrix=256)
     return Check(torch.device(device), deadline)
 
 

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import torch
 from gpu_parts import Check, find_known_peak, measure_peak, synchronize
 from loading import TimedLoader, prepare_pairs
-from published import WIDTHS
+from published import NETWORKS
 from training import count_operations
 
 from mprnet import MPRNet
@@ -36,6 +36,7 @@ WAITS: dict[str, list[object]] = {
 # Of training.py. The compiled ones take minutes at first, so they are last.
 VARIANTS = ["ours bf16", "ours fp32", "ours bf16, compiled"]
 STEPS_OF_A_RECIPE = 400_000
+_SECONDS_TO_PRINT = 5.0  # that a part keeps at its end
 
 
 def make_stepper(check: Check, task: str, options: list[object]) -> Stepper:
@@ -43,7 +44,7 @@ def make_stepper(check: Check, task: str, options: list[object]) -> Stepper:
     torch.manual_seed(0)
     settings = get_defaults()
     settings.merge_from_list(options)
-    return Stepper(MPRNet(*WIDTHS[task]).train(), settings, World(0, 1, check.device))
+    return Stepper(MPRNet(*NETWORKS[task]).train(), settings, World(0, 1, check.device))
 
 
 def make_batch(check: Check, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,9 +87,7 @@ def count_waits(check: Check) -> None:
     count = min(check.batch, 4)
     print("| step | waits for the device |\n|---|---|")
     for name, options in WAITS.items():
-        if "fp16" in options and check.device.type == "cpu":  # takes minutes there
-            continue
-        stepper = make_stepper(check, "Deraining", options)
+        stepper = make_stepper(check, check.tasks[-1], options)
         mixup = draw_mixup(count, 1.0, [0])
         for _ in range(2):  # the first steps allocate what the later ones use again
             stepper.update(*make_batch(check, count), (count, count), mixup, get_flags=lambda: (0.0, 0.0))
@@ -111,10 +110,10 @@ def measure_feeding(check: Check) -> None:
         loader.run(1)
         loader.run(5)
         print(
-            f"Pairs of {width}x{height}, prepared; {workers} workers; Deblurring in bf16. The loader alone gives "
+            f"Pairs of {width}x{height}, prepared; {workers} workers; {check.tasks[0]} in bf16. The loader alone gives "
             f"{loader.speeds[-1]:,.0f} samples a second.\n"
         )
-        stepper = make_stepper(check, "Deblurring", ["TRAINING.PRECISION", "bf16"])
+        stepper = make_stepper(check, check.tasks[0], ["TRAINING.PRECISION", "bf16"])
         counts = (check.batch, check.batch)
         batch = make_batch(check, check.batch)
         for _ in range(2):
@@ -152,7 +151,7 @@ def measure_steps(check: Check) -> None:
     print(f"| task | step | batch | seconds | GiB | TFLOP/s | of the products | {STEPS_OF_A_RECIPE:,} steps |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for variant in VARIANTS:
-        for task in ("Deblurring", "Denoising", "Deraining"):
+        for task in check.tasks:
             cells = measure_step(check, task, variant, peaks["bf16" in variant])
             cells += [""] * (6 - len(cells))
             print(f"| {task} | {variant.removeprefix('ours ')} | {' | '.join(cells)} |", flush=True)
@@ -162,6 +161,9 @@ def measure_step(check: Check, task: str, variant: str, peak: float) -> list[str
     """Return the cells of a row of the table, or what has failed. If the batch does not fit in memory, it is halved."""
     batch = check.batch
     while True:
+        seconds = check.seconds_left - _SECONDS_TO_PRINT
+        if seconds <= 0:
+            return [str(batch), "no time left"]
         command = [sys.executable, str(Path(__file__).with_name("training.py")), "--only", variant, "--tf32"]
         command += ["--task", task, "--batch", str(batch), "--patch", str(check.patch), "--steps", str(check.steps)]
         try:
@@ -169,7 +171,7 @@ def measure_step(check: Check, task: str, variant: str, peak: float) -> list[str
                 [*command, "--device", str(check.device)],
                 capture_output=True,
                 text=True,
-                timeout=check.seconds_left - 2,  # to print what is measured
+                timeout=seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from published import WIDTHS, load_published
+from published import NETWORKS, load_published
 from torch.utils.flop_counter import FlopCounterMode
 
 from mprnet import MPRNet
@@ -39,7 +39,7 @@ PLAIN = "published plain"
 
 def plain_step(task: str, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], object]:
     """Return a training step of the published network."""
-    network = load_published(MPRNet(*WIDTHS[task]), device).train().requires_grad_()
+    network = load_published(MPRNet(*NETWORKS[task]), device).train().requires_grad_()
     optimizer = torch.optim.Adam(network.parameters(), 2e-4)
     restoration_loss = RestorationLoss(0.05).to(device)
 
@@ -57,7 +57,7 @@ def our_step(task: str, variant: str, device: torch.device) -> Callable[[torch.T
     settings = get_defaults()
     for key, value in VARIANTS[variant].items():
         settings.TRAINING[key] = value
-    stepper = Stepper(MPRNet(*WIDTHS[task]).train(), settings, World(0, 1, device))
+    stepper = Stepper(MPRNet(*NETWORKS[task]).train(), settings, World(0, 1, device))
 
     def step(degraded: torch.Tensor, target: torch.Tensor) -> None:
         stepper.update(degraded, target, (len(target), len(target)))
@@ -68,7 +68,7 @@ def our_step(task: str, variant: str, device: torch.device) -> Callable[[torch.T
 def count_operations(task: str, batch: int, patch: int) -> float:
     """Return the floating-point operations of a step: forward, and twice as many backward."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        MPRNet(*WIDTHS[task])(torch.empty(batch, 3, patch, patch))
+        MPRNet(*NETWORKS[task])(torch.empty(batch, 3, patch, patch))
     return 3 * counter.get_total_flops()
 
 
@@ -102,7 +102,7 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time and memory of a training step.")
-    parser.add_argument("--task", choices=WIDTHS, default="Deraining")
+    parser.add_argument("--task", choices=NETWORKS, default="Deraining")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=5)

@@ -1,5 +1,6 @@
 """make gpu-check: its parts, rehearsed with tiny sizes, and what it does if a part fails."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -13,19 +14,21 @@ import torch
 from conftest import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
-SIZES = {"batch": 2, "patch": 32, "picture": (40, 48), "steps": 1, "matrix": 16}
 
 
 @pytest.fixture
 def modules(monkeypatch):
-    """The modules of benchmarks/, with a tiny network instead of the tasks'."""
+    """The modules of benchmarks/, and what a rehearsal measures."""
+    names = [path.stem for path in BENCHMARKS.glob("*.py")]
+    for name in names:  # tests/ has a package of the same name, training
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import gpu_parts
     import gpu_training
 
-    monkeypatch.setattr(gpu_training, "WIDTHS", dict.fromkeys(gpu_training.WIDTHS, (8, 4, 4, 1)))
-    check = gpu_parts.Check(torch.device("cpu"), time.monotonic() + 600, **SIZES)
-    return SimpleNamespace(parts=gpu_parts, training=gpu_training, check=check)
+    yield SimpleNamespace(parts=gpu_parts, training=gpu_training, check=gpu_parts.make_check("cpu", time.time() + 600))
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -42,7 +45,7 @@ def test_the_machine(modules, capsys):
 def test_the_waits_of_a_step(modules, capsys):
     modules.training.count_waits(modules.check)
     found = rows(capsys.readouterr().out)
-    assert [found[name] for name in modules.training.WAITS if "fp16" not in name] == [["1"]] * 2
+    assert [found[name] for name in modules.training.WAITS] == [["1"]] * 3
 
 
 def test_feeding(modules, capsys, monkeypatch):
@@ -70,13 +73,19 @@ def test_the_table_of_steps(modules, capsys, monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(modules.training, "measure_peak", lambda check, is_bf16: 100.0)
     monkeypatch.setattr(modules.training, "count_operations", lambda task, batch, patch: 4.5e12)
-    modules.training.measure_steps(modules.check)
+    tasks = ("Deblurring", "Denoising", "Deraining")
+    modules.training.measure_steps(dataclasses.replace(modules.check, tasks=tasks))
     out = capsys.readouterr().out
     # With half of the batch, twice as many steps are as many samples.
     assert "| Deblurring | bf16 | 1 | 0.0900 | 2.0 | 50 | 50 % | 20.0 hours |\n" in out
     assert "| Denoising | fp32 | 2 | 0.0900 | 2.0 | 50 | 50 % | 10.0 hours |\n" in out
     assert "| Deraining | bf16 | 2 | failed: ValueError: a/b |  |  |  |  |\n" in out
     assert "| Denoising | bf16, compiled | 2 | no time left |  |  |  |  |\n" in out
+
+
+def test_a_step_without_time_is_not_started(modules):
+    check = dataclasses.replace(modules.check, deadline=time.time() + 1)
+    assert modules.training.measure_step(check, "Deraining", "ours fp32", 1.0) == ["2", "no time left"]
 
 
 def test_the_peak_of_a_device(modules, monkeypatch):
@@ -92,7 +101,7 @@ PARTS = f"""
     import os, sys, time
     sys.path.insert(0, {str(BENCHMARKS)!r})
     sys.modules["gpu_parts"] = type(sys)("gpu_parts")  # without PyTorch
-    sys.modules["gpu_parts"].make_check = lambda device, seconds: device
+    sys.modules["gpu_parts"].make_check = lambda device, deadline: device
     import gpu
 
     def good(device):
