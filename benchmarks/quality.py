@@ -26,7 +26,8 @@ from mprnet import Restorer, load_model
 from mprnet.data.synthetic import motion_blur
 from mprnet.data.synthetic.camera import compress_jpeg, noisy_photograph
 from mprnet.data.synthetic.noise import gaussian_noise
-from mprnet.data.synthetic.rain import add_streaks, random_streaks
+from mprnet.data.synthetic.rain import add_streaks
+from mprnet.data.synthetic.streaks import random_streaks
 from mprnet.evaluation.figures import ComparisonRow, draw_comparison
 from mprnet.metrics import luma, psnr, ssim_wang2003
 from mprnet.tasks import GRADES, available_weights
@@ -78,7 +79,7 @@ def camera_noise(
 
 def trained_rain(heaviness: float, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
     light = random_streaks(rng, *clean.shape[:2], heaviness)
-    rainy = add_streaks(clean / np.float32(255), light[:, :, None], screen=False)
+    rainy = add_streaks(clean / np.float32(255), light[:, :, None], "sum")
     return np.rint(255 * rainy).astype(np.uint8), clean, None
 
 
