@@ -11,7 +11,7 @@ from mprnet.data.synthetic.drawing import FRACTION_BITS, to_fixed_point
 # al., "Deep joint rain detection and removal", CVPR 2017). Fine: many short, thin and faint streaks, as in photographs.
 STYLES = ("mixed", "jagged", "fine")
 _SHADES = 6  # different brightnesses within a layer
-_MOST = 6000  # streaks in a layer
+_MOST = 2000  # streaks in a layer
 
 
 @dataclass(frozen=True)
