@@ -70,6 +70,7 @@ class Stepper:
         network: nn.Module = model
         if training.COMPILE and has_compiler(world.device):
             functorch_config.activation_memory_budget = training.COMPILE_BUDGET
+            # Without the loss: PyTorch 2.14 fails at the backward pass of its padding (replicate, channels last).
             network = torch.compile(network)  # type: ignore[assignment]
         if world.size > 1:
             ids = [world.device.index] if world.device.type == "cuda" else None

@@ -24,7 +24,7 @@ from mprnet.errors import UserError
 from mprnet.files import make_folder, write_atomically
 
 # Part of the file names of picture banks. Increase it when dead_leaves changes and draws different pictures.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 
 def load_picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -> np.ndarray:
