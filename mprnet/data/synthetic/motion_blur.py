@@ -53,6 +53,11 @@ def motion_blur(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHAR
     linear = to_linear(clean, gamma)
     moves, shakes = ((False, True), (True, True), (True, False))[rng.choice(3, p=[0.5, 0.25, 0.25])]
     lengths = np.minimum(rng.gamma(3.5, 2.8, 2), LONGEST) * [shakes, 1]
+    # An object that is still, but nearer than the scene, moves with the shake, and more than the scene.
+    nearness = rng.uniform(1.3, 3) if moves and shakes and rng.random() < 0.5 else None
+    if nearness is not None:
+        nearness = min(nearness, LONGEST / lengths[0])
+        lengths[1] = nearness * lengths[0]
     frames = 3 + int(np.ceil(lengths[: 1 + moves].max() / _STEP))
     # The rotation moves the border by half the side times the angle, which is at most half the length of the path.
     turn = lengths[0] / side * rng.uniform(-1, 1) * rng.integers(0, 2)
@@ -62,10 +67,10 @@ def motion_blur(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHAR
         shake = replace(shake, slant=rng.uniform(-0.5, 0.5, 2) / side)
     if moves:
         moving, mask = _random_object(rng, clean)
-        motion = Motion.random(rng, lengths[1], frames, _centre_of_mass(mask), rng.uniform(-0.08, 0.08))
-        if shakes and rng.random() < 0.5:
-            # The object is still, but nearer than the scene.
-            motion = replace(shake, shifts=shake.shifts * min(rng.uniform(1.3, 3), LONGEST / lengths[0]))
+        if nearness is None:
+            motion = Motion.random(rng, lengths[1], frames, _centre_of_mass(mask), rng.uniform(-0.08, 0.08))
+        else:
+            motion = replace(shake, shifts=nearness * shake.shifts)
         exposed = expose_layers(linear, shake, to_linear(moving, gamma) * mask[:, :, None], mask, motion)
         weight = mask[:, :, None]
         linear = linear + weight * (to_linear(moving, gamma) - linear)
@@ -84,7 +89,7 @@ def camera_shake(rng: np.random.Generator, clean: np.ndarray, sharp: float = SHA
     clean = _soften(rng, clean)
     if rng.random() < sharp:
         return clean, clean
-    # Long paths of a trembling hand end near their beginning.
+    # Most long paths are winding, so that the blur is not as wide as the path is long.
     length = rng.uniform(*SHAKES) * (rng.uniform(1, 2) if rng.random() < 0.3 else 1)
     shake = Motion.random(rng, length, 3 + int(length / _STEP), np.zeros(2), 0.0)
     gamma = _random_gamma(rng)
