@@ -62,16 +62,15 @@ def grain(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     It is white, or correlated over neighbouring pixels as film grain is. Its channels are independent, equal (grey
     noise), or something between.
     """
-    noise = rng.standard_normal((height, width, 3), dtype=np.float32)
+    noise: np.ndarray = rng.standard_normal((height, width, 3), dtype=np.float32)
     kind = rng.random()
     if kind < 0.6:
         share = np.float32(1 if kind < 0.25 else rng.uniform(0, 1))  # of the variance that the channels have in common
         noise = np.sqrt(1 - share) * noise + np.sqrt(share) * rng.standard_normal((height, width, 1), dtype=np.float32)
     if rng.random() < 0.4:
-        radius = 3
-        kernel = cv2.getGaussianKernel(2 * radius + 1, rng.uniform(0.35, 1.2), cv2.CV_32F)
+        kernel = cv2.getGaussianKernel(7, rng.uniform(0.35, 1.2), cv2.CV_32F)
         # Divided by this norm, the kernel keeps the variance of white noise.
-        kernel /= np.sqrt((kernel**2).sum())
+        kernel = kernel / np.sqrt((kernel**2).sum())
         noise = cv2.sepFilter2D(noise, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
     return noise
 
