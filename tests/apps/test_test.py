@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 
 from apps.miniatures import PAIRS, make_pair, write_benchmarks, write_image, write_weights
 from mprnet import Restorer, load_model, metrics
-from mprnet.evaluation.report import error_reductions
+from mprnet.evaluation.paper_tables import error_reductions
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,32 @@ def test_sidd_is_scored_in_single_precision(project, tmp_path):
         assert record["scores"]["3"] == pytest.approx(expected, abs=1e-4)
     assert "4 of 1,280 *" in output
     assert len(list((tmp_path / "SIDD" / "images").iterdir())) == 4
+
+
+def test_noise_is_added_to_clean_pictures(project, tmp_path):
+    """In the literature's convention, noisy pictures are not clipped."""
+    targets = [make_pair(index)[1] for index in range(2)]
+    for index, target in enumerate(targets):
+        write_image(tmp_path / "Kodak24" / f"{index}.png", target)
+    names = ["Kodak24_25", "Kodak24_25_clipped"]
+    words = ["--input_dir", tmp_path, "--result_dir", tmp_path / "results", "--dataset", *names, "--report"]
+    output = run(project, "Denoising", *words)
+    assert "2 of 24 *" in output
+    restorer = load_restorer(project / "tiny.safetensors", 3)
+    for name in names:
+        found = read_results(tmp_path / "results" / name)
+        assert (tmp_path / "results" / name / "report.html").exists()
+        for index, target in enumerate(targets):
+            noise = 25 * np.random.default_rng([0, index]).standard_normal(target.shape, dtype=np.float32)
+            noisy = (target + noise) / 255
+            if "clipped" in name:
+                noisy = np.rint(255 * noisy.clip(0, 1)) / 255
+            result = np.rint(255 * restorer(noisy.astype(np.float32), clipped=False)).astype(np.uint8)
+            assert found["images"][index]["scores"]["3"] == pytest.approx(
+                compute_scores("rgb", result, target), abs=1e-3
+            )
+    checked = run(project, "Denoising", "--check", "--input_dir", tmp_path, "--dataset", "Kodak24")
+    assert "2 pictures; 24 are published" in checked
 
 
 def test_the_submission_for_dnd_has_the_format_of_its_server(project, tmp_path):
