@@ -104,6 +104,12 @@ def untouched(_: np.random.Generator, clean: np.ndarray) -> Degraded:
     return clean, clean, None
 
 
+def clean_jpeg(quality: int, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
+    """A file without noise, which should stay as it is."""
+    compressed = compress_jpeg(rng, clean, quality)
+    return compressed, compressed, None
+
+
 def as_jpeg(degrade: Callable[..., Degraded], *values: float) -> Callable[[np.random.Generator, np.ndarray], Degraded]:
     def apply(rng: np.random.Generator, clean: np.ndarray) -> Degraded:
         degraded, target, known = degrade(*values, rng, clean)
@@ -120,6 +126,7 @@ CONDITIONS = {
         Condition("another camera, little noise", partial(camera_noise, 0.002, 1e-5, None), DENOISERS),
         Condition("another camera, much noise", partial(camera_noise, 0.01, 2e-4, None), DENOISERS, shown=True),
         Condition("another camera, much noise, JPEG", partial(camera_noise, 0.01, 2e-4, JPEG_QUALITY), DENOISERS),
+        Condition("clean JPEG of quality 90", partial(clean_jpeg, 90)),
     ],
     "Deraining": [
         Condition("dry", untouched),

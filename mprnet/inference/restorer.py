@@ -105,7 +105,7 @@ class Restorer:
         self._tile_sizes = TileSizeChooser(model, self.stage, self.device, self._tile, least, self._limit)
         self._run = Runner(model, self.device, self.stage, self._compiled)
 
-    def __call__(self, image: Image) -> Image:
+    def __call__(self, image: Image, clipped: bool = True) -> Image:
         """Restore one image or a batch.
 
         Args:
@@ -114,6 +114,8 @@ class Restorer:
                 - a float array in [0, 1], or a uint8 or uint16 array, (H, W, 3), (H, W, 1) or (H, W);
                 - a PIL image;
                 - a float tensor in [0, 1] or a uint8 tensor, (N, 3, H, W) or (3, H, W).
+
+            clipped: False: floats may be outside [0, 1], as those of noise that was not clipped.
 
         Returns:
             The same kind, shape and dtype (floats as float32), clipped to the range of ``image``. A tensor is on the
@@ -124,12 +126,12 @@ class Restorer:
             UserError: the device does not have enough memory.
             NotFiniteError: the result is not finite.
         """
-        batch, pack = unpack(image)
+        batch, pack = unpack(image, clipped)
         return pack(self._restore(batch)[0])
 
-    def every_stage(self, image: Image) -> list[Image]:
+    def every_stage(self, image: Image, clipped: bool = True) -> list[Image]:
         """Restore as ``__call__`` does, and return the images of all stages that ran, the first stage first."""
-        batch, pack = unpack(image)
+        batch, pack = unpack(image, clipped)
         return [pack(restored) for restored in reversed(self._restore(batch, all_stages=True))]
 
     @property

@@ -104,8 +104,8 @@ def get_defaults() -> CfgNode:
     c.TRAINING.CHECKPOINTING = False  # recompute activations in the backward pass: less memory, 1/6 more time
 
     c.SYNTHETIC = CfgNode()  # generated pictures (mprnet/data/synthetic), instead of TRAIN_DIR and VAL_DIR
-    # noise, camera_noise, rain, camera_shake or motion_blur, or several of them, comma-separated. Empty: no generated
-    # pictures.
+    # noise, camera_noise, processed_noise, rain, camera_shake or motion_blur, or several of them, comma-separated.
+    # Empty: no generated pictures.
     c.SYNTHETIC.DEGRADATION = ""
     c.SYNTHETIC.BANK_DIR = "./Datasets/synthetic"  # where generated pictures are stored
     c.SYNTHETIC.PICTURES = 2000  # number of training pictures

@@ -38,7 +38,7 @@ def test_a_file_replaces_defaults_and_the_command_line_replaces_both(tmp_path):
         ("TRAINING: {PRECISION: fp8}", [], "fp32, bf16 or fp16"),
         ("SYNTHETIC: {SIGMA: [9, 3]}", [], "low <= high"),
         ("SYNTHETIC: {SIGMA: [a, b]}", [], "(list)"),
-        ("SYNTHETIC: {DEGRADATION: snow}", [], "of noise, camera_noise, rain, camera_shake, motion_blur"),
+        ("SYNTHETIC: {DEGRADATION: snow}", [], "of noise, camera_noise, processed_noise, rain, camera_shake"),
         ("SYNTHETIC: {DEGRADATION: 'noise,'}", [], "comma-separated, or empty"),
         ("OPTIM: {}", ["OPTIM.BATCH_SIZE"], "stands alone"),
         ("OPTIM: {}", ["training_lite.yml"], "to name a file, use --config FILE"),
