@@ -1,7 +1,9 @@
 """The parts of benchmarks/gpu.py about training: waits of a step, the loader that feeds it, and time and memory."""
 
 import contextlib
+import dataclasses
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -11,7 +13,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from gpu_parts import Check, find_known_peak, measure_peak, synchronize
+from gpu_parts import Check, find_known_peak, measure_peak
 from loading import TimedLoader, prepare_pairs
 from published import NETWORKS
 from training import count_operations
@@ -100,44 +102,54 @@ def count_waits(check: Check) -> None:
 
 
 def measure_feeding(check: Check) -> None:
-    """Print how fast the loader reads prepared pictures, and the time of steps that it feeds."""
-    workers = choose_workers()
+    """Print how fast the loader reads prepared pictures, and the time of steps that it feeds.
+
+    If a step does not fit in memory, the batch is halved.
+    """
+    while True:
+        try:
+            return measure_fed_steps(check)
+        except torch.OutOfMemoryError:
+            if check.batch == 1:
+                raise
+        torch.cuda.empty_cache()
+        check = dataclasses.replace(check, batch=check.batch // 2)
+
+
+def measure_fed_steps(check: Check) -> None:
+    """Do what ``measure_feeding`` says, for one size of batches."""
+    workers, task = choose_workers(), check.tasks[0]
     width, height = check.picture
+    stepper = make_stepper(check, task, ["TRAINING.PRECISION", "bf16"])
+    batch, counts = make_batch(check, check.batch), (check.batch, check.batch)
+    times = []
+    for _ in range(2 + 2 * check.steps):
+        start = time.perf_counter()
+        stepper.update(*batch, counts)  # reads from the device at its end
+        times.append(time.perf_counter() - start)
     with tempfile.TemporaryDirectory() as name:
         data = prepare_pairs(Path(name), 2 * check.batch, width, height, check.patch)[1]
         data.pairs = list(data.pairs) * check.steps  # an epoch of more steps: the first one waits for the workers
         loader = TimedLoader(TrainingSamples(data, 0), check.batch, workers, check.device.type == "cuda")
         loader.run(1)
         loader.run(5)
-        print(
-            f"Pairs of {width}x{height}, prepared; {workers} workers; {check.tasks[0]} in bf16. The loader alone gives "
-            f"{loader.speeds[-1]:,.0f} samples a second.\n"
-        )
-        stepper = make_stepper(check, check.tasks[0], ["TRAINING.PRECISION", "bf16"])
-        counts = (check.batch, check.batch)
-        batch = make_batch(check, check.batch)
-        for _ in range(2):
-            stepper.update(*batch, counts)
-        start = time.perf_counter()
+        waited, start = 0.0, time.perf_counter()
+        loader.sampler.epoch += 1
+        batches = load_batches(loader.loader)
         for _ in range(2 * check.steps):
+            before = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - before
             stepper.update(*batch, counts)
-        alone = (time.perf_counter() - start) / (2 * check.steps)
-        steps, waited, start = 0, 0.0, time.perf_counter()
-        while steps < 2 * check.steps:
-            loader.sampler.epoch += 1
-            batches = load_batches(loader.loader)
-            for _ in range(len(loader.sampler)):
-                before = time.perf_counter()
-                batch = next(batches)
-                waited += time.perf_counter() - before
-                stepper.update(*batch, counts)
-                steps += 1
-        synchronize(check.device)
         seconds = time.perf_counter() - start
         stop_workers(loader.loader)
+    print(
+        f"Pairs of {width}x{height}, prepared; {workers} workers; {task} in bf16, batches of {check.batch}. The loader "
+        f"alone gives {loader.speeds[-1]:,.0f} samples a second.\n"
+    )
     print("| steps of | seconds for a step | waited for data |\n|---|---|---|")
-    print(f"| the same batch again and again | {alone:.4f} | |")
-    print(f"| the loader's batches | {seconds / steps:.4f} | {100 * waited / seconds:.1f} % |")
+    print(f"| the same batch again and again | {statistics.mean(times[2:]):.4f} | |")
+    print(f"| the loader's batches | {seconds / (2 * check.steps):.4f} | {100 * waited / seconds:.1f} % |")
 
 
 def measure_steps(check: Check) -> None:

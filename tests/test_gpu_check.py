@@ -56,6 +56,19 @@ def test_feeding(modules, capsys, monkeypatch):
     assert re.fullmatch(r"\d+\.\d %", found["the loader's batches"][1])
 
 
+def test_a_batch_that_does_not_fit_is_halved(modules, monkeypatch):
+    batches = []
+
+    def measure(check):
+        batches.append(check.batch)
+        if check.batch > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(modules.training, "measure_fed_steps", measure)
+    modules.training.measure_feeding(dataclasses.replace(modules.check, batch=16))
+    assert batches == [16, 8, 4]
+
+
 def test_the_table_of_steps(modules, capsys, monkeypatch):
     """Batches of two of the first task do not fit, the last task fails, and compiled steps take too long."""
 
