@@ -82,11 +82,9 @@ class Restorer:
         self.device = choose_device(device)
         self.stage = stage
         self.num_stages = model.num_stages
-        self.ensemble = ensemble
+        self.ensemble, self.strength = ensemble, strength
         self.on_tile: Callable[[int, int], None] | None = None
-        self.strength = strength
-        self._tile = check_tile(tile)
-        self._limit = limit
+        self._tile, self._limit = check_tile(tile), limit
         self.patch = _choose_patch(local_pooling, model)
         self._compiled = compiled
         self._batch_pixels = 2**20  # of ``batch_size``; fewer after memory has run out
