@@ -18,7 +18,8 @@ import numpy as np
 
 from mprnet.data.cache import PictureCache
 from mprnet.data.paired import PairedPictures, get_training_data
-from mprnet.data.preparing import plan_preparation, prepare_pictures
+from mprnet.data.preparation_plan import plan_preparation
+from mprnet.data.preparing import prepare_pictures
 from mprnet.training.loading import load_batches, make_loader, stop_workers
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.samples import TrainingSamples
