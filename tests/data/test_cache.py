@@ -176,9 +176,7 @@ def test_a_prepared_picture_that_is_missing_or_cut_short_is_noticed(pairs, folde
     missing.unlink()
     assert cache.find_unprepared(pictures_of(pairs)) == [pairs[0].input, pairs[1].input]
     for pair in pairs[:2]:
-        with pytest.raises(
-            NotPreparedError, match=r"\.(rgb|tiles): missing or cut short: run train.py --prepare
-        ):
+        with pytest.raises(NotPreparedError, match=r"\.(rgb|tiles): missing or cut short: run train.py --prepare"):
             cache.read_pair(pair)
     cache = prepare(pairs, folder, tiled=tiled)
     assert all(np.array_equal(a, b) for a, b in zip(cache.read_pair(pairs[0]), read_pair(pairs[0]), strict=True))
