@@ -5,8 +5,9 @@ Why this layout (``benchmarks/loading.py`` and docs/speed.md have figures):
 - Tiles do not overlap. A crop of 256 pixels touches 2.25 tiles of 512 pixels on average. If each crop should lie in one
   tile, tiles would have to overlap by 255 pixels, and take four times the space, but tiles are there to save space.
 - A tile holds differences to the left and upper neighbours, of green, red minus green and blue minus green, compressed
-  by zstd. Of the codecs that were compared, only WebP and JPEG-LS are clearly smaller, and they take two to four times as
-  long to decode. PNG takes twice as long, and is larger for photographs. QOI and LZ4 make noisy pictures no smaller.
+  by zstd. Of the codecs that were compared, only WebP, JPEG-LS and JPEG XL are smaller, by up to a fifth, and they take
+  two to four times as long to decode. PNG takes twice as long, and is larger for photographs. QOI and LZ4 make noisy
+  pictures no smaller.
 - Differences are undone only above and left of a crop, which most codecs cannot do.
 """
 
