@@ -99,11 +99,12 @@ def test_a_broken_picture_does_not_stop_the_estimate(folder, capsys):
     assert "stored as compressed tiles" in capsys.readouterr().out
 
 
-def test_a_disk_that_is_too_small_is_an_error_before_anything_is_written(folder, noise, monkeypatch):
+def test_a_disk_that_is_too_small_is_an_error_before_anything_is_written(folder, noise, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40, 2**26))
     message = r"cache: 0.01 GiB of free space are missing for .* on another disk \(TRAINING.CACHE_DIR\)\.$"
     with pytest.raises(UserError, match=message):
         prepare(folder)
+    assert "tiles" not in capsys.readouterr().out  # these do not fit either
     assert [path.name for path in (folder / "a" / "cache").iterdir()] == [".lock"]
 
 
