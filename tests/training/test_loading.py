@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from mprnet import UserError
-from mprnet.data.cache import NotPreparedError
+from mprnet.errors import NotPreparedError
 from mprnet.training import loading
 from mprnet.training.loading import choose_workers, load_batches, make_loader, stack_samples, stop_workers
 from mprnet.training.order import DistributedBatchSampler
