@@ -29,7 +29,9 @@ _NO_SHARED_MEMORY = (
     "a worker found no space for a batch in /dev/shm: give the container more (--shm-size 8g, or --ipc host)"
 )
 
-Batch = tuple[Tensor, Tensor]  # degraded and target, (N, 3, H, W), both uint8 or both float32
+# Degraded and target, (2, N, 3, H, W), uint8 or float32. One tensor, because sending a tensor to another process has a
+# cost of its own.
+Batch = Tensor
 
 
 def make_loader(
@@ -86,12 +88,12 @@ def stack_samples(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
     if any(target.dtype != torch.uint8 for _, target in samples):
         samples = [(as_float(degraded), as_float(target)) for degraded, target in samples]
     try:
-        degraded, target = default_collate(list(samples))
+        stacked: Tensor = default_collate([image for side in zip(*samples, strict=True) for image in side])
     except RuntimeError as error:
         if "shared memory" in str(error):  # PyTorch has no class for this error
             raise UserError(f"{_NO_SHARED_MEMORY}, or lower TRAINING.WORKERS (0 needs none).") from error
         raise
-    return degraded, target
+    return stacked.unflatten(0, (2, len(samples)))
 
 
 def load_batches(loader: "DataLoader[Any]") -> Iterator[Any]:
