@@ -17,7 +17,7 @@ from mprnet.training.measures import MEASURES, RGB, choose_measures
 from mprnet.training.meter import StepMeter
 from mprnet.training.order import DistributedBatchSampler, ceil_divide
 from mprnet.training.progress import Progress
-from mprnet.training.state import Checkpoint
+from mprnet.training.state import Checkpoint, describe_space
 from mprnet.training.step import Stepper
 from mprnet.training.steps import Steps
 from mprnet.training.stopping import StopSignals
@@ -89,6 +89,8 @@ class Trainer:
             return
         self.progress.check_validation()
         self.logger.start(self.settings, self.progress.total_steps)
+        if self.world.is_main and (note := describe_space(self.folder, self.stepper.checkpoint_bytes)):
+            self.logger.print(f"note: {note}")
         # All batches have one size, so it pays to time cuDNN's algorithms for it.
         benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
         try:

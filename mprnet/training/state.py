@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,9 @@ LATEST = "model_latest.pth"
 BEST = "model_best.pth"
 _PREVIOUS = "model_latest_before.pth"
 _EPOCH_FILE = re.compile(r"model_epoch_(\d+)\.pth")
+# The latest, the one before, the best, and the one that is being written.
+_FILES = 4
+_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,21 @@ def save_latest(folder: Path, content: dict[str, Any], is_damaged: bool = False,
         _link(best, latest)
     else:
         write_atomically(latest, data)
+
+
+def describe_space(folder: Path, size: int) -> str:
+    """Return a note if the checkpoints of a run may not fit on the disk of ``folder``; else "".
+
+    Args:
+        size: of a checkpoint, in bytes.
+    """
+    free = shutil.disk_usage(folder).free
+    if free >= _FILES * size:
+        return ""
+    return (
+        f"the checkpoints take up to {_FILES * size / _MIB:,.0f} MiB, and {free / _MIB:,.0f} MiB are free in {folder}: "
+        "free some space, or set TRAINING.SAVE_DIR to another disk"
+    )
 
 
 def save_epoch(folder: Path, content: dict[str, Any], keep: int = 0) -> None:
@@ -128,5 +147,8 @@ def load_latest(folder: Path) -> Checkpoint:
         except Exception as error:  # a damaged file can raise any error
             problems.append(f"{path.name} is damaged ({type(error).__name__})")
     if problems:
-        raise UserError(f"cannot resume in {folder}: {'; '.join(problems)}.")
+        raise UserError(
+            f"cannot resume in {folder}: {'; '.join(problems)}. Start another run with another MODEL.SESSION; "
+            f"TRAINING.INIT_WEIGHTS can start it from the weights of {BEST} or model_epoch_N.pth."
+        )
     raise UserError(f"cannot resume: there is no {LATEST} in {folder}; start with TRAINING.RESUME False.")

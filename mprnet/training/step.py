@@ -84,6 +84,12 @@ class Stepper:
         """The network to validate and to save as weights: the EMA if there is one, else the trained network."""
         return self.model if self.ema is None else self.ema.module  # type: ignore[return-value]
 
+    @property
+    def checkpoint_bytes(self) -> int:
+        """About how large a checkpoint is: the weights, two averages of Adam, and the EMA."""
+        weights = sum(parameter.nbytes for parameter in self.model.parameters())
+        return weights * (3 if self.ema is None else 4)
+
     def update(
         self,
         degraded: Tensor,

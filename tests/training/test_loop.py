@@ -3,6 +3,7 @@
 import io
 import itertools
 import multiprocessing
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -422,6 +423,19 @@ def test_the_best_weights_may_be_from_within_an_epoch(tmp_path, monkeypatch):
 def test_the_last_epoch_is_always_validated(tmp_path):
     run(tmp_path, "OPTIM.NUM_EPOCHS", 3, "TRAINING.VAL_AFTER_EVERY", 2)
     assert [bool(row["psnr"]) for row in read_log(tmp_path)] == [False, True, True]
+
+
+@pytest.mark.parametrize(("ema", "values"), [(0.0, 3), (0.9, 4)])
+def test_a_disk_without_space_for_four_checkpoints_is_noted(tmp_path, monkeypatch, capsys, ema, values):
+    trainer = make_trainer(tmp_path, tiny_settings("OPTIM.EMA", ema))
+    size = 4 * values * sum(parameter.numel() for parameter in trainer.stepper.model.parameters())
+    free = shutil.disk_usage(tmp_path)._replace(free=4 * size - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
+    trainer.run()
+    assert f"MiB are free in {tmp_path}: free some space, or set TRAINING.SAVE_DIR to" in capsys.readouterr().out
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free._replace(free=4 * size))
+    make_trainer(tmp_path / "other", tiny_settings("OPTIM.EMA", ema)).run()
+    assert "free some space" not in capsys.readouterr().out
 
 
 def test_notes_of_the_data_are_printed(tmp_path):

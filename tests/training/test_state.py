@@ -49,7 +49,10 @@ def test_without_a_usable_checkpoint_loading_is_an_error(tmp_path):
     (tmp_path / LATEST).write_bytes(b"damaged")
     weights = {"epoch": 1, "state_dict": {}}  # no optimizer state
     torch.save(weights, tmp_path / "model_latest_before.pth")
-    message = r"model_latest\.pth is damaged \(.*\); model_latest_before\.pth holds no training state"
+    message = (
+        r"model_latest\.pth is damaged \(.*\); model_latest_before\.pth holds no training state\. "
+        r"Start another run with another MODEL\.SESSION; TRAINING\.INIT_WEIGHTS can start it from"
+    )
     with pytest.raises(UserError, match=message):
         load_latest(tmp_path)
 
