@@ -18,7 +18,8 @@ Chunk = tuple[bytes, bytes]
 # zlib's levels of compression.
 LEVELS = range(1, 10)
 # Paeth's filter leaves small differences, which repeat by chance only. So without a level zlib looks for runs of one
-# byte and for nothing else. Photographs are not larger than at level 6, in an eighth of the time (docs/speed.md).
+# byte and for nothing else: photographs are about as large as at level 6, in a third to an eighth of the time
+# (docs/speed.md).
 _FAST: dict[str, int] = dict(level=1, strategy=imagecodecs.PNG.STRATEGY.RLE, filter=imagecodecs.PNG.FILTER.PAETH)
 
 

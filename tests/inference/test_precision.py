@@ -1,3 +1,4 @@
+import contextlib
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,48 @@ def test_auto_works_on_this_machine(tiny):
     restorer = Restorer(tiny, "cpu", "auto")
     assert restorer.precision in ("fp32", "bf16")
     assert restorer(np.zeros((9, 9, 3), np.float32)).shape == (9, 9, 3)
+
+
+@pytest.mark.parametrize(
+    ("capability", "bf16", "chosen"),
+    [((6, 1), False, "fp32"), ((7, 0), False, "fp16"), ((7, 5), False, "fp16"), ((8, 0), True, "bf16")],
+)
+def test_auto_chooses_the_precision_of_tensor_cores(monkeypatch, capability, bf16, chosen):
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert precision.choose_precision("auto", torch.device("cuda", 0), 40) == chosen
+
+
+@pytest.fixture
+def broken_gpu(monkeypatch):
+    """A GPU that PyTorch finds, but has no programs for."""
+
+    def fail(*shape, device):
+        raise RuntimeError(messages[0])
+
+    messages = ["CUDA error: no kernel image is available for execution on the device\nCompile with x"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch, "zeros", lambda size, device: None)
+    monkeypatch.setattr(torch, "ones", fail)
+    precision._find_problem.cache_clear()
+    yield messages
+    precision._find_problem.cache_clear()
+
+
+def test_a_gpu_that_cannot_compute_is_left_with_a_sentence(broken_gpu, capsys):
+    assert precision.choose_device("auto") == CPU
+    said = capsys.readouterr().err
+    assert "cuda:0 cannot be used (CUDA error: no kernel image is available for execution on the device Co" in said
+    assert "continuing on the CPU" in said
+    with pytest.raises(UserError, match=r"cuda:0 cannot be used \(CUDA error: no kernel .*\); choose --device cpu"):
+        precision.choose_device("cuda")
+
+
+def test_a_gpu_whose_memory_is_taken_now_is_not_left(broken_gpu):
+    broken_gpu[0] = "CUDA out of memory"
+    assert precision.choose_device("auto") == precision.choose_device("cuda") == torch.device("cuda", 0)
 
 
 def test_an_unknown_precision_raises_a_clear_error():

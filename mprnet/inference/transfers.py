@@ -1,0 +1,57 @@
+"""Copies of images to a device and back. On CUDA they run while the device computes."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+class Transfers:
+    """Copies images to ``device`` and back.
+
+    On CUDA, copies in each direction have a stream of their own, and nothing waits for them but the work that needs
+    them. Copies from and to pinned memory do not make this thread wait.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.overlaps = device.type == "cuda"
+        if self.overlaps:
+            self._up, self._down = torch.cuda.Stream(device), torch.cuda.Stream(device)
+
+    def pin(self, images: Tensor) -> Tensor:
+        """Return images from which ``upload`` copies without a wait. To be called in the thread that reads them."""
+        return images.pin_memory() if self.overlaps else images
+
+    def upload(self, images: Tensor) -> Tensor:
+        """Return images on the device."""
+        if not self.overlaps or images.device.type != "cpu":
+            return images.to(self.device)
+        with torch.cuda.stream(self._up):
+            copy = images.to(self.device, non_blocking=True)
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(self._up)
+        copy.record_stream(current)
+        return copy
+
+    def download(self, tensors: Sequence[Tensor], device: torch.device) -> Callable[[], list[Tensor]]:
+        """Start to copy tensors to another device, and return the function that waits for the copies."""
+        if not self.overlaps or device.type != "cpu":
+            return lambda: [tensor.to(device) for tensor in tensors]
+        self._down.wait_stream(torch.cuda.current_stream(self.device))
+        copies = []
+        with torch.cuda.stream(self._down):
+            for tensor in tensors:
+                copies.append(_empty_pinned(tensor).copy_(tensor, non_blocking=True))
+                tensor.record_stream(self._down)
+            done = self._down.record_event()
+
+        def wait() -> list[Tensor]:
+            done.synchronize()
+            return copies
+
+        return wait
+
+
+def _empty_pinned(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="cpu", pin_memory=True)
