@@ -9,10 +9,12 @@ PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 # Which mutants, by name: make mutants MUTANTS='mprnet.training.order* mprnet.metrics.*'
 MUTANTS ?=
+# Where make gpu-check measures: cuda, or cpu for a rehearsal.
+DEVICE ?= cuda
 # The first of the numbers from which make fuzz makes its files.
 SEED ?= 0
 
-.PHONY: demo test test-floor check docs mutants fuzz
+.PHONY: demo test test-floor check docs mutants fuzz gpu-check
 
 demo: .venv/installed
 	$(BIN)/python demo.py
@@ -43,6 +45,10 @@ fuzz: .venv/installed-dev
 	$(BIN)/python tests/fuzz/runner.py pictures --count 2000 --seed $(SEED)
 	$(BIN)/python tests/fuzz/weights.py --count 500 --seed $(SEED)
 	$(BIN)/python tests/fuzz/runner.py page --count 600 --seed $(SEED)
+
+# Ten minutes on a GPU: time and memory of training, and what else is in benchmarks/gpu.py. Writes docs/gpu_figures.md.
+gpu-check: .venv/installed
+	$(BIN)/python benchmarks/gpu.py --device $(DEVICE)
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

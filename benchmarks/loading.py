@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from mprnet.data.cache import PictureCache
-from mprnet.data.paired import get_training_data
+from mprnet.data.paired import PairedPictures, get_training_data
 from mprnet.data.preparing import plan_preparation, prepare_pictures
 from mprnet.training.loading import load_batches, make_loader, stop_workers
 from mprnet.training.order import DistributedBatchSampler
@@ -36,12 +36,26 @@ def write_pairs(folder: Path, count: int, width: int, height: int) -> None:
             cv2.imwrite(str(folder / side / f"{index}.png"), noisy.round().clip(0, 255).astype(np.uint8))
 
 
+def prepare_pairs(folder: Path, count: int, width: int, height: int, patch: int) -> list[PairedPictures]:
+    """Write pairs and prepare them. Return two data sets of the same crops: of decoded and of prepared pictures."""
+    write_pairs(folder, count, width, height)
+    decoded, prepared = (get_training_data(folder, {"patch_size": patch}) for _ in range(2))
+    (folder / "cache").mkdir()
+    cache = PictureCache(folder / "cache", folder)
+    start = time.perf_counter()
+    prepare_pictures(plan_preparation(prepared.pairs, cache), cache)
+    speed = count / (time.perf_counter() - start)
+    print(f"{count} pairs of {width}x{height}, patches of {patch}; preparing: {speed:.1f} pairs per second")
+    prepared.read_pair = cache.read_pair
+    return [decoded, prepared]
+
+
 class TimedLoader:
     """A loader of batches, and the speed of each of its epochs."""
 
-    def __init__(self, samples: TrainingSamples, batch: int, workers: int) -> None:
+    def __init__(self, samples: TrainingSamples, batch: int, workers: int, pin_memory: bool = False) -> None:
         self.sampler = DistributedBatchSampler(len(samples), batch, seed=0)
-        self.loader = make_loader(samples, self.sampler, workers, pin_memory=False)
+        self.loader = make_loader(samples, self.sampler, workers, pin_memory)
         self.speeds: list[float] = []
 
     def run(self, epochs: int) -> None:
@@ -65,18 +79,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="of prepared pictures for each epoch of decoded ones")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_pairs(folder, a.pairs, a.width, a.height)
-        decoded, prepared = (get_training_data(folder, {"patch_size": a.patch}) for _ in range(2))
-        (folder / "cache").mkdir()
-        cache = PictureCache(folder / "cache", folder)
-        start = time.perf_counter()
-        prepare_pictures(plan_preparation(prepared.pairs, cache), cache)
-        speed = a.pairs / (time.perf_counter() - start)
-        print(f"{a.pairs} pairs of {a.width}x{a.height}, patches of {a.patch}; preparing: {speed:.1f} pairs per second")
-        prepared.read_pair = cache.read_pair
+        data_sets = prepare_pairs(Path(name), a.pairs, a.width, a.height, a.patch)
         for workers in a.workers:
-            loaders = [TimedLoader(TrainingSamples(data, 0), a.batch, workers) for data in (decoded, prepared)]
+            loaders = [TimedLoader(TrainingSamples(data, 0), a.batch, workers) for data in data_sets]
             for loader in loaders:
                 loader.run(1)
                 loader.speeds.clear()

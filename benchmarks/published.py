@@ -6,6 +6,8 @@ from mprnet import MPRNet
 
 # Constructor arguments.
 WIDTHS = {"Deblurring": (96, 48, 32, 8), "Denoising": (80, 48, 32, 8), "Deraining": (40, 20, 16, 8)}
+# These, and a network to rehearse measurements with.
+NETWORKS = {**WIDTHS, "tiny": (8, 4, 4, 1)}
 
 
 def load_published(model: MPRNet, device: torch.device | str = "cpu") -> torch.nn.Module:

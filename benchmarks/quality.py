@@ -23,10 +23,11 @@ from degrading import OTHER_CAMERA, falling_rain, handheld_shake
 from photographs import load_crops
 
 from mprnet import Restorer, load_model
-from mprnet.data.synthetic import motion_blur
+from mprnet.data.synthetic import exposure
 from mprnet.data.synthetic.camera import compress_jpeg, noisy_photograph
 from mprnet.data.synthetic.noise import gaussian_noise
-from mprnet.data.synthetic.rain import add_streaks, random_streaks
+from mprnet.data.synthetic.rain import add_streaks
+from mprnet.data.synthetic.streaks import random_streaks
 from mprnet.evaluation.figures import ComparisonRow, draw_comparison
 from mprnet.metrics import luma, psnr, ssim_wang2003
 from mprnet.tasks import GRADES, available_weights
@@ -78,7 +79,7 @@ def camera_noise(
 
 def trained_rain(heaviness: float, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
     light = random_streaks(rng, *clean.shape[:2], heaviness)
-    rainy = add_streaks(clean / np.float32(255), light[:, :, None], screen=False)
+    rainy = add_streaks(clean / np.float32(255), light[:, :, None], "sum")
     return np.rint(255 * rainy).astype(np.uint8), clean, None
 
 
@@ -88,11 +89,11 @@ def other_rain(drops: int, rng: np.random.Generator, clean: np.ndarray) -> Degra
 
 def trained_shake(length: float, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
     """A shake without rotation, so that all pixels have the same kernel, which some methods need; noise of sigma 1."""
-    motion = motion_blur.Motion.random(rng, length, frames=64, centre=np.zeros(2), turn=0.0)
-    blurred = motion_blur.to_grey_levels(motion_blur.expose(motion_blur.to_linear(clean), motion))
+    motion = exposure.Motion.random(rng, length, frames=64, centre=np.zeros(2), turn=0.0)
+    blurred = exposure.to_grey_levels(exposure.expose(exposure.to_linear(clean), motion))
     point = np.zeros((2 * int(length) + 3,) * 2 + (1,), np.float32)
     point[int(length) + 1, int(length) + 1] = 1
-    return gaussian_noise(rng, blurred, 1), clean, motion_blur.expose(np.repeat(point, 3, axis=2), motion)[:, :, 0]
+    return gaussian_noise(rng, blurred, 1), clean, exposure.expose(np.repeat(point, 3, axis=2), motion)[:, :, 0]
 
 
 def other_shake(length: float, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
@@ -101,6 +102,12 @@ def other_shake(length: float, rng: np.random.Generator, clean: np.ndarray) -> D
 
 def untouched(_: np.random.Generator, clean: np.ndarray) -> Degraded:
     return clean, clean, None
+
+
+def clean_jpeg(quality: int, rng: np.random.Generator, clean: np.ndarray) -> Degraded:
+    """A file without noise, which should stay as it is."""
+    compressed = compress_jpeg(rng, clean, quality)
+    return compressed, compressed, None
 
 
 def as_jpeg(degrade: Callable[..., Degraded], *values: float) -> Callable[[np.random.Generator, np.ndarray], Degraded]:
@@ -119,6 +126,7 @@ CONDITIONS = {
         Condition("another camera, little noise", partial(camera_noise, 0.002, 1e-5, None), DENOISERS),
         Condition("another camera, much noise", partial(camera_noise, 0.01, 2e-4, None), DENOISERS, shown=True),
         Condition("another camera, much noise, JPEG", partial(camera_noise, 0.01, 2e-4, JPEG_QUALITY), DENOISERS),
+        Condition("clean JPEG of quality 90", partial(clean_jpeg, 90)),
     ],
     "Deraining": [
         Condition("dry", untouched),

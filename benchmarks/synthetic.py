@@ -28,7 +28,7 @@ from matplotlib import pyplot as plt
 DOCS = Path(__file__).parents[1] / "docs"
 SIZE, CROP, COLUMNS = 256, 88, 6
 SIGMA = (0.0, 55.0)
-PATCHES = {"noise": 80, "camera_noise": 80, "rain": 96, "camera_shake": 96, "motion_blur": 128}
+PATCHES = {"noise": 80, "camera_noise": 80, "processed_noise": 80, "rain": 96, "camera_shake": 96, "motion_blur": 128}
 
 
 def cut_photographs() -> np.ndarray:

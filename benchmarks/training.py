@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from published import WIDTHS, load_published
+from published import NETWORKS, load_published
 from torch.utils.flop_counter import FlopCounterMode
 
 from mprnet import MPRNet
@@ -39,7 +39,7 @@ PLAIN = "published plain"
 
 def plain_step(task: str, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], object]:
     """Return a training step of the published network."""
-    network = load_published(MPRNet(*WIDTHS[task]), device).train().requires_grad_()
+    network = load_published(MPRNet(*NETWORKS[task]), device).train().requires_grad_()
     optimizer = torch.optim.Adam(network.parameters(), 2e-4)
     restoration_loss = RestorationLoss(0.05).to(device)
 
@@ -57,7 +57,7 @@ def our_step(task: str, variant: str, device: torch.device) -> Callable[[torch.T
     settings = get_defaults()
     for key, value in VARIANTS[variant].items():
         settings.TRAINING[key] = value
-    stepper = Stepper(MPRNet(*WIDTHS[task]).train(), settings, World(0, 1, device))
+    stepper = Stepper(MPRNet(*NETWORKS[task]).train(), settings, World(0, 1, device))
 
     def step(degraded: torch.Tensor, target: torch.Tensor) -> None:
         stepper.update(degraded, target, (len(target), len(target)))
@@ -68,14 +68,21 @@ def our_step(task: str, variant: str, device: torch.device) -> Callable[[torch.T
 def count_operations(task: str, batch: int, patch: int) -> float:
     """Return the floating-point operations of a step: forward, and twice as many backward."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        MPRNet(*WIDTHS[task])(torch.empty(batch, 3, patch, patch))
+        MPRNet(*NETWORKS[task])(torch.empty(batch, 3, patch, patch))
     return 3 * counter.get_total_flops()
 
 
-def measure(task: str, variant: str, batch: int, patch: int, steps: int, device: torch.device) -> dict[str, float]:
-    """Return the median seconds of a step, after two steps to warm up, and the peak memory in bytes."""
+def measure(
+    task: str, variant: str, batch: int, patch: int, steps: int, device: torch.device, tf32: bool = False
+) -> dict[str, float]:
+    """Return the median seconds of a step, after two steps to warm up, and the peak memory in bytes.
+
+    Args:
+        tf32: convolve in TF32 on GPUs that can, as training does. The published step is in fp32.
+    """
     torch.manual_seed(0)
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = plain_step(task, device) if variant == PLAIN else our_step(task, variant, device)
     degraded, target = torch.rand(2, batch, 3, patch, patch, device=device)
@@ -95,17 +102,20 @@ def measure(task: str, variant: str, batch: int, patch: int, steps: int, device:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time and memory of a training step.")
-    parser.add_argument("--task", choices=WIDTHS, default="Deraining")
+    parser.add_argument("--task", choices=NETWORKS, default="Deraining")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=2, help="how often each variant is measured")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device, to print the share of it")
+    parser.add_argument(
+        "--tf32", action="store_true", help="convolve in TF32 in fp32 steps, as PyTorch does by default"
+    )
     parser.add_argument("--only", choices=[PLAIN, *VARIANTS], help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.only:
-        print(json.dumps(measure(a.task, a.only, a.batch, a.patch, a.steps, torch.device(a.device))))
+        print(json.dumps(measure(a.task, a.only, a.batch, a.patch, a.steps, torch.device(a.device), a.tf32)))
         return
     names = [PLAIN, *VARIANTS]
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names}

@@ -143,6 +143,8 @@ def shorten(command: str, results: Path) -> str:
             return f"{command} --only nothing"
         case "deviations.py":
             return f"{command} --task Denoising"
+        case "shapes.py":
+            return f"{command} --shapes 4/2/0/1 --rounds 1 --precision fp32 --steps 0"
         case "synthetic.py":
             return f"{command} --pictures 12 --samples 2"
     raise ValueError(f"{__file__} does not know how to run {command}")

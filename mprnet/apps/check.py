@@ -15,7 +15,7 @@ from mprnet.data.pairs import Pair, describe_orphans, find_pair_folders, match_p
 from mprnet.data.scenes import split_by_scene
 from mprnet.errors import UserError, name_some
 from mprnet.evaluation.protocols import Benchmark
-from mprnet.evaluation.sources import BlockSource
+from mprnet.evaluation.sources import BlockSource, NoisySource
 from mprnet.training.datasets import (
     GetData,
     make_training_set,
@@ -79,7 +79,7 @@ def check_benchmarks(folders: Mapping[Benchmark, Path | None], datasets: Path) -
     """
     status = 0
     for benchmark, folder in folders.items():
-        print(f"{benchmark.name}: {folder or 'not there'}")
+        print(f"{benchmark.set}: {folder or 'not there'}")
         if folder is None:
             print(f"  expected: {benchmark.describe_files(datasets)}")
             continue
@@ -103,6 +103,8 @@ def _check_benchmark(benchmark: Benchmark, folder: Path) -> list[str]:
         return problems + _check_pairs(
             matching.pairs, benchmark.name, benchmark.count, [], aligned=benchmark.measure != "aligned"
         )
+    if benchmark.noise is not None:
+        return _check_clean_pictures(NoisySource(folder, benchmark.noise), benchmark)
     if benchmark.kind == "sidd":
         count = len(BlockSource(folder).names)
         print(f"  {count:,} blocks{_compare_count(count, benchmark.count)}")
@@ -119,6 +121,19 @@ def _check_benchmark(benchmark: Benchmark, folder: Path) -> list[str]:
             continue
         if image_boxes[:, 2].max() > height or image_boxes[:, 3].max() > width:
             problems.append(f"photograph {number + 1} is {width}x{height}, too small for its boxes.")
+    return problems
+
+
+def _check_clean_pictures(source: NoisySource, benchmark: Benchmark) -> list[str]:
+    """Print the number of pictures, and return the problems."""
+    count = len(source.names)
+    print(f"  {count:,} pictures{_compare_count(count, benchmark.count)}")
+    problems = []
+    for number in tqdm(range(count), benchmark.set, unit="picture", leave=False):
+        try:
+            source.read(number)
+        except UserError as error:
+            problems.append(str(error))
     return problems
 
 

@@ -18,7 +18,7 @@ from mprnet.evaluation.sources import PairSource, read_8bit
 from mprnet.inference.distributed import distributed_world
 from mprnet.metrics import psnr
 from mprnet.training.curves import draw_curves
-from mprnet.training.logs import LOG
+from mprnet.training.logs import LOG, NUMBERS
 
 
 def main() -> None:
@@ -124,7 +124,7 @@ def _read_log(run: Path) -> list[dict[str, Any]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                rows.append({key: float(value) for key, value in row.items() if value})
+                rows.append({key: float(value) for key, value in row.items() if value and key in NUMBERS})
             return rows
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); a run's folder holds a {LOG}.") from error

@@ -92,7 +92,7 @@ def _make_figure(source: Source, number: int, record: Record, plan: Plan, stage:
     results = {s: to_uint8(result) for s, result in plan.restore(number, sample).items()}
     stages = {f"stage {s}": result for s, result in results.items() if s != stage}
     error, differences = make_error_map(results[stage], target)
-    layers = {"input": sample.degraded, **stages, "result": results[stage], "target": target, error: differences}
+    layers = {"input": sample.show_degraded(), **stages, "result": results[stage], "target": target, error: differences}
     psnr, ssim = _format_scores(*record["scores"][str(stage)])
     return HtmlFigure(record["name"], f"PSNR {psnr}, SSIM {ssim}", layers, "input", "result")
 

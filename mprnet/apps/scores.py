@@ -12,17 +12,9 @@ from mprnet.data.png import write_png
 from mprnet.data.tensors import to_uint8
 from mprnet.errors import name_some
 from mprnet.evaluation.benchmark import Plan, Record
+from mprnet.evaluation.paper_tables import average_scores, format_paper_table
 from mprnet.evaluation.protocols import Protocols
-from mprnet.evaluation.report import (
-    Row,
-    Summary,
-    average_scores,
-    choose_examples,
-    draw_sheet,
-    format_comparison,
-    format_paper_table,
-    make_cells,
-)
+from mprnet.evaluation.report import Row, Summary, choose_examples, draw_sheet, format_comparison, make_cells
 from mprnet.evaluation.sources import Source
 
 
@@ -83,7 +75,7 @@ def write_page(source: Source, numbers: Sequence[int], records: Sequence[Record]
         psnr_text = "identical" if psnr is None else f"{psnr:.2f} dB"
         ssim_text = "no SSIM" if ssim is None else f"SSIM {ssim:.4f}"
         title = f"{rank}: {records[index]['name']}, {psnr_text}, {ssim_text}"
-        rows.append((title, make_cells(sample.degraded, to_uint8(result), to_uint8(sample.target))))
+        rows.append((title, make_cells(sample.show_degraded(), to_uint8(result), to_uint8(sample.target))))
     path = plan.folder / "page.png"
     path.unlink(missing_ok=True)
     if rows:

@@ -21,7 +21,7 @@ _EXCLUSIVE = (
 
 def parse_arguments(folder: Path, protocols: Protocols) -> argparse.Namespace:
     """Read the command line. Options that do not go together end the program with a message."""
-    names = list(protocols.benchmarks)
+    names = list(dict.fromkeys([*protocols.sets(), *protocols.benchmarks]))
     default_folder = working_folder(folder)
     parser = argparse.ArgumentParser(
         prog=command.subcommand, description="Restore and score benchmarks, and print the scores beside the paper's."
@@ -31,7 +31,7 @@ def parse_arguments(folder: Path, protocols: Protocols) -> argparse.Namespace:
         nargs="+",
         choices=names,
         metavar="NAME",
-        help=f"benchmarks to score, of {', '.join(names)}; default: all that are there",
+        help=f"data sets or single benchmarks to score, of {', '.join(names)}; default: all that are there",
     )
     parser.add_argument("--input_dir", type=Path, default=default_folder / "Datasets", help="where the data sets are")
     parser.add_argument(
@@ -84,12 +84,12 @@ def choose_benchmarks(protocols: Protocols, a: argparse.Namespace, folder: Path)
         UserError: no benchmark is there, and the command line has neither --check nor --table.
     """
     if a.pairs:
-        return [Benchmark(OWN_PAIRS, "pairs", (), 0, a.measure or protocols.measure, None)]
+        return [Benchmark(OWN_PAIRS, OWN_PAIRS, "pairs", (), 0, a.measure or protocols.measure, None)]
     if a.dataset:
-        return [protocols.benchmarks[name] for name in a.dataset]
+        return protocols.select(a.dataset)
     available = [b for b in protocols.benchmarks.values() if b.locate(a.input_dir) is not None]
     if not available and not a.check and not a.table:
-        lines = "".join(f"\n  {b.name}: {b.describe_files(a.input_dir)}" for b in protocols.benchmarks.values())
+        lines = "".join(f"\n  {b.set}: {b.describe_files(a.input_dir)}" for b in protocols.sets().values())
         raise UserError(
             f"none of the data sets is there; {folder / 'Datasets/README.md'} says where to get them:{lines}"
         )

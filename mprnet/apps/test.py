@@ -24,7 +24,7 @@ from mprnet.evaluation.benchmark import Plan, Record, Restore, evaluate, write_r
 from mprnet.evaluation.protocols import Benchmark, Protocols, load_protocols
 from mprnet.evaluation.report import Row, Summary, make_rows, summarise
 from mprnet.evaluation.scoring import MEASURES, Scorers
-from mprnet.evaluation.sources import BlockSource, PairSource, Sample, Source, read_8bit, results_by_target
+from mprnet.evaluation.sources import BlockSource, NoisySource, PairSource, Sample, Source, read_8bit, results_by_target
 from mprnet.files import lock_folder, make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.inference.restorer import Restorer
@@ -66,7 +66,8 @@ def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> 
         os.environ["CUDA_VISIBLE_DEVICES"] = a.gpus
     chosen = choose_benchmarks(protocols, a, folder)
     if a.check:
-        return check_benchmarks({b: b.locate(a.input_dir) for b in chosen}, a.input_dir)
+        sets = {b.set: b for b in chosen}
+        return check_benchmarks({b: b.locate(a.input_dir) for b in sets.values()}, a.input_dir)
     if not chosen:
         print_tables(protocols, {})
         return 0
@@ -118,7 +119,8 @@ def _score_set(setup: _Setup, benchmark: Benchmark) -> tuple[dict[int, Summary],
     key = {
         "benchmark": benchmark.name,
         "measure": f"{benchmark.measure}: {MEASURES[benchmark.measure][1]}",
-        "rounded": "to 8 bits" if benchmark.kind == "pairs" else "not: single precision",
+        "rounded": "not: single precision" if benchmark.kind == "sidd" else "to 8 bits",
+        **({"noise": str(benchmark.noise)} if benchmark.noise else {}),
         **results_key,
     }
     plan = Plan(key, benchmark.measure, a.result_dir / benchmark.name, a.save_images, restore, a.png_level)
@@ -168,6 +170,8 @@ def _open_source(benchmark: Benchmark, a: argparse.Namespace) -> Source:
         raise UserError(f"{benchmark.name} is not there: expected {benchmark.describe_files(a.input_dir)}.")
     if benchmark.kind == "sidd":
         return BlockSource(dataset)
+    if benchmark.noise is not None:
+        return NoisySource(dataset, benchmark.noise)
     return PairSource(dataset / "input", dataset / "target")
 
 
@@ -203,10 +207,12 @@ def _read_result(results: Mapping[int, Path], number: int, sample: Sample) -> di
 
 
 def _run_network(restorer: Restorer, all_stages: bool, number: int, sample: Sample) -> dict[int, np.ndarray]:
-    degraded = sample.degraded.astype(np.float32) / 255
+    degraded = sample.degraded
+    if degraded.dtype == np.uint8:
+        degraded = degraded.astype(np.float32) / 255
     if all_stages:
-        return dict(enumerate(restorer.every_stage(degraded), start=1))
-    return {restorer.stage or restorer.num_stages: restorer(degraded)}
+        return dict(enumerate(restorer.every_stage(degraded, clipped=False), start=1))
+    return {restorer.stage or restorer.num_stages: restorer(degraded, clipped=False)}
 
 
 def _load_restorer(

@@ -1,7 +1,9 @@
 """Trains a task's network: the program behind a task's train.py."""
 
 import argparse
+import os
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from mprnet.apps import command
 from mprnet.apps.check import check_training
 from mprnet.apps.prepare import prepare_training
 from mprnet.errors import UserError
+from mprnet.evaluation.protocols import load_protocols
 from mprnet.files import lock_folder, make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.model.ablations import AblationMPRNet, build_network
@@ -21,9 +24,17 @@ from mprnet.training import settings as training_settings
 from mprnet.training.datasets import GetData, RunData, make_data
 from mprnet.training.loading import choose_workers
 from mprnet.training.loop import Trainer
+from mprnet.training.measures import MEASURES, RGB
+from mprnet.training.order import ceil_divide
 from mprnet.training.recipes import describe_recipe
-from mprnet.training.state import BEST, LATEST, has_checkpoint, load_latest
+from mprnet.training.shared_memory import fit_workers
+from mprnet.training.state import BEST, LATEST, Checkpoint, has_checkpoint, load_latest
 from mprnet.training.stopping import Stopped
+
+# How long a process waits for another one. Only one of them may have to compile the network, to validate the largest
+# pictures, to write a checkpoint, or to read from a disk that does not answer for some minutes. If another process is
+# killed, a process does not wait: its connection is closed.
+PATIENCE = timedelta(hours=1)
 
 
 def main(
@@ -49,14 +60,15 @@ def _train(
     if a.prepare:
         return prepare_training(settings, get_training_data)
     torch.manual_seed(settings.TRAINING.SEED)
-    with distributed_world(settings.GPU) as world:
+    with distributed_world(settings.GPU, PATIENCE) as world:
         try:
             run = Path(settings.TRAINING.SAVE_DIR) / settings.MODEL.MODE / "models" / settings.MODEL.SESSION
-            resume = _choose_resume(settings, run)
-            model = _make_model(network, settings, use_initial=not resume)
-            make_folder(run)
+            with world.fail_together():
+                resume = _choose_resume(settings, run)
+                model = _make_model(network, settings, use_initial=not resume)
+                make_folder(run)
             with world.enter_on_main(lock_folder(run)):
-                checkpoint = load_latest(run) if resume else None
+                checkpoint = _load_checkpoint(run, world, resume)
                 split = checkpoint.content.get("split") if checkpoint else None
                 data = make_data(settings, get_training_data, get_validation_data, split)
                 if world.is_main:
@@ -64,16 +76,17 @@ def _train(
                 statements = {"training_patch": str(settings.TRAINING.TRAIN_PS), "training_data": data.description}
                 statements |= {"task": settings.MODEL.MODE, "seed": str(settings.TRAINING.SEED)}
                 metadata = full_metadata(model, statements)
-                workers = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else choose_workers()
-                trainer = Trainer(model, data, settings, run, metadata, world, workers, checkpoint)
+                workers, measure = _choose_workers(data, settings, world), _find_measure(folder)
+                trainer = Trainer(model, data, settings, run, metadata, world, workers, checkpoint, measure)
                 trainer.run()
         except Stopped as stopped:
             if world.is_main:
                 print(stopped)
             return 128 + (trainer.signals.number or 15)
     if world.is_main:
-        best = run / BEST
-        print(f"done: {best}, best {trainer.progress.best_psnr:.3f} dB" if best.exists() else f"done: {run}")
+        best, progress = run / BEST, trainer.progress
+        value = f"best {MEASURES[progress.best_by].title} {progress.best_psnr:.3f} dB"
+        print(f"done: {best}, {value}" if best.exists() else f"done: {run}")
     return 0
 
 
@@ -110,6 +123,43 @@ def _choose_resume(settings: CfgNode, run: Path) -> bool:
             "for this one."
         )
     return resume
+
+
+def _choose_workers(data: RunData, settings: CfgNode, world: World) -> int:
+    """Return how many worker processes read pictures. If fewer than wanted have space, add a note to ``data``."""
+    wanted = settings.TRAINING.WORKERS if settings.TRAINING.WORKERS >= 0 else choose_workers()
+    samples = ceil_divide(settings.OPTIM.BATCH_SIZE, world.size)
+    batch_bytes = samples * data.training.count_bytes(settings.TRAINING.TRAIN_PS)
+    # Within an epoch, the validation's workers read beside those of the training.
+    workers, note = fit_workers(wanted, batch_bytes + data.validation.count_bytes())
+    data.notes.extend([note] if note else [])
+    return workers
+
+
+def _load_checkpoint(run: Path, world: World, resume: bool) -> Checkpoint | None:
+    """Return the checkpoint to resume from; None for a new run.
+
+    Raises:
+        UserError: on every rank, if it cannot be loaded on one, or is not the same on all.
+    """
+    with world.fail_together():
+        checkpoint = load_latest(run) if resume else None
+    steps = -1
+    if checkpoint is not None:
+        steps = checkpoint.content.get("steps_before", 0) + checkpoint.content.get("steps_done", 0)
+    with world.fail_together():
+        if world.all_reduce(steps)[0] != world.size * steps:
+            raise UserError(
+                f"not all processes of this run find the same checkpoint in {run}: TRAINING.SAVE_DIR has to be a "
+                "folder that all machines share."
+            )
+    return checkpoint
+
+
+def _find_measure(folder: Path) -> str:
+    """Return the task's own measure, from its benchmarks.yml; RGB PSNR without this file."""
+    path = folder / "benchmarks.yml"
+    return load_protocols(path).measure if path.exists() else RGB
 
 
 def _make_model(network: Callable[..., MPRNet], settings: CfgNode, use_initial: bool) -> MPRNet:
@@ -154,6 +204,9 @@ def _print_start(model: MPRNet, data: RunData, settings: CfgNode, world: World, 
     )
     if world.size == 1 < len(settings.GPU) and world.device.type == "cuda":
         print(f"note: one process uses only the first GPU of {len(settings.GPU)}; torchrun starts a process for each")
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ.get("TORCHELASTIC_MAX_RESTARTS") != "0":
+        # https://github.com/pytorch/pytorch/issues/135712
+        print("note: torchrun can restart the run only if TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 is set for torchrun")
     if folder.name != settings.MODEL.MODE:
         print(f"note: this trains {folder.name}'s network under another name, {settings.MODEL.MODE} (MODEL.MODE)")
     if not settings.SYNTHETIC.DEGRADATION:

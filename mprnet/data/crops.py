@@ -16,6 +16,11 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
 
     addressed_by_epoch = True
 
+    @property
+    def is_uint8(self) -> bool:
+        """True if all samples are uint8."""
+        return False
+
     def __getitem__(self, key: tuple[int, int] | int) -> tuple[Tensor, Tensor]:
         """Return the degraded and the target crop, each (3, patch, patch) float32 in [0, 1]."""
         degraded, target = self.read_sample(key if isinstance(key, tuple) else (int(torch.randint(2**31, ())), key))

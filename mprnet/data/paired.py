@@ -22,7 +22,7 @@ from mprnet.data.pairs import (
     match_pairs,
 )
 from mprnet.data.reading import read_pair, read_rgb
-from mprnet.data.tensors import to_planes, to_tensor
+from mprnet.data.tensors import as_float, to_planes, to_tensor
 from mprnet.errors import UserError
 
 
@@ -62,6 +62,11 @@ class PairedPictures(Crops):
     def __len__(self) -> int:
         return len(self.pairs)
 
+    @property
+    def is_uint8(self) -> bool:
+        """True if all samples are uint8."""
+        return self.saturation == (1.0, 1.0)
+
     def read_sample(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the degraded and the target crop as uint8; as float32 in [0, 1] if their saturation is multiplied."""
         epoch, index = key
@@ -70,7 +75,7 @@ class PairedPictures(Crops):
         rows, columns = random_crop(rng, images[0].shape[0], images[0].shape[1], self.patch)
         number = int(rng.integers(8))
         crops = [symmetry(image[rows, columns], number) for image in images]
-        if self.saturation != (1.0, 1.0) and rng.random() < 1 / 3:
+        if not self.is_uint8 and rng.random() < 1 / 3:
             factor = rng.uniform(self.saturation[0], self.saturation[1])
             crops = [saturate(crop.astype(np.float32) / 255, factor) for crop in crops]
         degraded, target = (to_planes(crop) for crop in crops)
@@ -106,8 +111,13 @@ class WholePairs(Sequence[tuple[Tensor, Tensor, str]]):
         return len(self.pairs)
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]  # Sequence's slices are not needed
+        degraded, target, name = self.read_sample(index)
+        return as_float(degraded), as_float(target), name
+
+    def read_sample(self, index: int) -> tuple[Tensor, Tensor, str]:
+        """Return the same item with images as uint8. ``as_float`` converts them."""
         pair = self.pairs[index]
-        degraded, target = (to_tensor(crop_centre(image, self.patch)) for image in read_pair(pair))
+        degraded, target = (to_planes(crop_centre(image, self.patch)) for image in read_pair(pair))
         return degraded, target, pair.name
 
 

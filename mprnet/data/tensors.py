@@ -1,4 +1,4 @@
-"""Conversion between arrays (H, W, 3) and tensors (3, H, W)."""
+"""Conversion between arrays (H, W, 3) and tensors (3, H, W), and from the CPU to a device."""
 
 from collections.abc import Sequence
 
@@ -50,6 +50,11 @@ def are_finite(images: Sequence[Tensor]) -> Tensor:
     Finite values whose sum is not are so far from an image that they count as not finite.
     """
     return torch.stack([image.permute(0, 2, 3, 1).sum() for image in images]).isfinite().all()
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device. With CUDA, this process does not wait until it is copied."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def to_array(image: Tensor) -> np.ndarray:

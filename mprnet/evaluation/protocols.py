@@ -1,7 +1,7 @@
 """Reads a task's benchmarks.yml: where each benchmark is, how it is scored, and what the paper reports."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,10 @@ import yaml
 
 from mprnet.data.folders import find_first
 from mprnet.errors import UserError, one_line
-from mprnet.evaluation.scoring import MEASURES
+from mprnet.evaluation.scoring import MEASURES, Scores
+from mprnet.evaluation.sources import AddedNoise
 
-KINDS = ("pairs", "sidd", "dnd")
-Scores = tuple[float, float]  # PSNR and SSIM
+KINDS = ("pairs", "noise", "sidd", "dnd")
 
 
 @dataclass(frozen=True)
@@ -20,25 +20,35 @@ class Benchmark:
     """A test set with its protocol.
 
     Attributes:
-        kind: ``pairs`` (folders of pictures), or ``sidd`` or ``dnd`` (the files of these data sets).
+        set: the data set. ``kind`` ``noise`` makes several benchmarks of one.
+        kind: ``pairs`` (folders of pictures), ``noise`` (a folder of clean pictures, to which noise is added), or
+            ``sidd`` or ``dnd`` (the files of these data sets).
         places: folders where it can be, relative to the folder of data sets. The first one that exists is used.
         count: number of images in the published set.
         measure: a name of ``MEASURES``; empty if a server scores the results.
         paper: the paper's PSNR in dB and SSIM, or None.
         stages: the paper's PSNR of each stage in dB, if the paper reports it (Table 7).
+        noise: of ``kind`` ``noise``.
     """
 
     name: str
+    set: str
     kind: str
     places: tuple[str, ...]
     count: int
     measure: str
     paper: Scores | None
     stages: tuple[float, ...] = ()
+    noise: AddedNoise | None = None
 
     def locate(self, datasets: Path) -> Path | None:
         """Return the folder of the benchmark, or None if it is not in ``datasets``."""
-        entries = {"pairs": ("input", "target"), "dnd": ("info.mat",), "sidd": ("ValidationNoisyBlocksSrgb.mat",)}
+        entries = {
+            "pairs": ("input", "target"),
+            "noise": ("",),
+            "dnd": ("info.mat",),
+            "sidd": ("ValidationNoisyBlocksSrgb.mat",),
+        }
         return find_first((datasets / place for place in self.places), entries[self.kind])
 
     def describe_files(self, datasets: Path) -> str:
@@ -46,6 +56,7 @@ class Benchmark:
         folder = datasets / self.places[0]
         return {
             "pairs": f"{folder}/{{input,target}}, {self.count:,} pictures each",
+            "noise": f"{folder}, {self.count:,} pictures",
             "sidd": f"{folder}/{{ValidationNoisyBlocksSrgb,ValidationGtBlocksSrgb}}.mat",
             "dnd": f"{folder}/info.mat and {folder}/images_srgb/0001.mat to 0050.mat",
         }[self.kind]
@@ -53,11 +64,11 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper.
+    """A table of the paper, or of others.
 
     Attributes:
         columns: names of benchmarks.
-        rows: each method's scores, one for each column.
+        rows: each method's scores, one for each column. SSIM is None in all of them if the table has only PSNR.
         average: True if the paper's table has a column of averages, too. Then each row ends with its average, and the
             table has error reductions for the averages only.
     """
@@ -73,12 +84,25 @@ class Protocols:
     """A task's benchmarks, and the paper's tables about them.
 
     Attributes:
-        measure: the measure for the user's own pairs, unless the user names another one.
+        measure: the measure for the user's own pairs, unless the user names another one. The validation of a training
+            reports it too.
     """
 
     measure: str
     benchmarks: dict[str, Benchmark]
     tables: tuple[Table, ...]
+
+    def sets(self) -> dict[str, Benchmark]:
+        """Return the data sets by name, each with its first benchmark."""
+        sets: dict[str, Benchmark] = {}
+        for benchmark in self.benchmarks.values():
+            sets.setdefault(benchmark.set, benchmark)
+        return sets
+
+    def select(self, names: Iterable[str]) -> list[Benchmark]:
+        """Return the benchmarks that ``names`` name, by their own names or those of their data sets."""
+        chosen = [b for name in names for b in self.benchmarks.values() if name in (b.name, b.set)]
+        return list(dict.fromkeys(chosen))
 
 
 def load_protocols(path: Path) -> Protocols:
@@ -89,7 +113,8 @@ def load_protocols(path: Path) -> Protocols:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        benchmarks = {name: _make_benchmark(name, entry) for name, entry in content["benchmarks"].items()}
+        entries = content["benchmarks"].items()
+        benchmarks = {b.name: b for name, entry in entries for b in _make_benchmarks(name, entry)}
         tables = tuple(_make_table(name, entry) for name, entry in content.get("tables", {}).items())
         measure = str(content["measure"])
         unknown = [c for table in tables for c in table.columns if c not in benchmarks]
@@ -104,7 +129,8 @@ def load_protocols(path: Path) -> Protocols:
     return Protocols(measure, benchmarks, tables)
 
 
-def _make_benchmark(name: str, entry: Mapping[str, Any]) -> Benchmark:
+def _make_benchmarks(name: str, entry: Mapping[str, Any]) -> Iterator[Benchmark]:
+    """Yield the benchmark of an entry; of kind ``noise``, one for each sigma, unclipped and clipped."""
     kind, measure = str(entry.get("kind", "pairs")), str(entry.get("measure", ""))
     if kind not in KINDS or (measure not in MEASURES and kind != "dnd"):
         raise ValueError(f"{name}: kind {kind} or measure {measure or 'none'} is unknown")
@@ -112,7 +138,14 @@ def _make_benchmark(name: str, entry: Mapping[str, Any]) -> Benchmark:
     if not isinstance(entry["places"], list) or not entry["places"]:
         raise ValueError(f"{name} needs places: a list of folders")
     places, stages = tuple(map(str, entry["places"])), tuple(map(float, entry.get("stages", ())))
-    return Benchmark(name, kind, places, int(entry["count"]), measure, paper, stages)
+    benchmark = Benchmark(name, name, kind, places, int(entry["count"]), measure, paper, stages)
+    if kind != "noise":
+        yield benchmark
+        return
+    for clipped in (False, True):
+        for sigma in entry["sigma"]:
+            noise = AddedNoise(float(sigma), clipped, int(entry["seed"]))
+            yield replace(benchmark, name=f"{name}_{sigma}{'_clipped' if clipped else ''}", noise=noise)
 
 
 def _make_table(name: str, entry: Mapping[str, Any]) -> Table:
@@ -126,6 +159,7 @@ def _make_table(name: str, entry: Mapping[str, Any]) -> Table:
     return Table(name, columns, rows, average)
 
 
-def _make_scores(pair: Any) -> Scores:
-    psnr, ssim = pair
-    return float(psnr), float(ssim)
+def _make_scores(scores: Any) -> Scores:
+    """Return PSNR and SSIM, from a pair of numbers or from PSNR alone."""
+    psnr, ssim = scores if isinstance(scores, list) else (scores, None)
+    return float(psnr), None if ssim is None else float(ssim)

@@ -1,4 +1,4 @@
-"""Results for people: averages, tables beside the paper's figures, and sheets of images."""
+"""Results for people: averages beside the paper's figures, and sheets of images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mprnet.evaluation.benchmark import Record
-from mprnet.evaluation.protocols import Benchmark, Scores, Table
-from mprnet.evaluation.scoring import NO_SSIM
+from mprnet.evaluation.protocols import Benchmark
+from mprnet.evaluation.scoring import NO_SSIM, Scores
 
 _CELL, _HEAD, _GAP = 320, 22, 4  # pixels of a sheet: side of a cell, height of a line of text, gap between cells
 _ERROR_GAIN = 4
@@ -40,7 +40,7 @@ class Summary:
 
 
 # A line of a comparison: its name, our averages, and the paper's PSNR and SSIM. None: the paper does not report it.
-Row = tuple[str, Summary, tuple[float, float | None] | None]
+Row = tuple[str, Summary, Scores | None]
 # A cell of a sheet: its caption and its image, (H, W, 3) uint8.
 Cell = tuple[str, np.ndarray]
 
@@ -95,61 +95,6 @@ def make_comparison(rows: Sequence[Row]) -> tuple[list[list[str]], list[str]]:
     if incomplete:
         remarks.insert(0, "* not the whole set: do not compare it with the paper's figures")
     return lines, remarks
-
-
-def error_reductions(scores: Scores, best: Scores) -> Scores:
-    """Return by how many per cent the best method's error is smaller, in RMSE and in DSSIM, as in Table 2.
-
-    RMSE is proportional to sqrt(10^(-PSNR / 10)), and DSSIM is (1 - SSIM) / 2.
-
-    Args:
-        scores: a method's PSNR in dB and SSIM, rounded as they are printed.
-        best: the same of the best method.
-    """
-    rmse = 1 - 10 ** ((scores[0] - best[0]) / 20)
-    dssim = 1 - (1 - best[1]) / (1 - scores[1]) if scores[1] < 1 else -np.inf  # no error can be smaller
-    return 100 * rmse, 100 * dssim
-
-
-def format_paper_table(table: Table, our_scores: Mapping[str, Scores]) -> str:
-    """Return the paper's table as text, with error reductions in brackets.
-
-    Args:
-        table: the paper's table.
-        our_scores: our PSNR and SSIM by benchmark: the last row. Without scores for this table, there is no such row.
-    """
-    columns = [*table.columns, "average"] if table.average else list(table.columns)
-    rows: dict[str, Sequence[Scores | None]] = dict(table.rows)
-    own = [our_scores.get(column) for column in table.columns]
-    if any(own):
-        rows["ours"] = [*own, average_scores(own)] if table.average else own
-    bracketed = {len(columns) - 1} if table.average else set(range(len(columns)))
-    best = {number: max(scores[number] for scores in table.rows.values()) for number in bracketed}
-    lines = [[table.name, *columns]]
-    lines += [
-        [method, *(_format_cell(pair, best.get(n)) for n, pair in enumerate(scores))] for method, scores in rows.items()
-    ]
-    widths = [max(len(line[number]) for line in lines) + 2 for number in range(len(lines[0]))]
-    text = ["".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join([*text, "PSNR / SSIM; in brackets: by how much the error of the paper's best method is smaller"])
-
-
-def average_scores(scores: Sequence[tuple[float, float | None] | None]) -> Scores | None:
-    """Return the means of PSNR and SSIM, rounded as they are printed; None if a value is missing."""
-    known = [(psnr, ssim) for psnr, ssim in filter(None, scores) if ssim is not None]
-    if not known or len(known) < len(scores):
-        return None
-    return round(float(np.mean([psnr for psnr, _ in known])), 2), round(float(np.mean([ssim for _, ssim in known])), 3)
-
-
-def _format_cell(scores: Scores | None, best: Scores | None) -> str:
-    if scores is None:
-        return "-"
-    psnr, ssim = scores
-    if best is None:
-        return f"{psnr:.2f} / {ssim:.3f}"
-    rmse, dssim = error_reductions(scores, best)
-    return f"{psnr:.2f} ({rmse:.1f}%) / {ssim:.3f} ({dssim:.1f}%)"
 
 
 def choose_examples(records: Sequence[Record], stage: int) -> list[tuple[str, int]]:
@@ -231,7 +176,7 @@ def make_rows(benchmark: Benchmark, summaries: Mapping[int, Summary]) -> list[Ro
     last = max(summaries)
     for stage, summary in sorted(summaries.items()):
         name = benchmark.name if len(summaries) == 1 else f"{benchmark.name}, stage {stage}"
-        paper: tuple[float, float | None] | None = benchmark.paper if stage == last == 3 else None
+        paper: Scores | None = benchmark.paper if stage == last == 3 else None
         if paper is None and stage <= len(benchmark.stages):
             paper = (benchmark.stages[stage - 1], None)
         rows.append((name, summary, paper))

@@ -1,4 +1,4 @@
-"""The images of a benchmark: pairs of pictures, or blocks in SIDD's files."""
+"""The images of a benchmark: pairs of pictures, clean pictures to which noise is added, or blocks in SIDD's files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ import numpy as np
 from mprnet.data.formats.sidd import block_names, read_validation, validation_files
 from mprnet.data.pairs import Pairing, advise_pairing, match_pairs
 from mprnet.data.reading import check_sizes, read_picture
+from mprnet.data.synthetic.noise import gaussian_noise
+from mprnet.data.tensors import to_uint8
 from mprnet.errors import UserError
 
 
@@ -18,7 +20,7 @@ class Sample:
     """An image to restore, and its target.
 
     Attributes:
-        degraded: (H, W, 3) uint8.
+        degraded: (H, W, 3) uint8; or float32, where white is 1 and values can be outside [0, 1].
         target: (H, W, 3). If it is uint8, results are rounded to 8 bits before they are scored. If it is float32 in
             [0, 1], they are not rounded.
         notes: short remarks that matter for the score.
@@ -27,6 +29,33 @@ class Sample:
     degraded: np.ndarray
     target: np.ndarray
     notes: tuple[str, ...] = ()
+
+    def show_degraded(self) -> np.ndarray:
+        """Return the degraded image as (H, W, 3) uint8, to look at."""
+        return self.degraded if self.degraded.dtype == np.uint8 else to_uint8(np.clip(self.degraded, 0, 1))
+
+
+@dataclass(frozen=True)
+class AddedNoise:
+    """White Gaussian noise that a benchmark adds to clean pictures.
+
+    Attributes:
+        sigma: standard deviation in grey levels (white is 255).
+        clipped: True: noisy pictures are clipped and rounded to 8 bits, as in a file. False: they are not, as in the
+            literature.
+        seed: the noise of a picture depends on this, and on the picture's number.
+    """
+
+    sigma: float
+    clipped: bool
+    seed: int
+
+    def add(self, clean: np.ndarray, number: int) -> np.ndarray:
+        """Return picture ``number``, (H, W, 3) uint8, with noise, as ``Sample.degraded``."""
+        rng = np.random.default_rng([self.seed, number])
+        if self.clipped:
+            return gaussian_noise(rng, clean, self.sigma)
+        return (clean + np.float32(self.sigma) * rng.standard_normal(clean.shape, dtype=np.float32)) / np.float32(255)
 
 
 class Source(Protocol):
@@ -75,6 +104,18 @@ class PairSource:
         )
         check_sizes(pair, degraded, target)
         return Sample(degraded, target, input_notes + target_notes)
+
+
+class NoisySource(PairSource):
+    """Clean pictures in a folder, to which noise is added. Each picture is its own target."""
+
+    def __init__(self, folder: Path, noise: AddedNoise) -> None:
+        super().__init__(folder, folder)
+        self.noise = noise
+
+    def read(self, index: int) -> Sample:
+        clean, notes = read_8bit(self.pairs[index].target, "picture")
+        return Sample(self.noise.add(clean, index), clean, notes)
 
 
 class BlockSource:

@@ -211,7 +211,7 @@ def distributed_world(gpus: list[int], timeout: timedelta | None = None) -> Iter
     one. It has to end instead (``command.run``).
 
     Raises:
-        UserError: as ``init_world``; or another process of the run has ended.
+        UserError: as ``init_world``; or another process of the run has ended, or has not answered for too long.
     """
     world = init_world(gpus, timeout)
     destroy = world.device.type != "cuda"
@@ -221,6 +221,8 @@ def distributed_world(gpus: list[int], timeout: timedelta | None = None) -> Iter
     except RuntimeError as error:
         if world.size > 1 and "Connection" in str(error):  # closed or reset by the other process
             raise UserError(_STOPPED) from error
+        if world.size > 1 and "Timed out" in str(error):
+            raise UserError("another process of this run does not answer: see what it waits for.") from error
         raise
     finally:
         if destroy and is_initialized():

@@ -18,7 +18,7 @@ from mprnet.errors import UserError
 Pack = Callable[[Tensor], Any]
 
 
-def unpack(image: Any) -> tuple[Tensor, Pack]:
+def unpack(image: Any, clipped: bool = True) -> tuple[Tensor, Pack]:
     """Return an image as a batch (N, 3, H, W), and the function that makes its kind of a result.
 
     The batch is float32 in [0, 1], or uint8 if ``image`` is a tensor of uint8.
@@ -31,6 +31,7 @@ def unpack(image: Any) -> tuple[Tensor, Pack]:
             - a float tensor in [0, 1], or a uint8 tensor: (N, 3, H, W) or (3, H, W).
 
             H and W are at least 1. Floats may be outside [0, 1] by 0.001.
+        clipped: False: floats may have any finite value, and the batch, too.
 
     Returns:
         Results have the kind and shape of ``image``, and its dtype; floats become float32. Grey results are the mean
@@ -40,15 +41,15 @@ def unpack(image: Any) -> tuple[Tensor, Pack]:
         ValueError: it is something else; one sentence.
     """
     if isinstance(image, Tensor):
-        return _unpack_tensor(image)
+        return _unpack_tensor(image, clipped)
     if isinstance(image, Image.Image):
         return _unpack_pil(image)
     if isinstance(image, np.ndarray):
-        return _unpack_array(image)
+        return _unpack_array(image, clipped)
     raise ValueError(f"an image is a NumPy array, a PIL image or a tensor, not a {type(image).__name__}.")
 
 
-def _unpack_tensor(image: Tensor) -> tuple[Tensor, Pack]:
+def _unpack_tensor(image: Tensor, clipped: bool) -> tuple[Tensor, Pack]:
     batch = image[None] if image.ndim == 3 else image
     if batch.ndim != 4 or batch.shape[1] != 3 or 0 in batch.shape:
         raise ValueError(f"a tensor of images has the shape (N, 3, H, W) or (3, H, W), not {tuple(image.shape)}.")
@@ -56,10 +57,10 @@ def _unpack_tensor(image: Tensor) -> tuple[Tensor, Pack]:
     def pack(restored: Tensor) -> Tensor:
         return restored.reshape(image.shape)
 
-    return batch if image.dtype == torch.uint8 else _check_range(batch), pack
+    return batch if image.dtype == torch.uint8 else _check_range(batch, clipped), pack
 
 
-def _unpack_array(image: np.ndarray) -> tuple[Tensor, Pack]:
+def _unpack_array(image: np.ndarray, clipped: bool) -> tuple[Tensor, Pack]:
     colour = image[:, :, None] if image.ndim == 2 else image
     if colour.ndim != 3 or colour.shape[2] not in (1, 3) or 0 in colour.shape:
         raise ValueError(f"an array of an image has the shape (H, W, 3), (H, W, 1) or (H, W), not {image.shape}.")
@@ -81,7 +82,7 @@ def _unpack_array(image: np.ndarray) -> tuple[Tensor, Pack]:
 
     colour = np.ascontiguousarray(colour, dtype=np.float32)
     batch = torch.from_numpy(colour if colour.flags.writeable else colour.copy()).permute(2, 0, 1)[None]
-    return _check_range(batch).expand(1, 3, -1, -1), pack_floats
+    return _check_range(batch, clipped).expand(1, 3, -1, -1), pack_floats
 
 
 def _unpack_pil(image: Image.Image) -> tuple[Tensor, Pack]:
@@ -105,13 +106,19 @@ def _unpack_pil(image: Image.Image) -> tuple[Tensor, Pack]:
     return to_tensor(photo.as_float())[None], pack
 
 
-def _check_range(batch: Tensor) -> Tensor:
-    """Return float images as float32; raise ValueError if they are outside [0, 1] by more than 0.001."""
+def _check_range(batch: Tensor, clipped: bool) -> Tensor:
+    """Return float images as float32.
+
+    Raises:
+        ValueError: they are not finite; or, if ``clipped``, outside [0, 1] by more than 0.001.
+    """
     if not batch.is_floating_point():
         raise ValueError(f"images hold floats in [0, 1] or uint8, not {batch.dtype}: divide by their largest value.")
     low, high = batch.aminmax()
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # also if there is a NaN
-        raise ValueError(f"images hold values in [0, 1], not from {float(low):g} to {float(high):g}.")
+    margin = 1e-3 if clipped else torch.finfo(torch.float32).max / 2
+    if not (low >= -margin and high <= 1 + margin):  # also if there is a NaN
+        expected = "values in [0, 1]" if clipped else "finite values"
+        raise ValueError(f"images hold {expected}, not from {float(low):g} to {float(high):g}.")
     return batch.float()
 
 

@@ -16,8 +16,8 @@ from mprnet.data.tensors import are_finite, as_float, to_bytes
 from mprnet.errors import UserError
 from mprnet.inference import tiling
 from mprnet.inference.ensemble import mean_over_symmetries
+from mprnet.inference.fitting import Fitting
 from mprnet.inference.images import unpack
-from mprnet.inference.out_of_memory import is_out_of_memory
 from mprnet.inference.precision import DTYPES, choose_device, choose_precision, prepare_network
 from mprnet.inference.runner import Runner
 from mprnet.inference.strength import blend, check_strength
@@ -87,11 +87,9 @@ class Restorer:
         self.transfers = Transfers(self.device)
         self.stage = stage
         self.num_stages = model.num_stages
-        self.ensemble = ensemble
+        self.ensemble, self.strength = ensemble, strength
         self.on_tile: Callable[[int, int], None] | None = None
-        self.strength = strength
-        self._tile = check_tile(tile)
-        self._limit = limit
+        self._tile, self._limit = check_tile(tile), limit
         self.patch = choose_patch(local_pooling, model)
         self._compiled = compiled
         chosen = choose_precision(precision, self.device, model.config["n_feat"])
@@ -107,11 +105,11 @@ class Restorer:
         window = largest_window(model)
         least = tiling.valid_size(window + tiling.min_overlap(1024) + SIZE_MULTIPLE) if window else tiling.SMALLEST
         self._run = runner = Runner(model, self.device, self.stage, self._compiled)
-        self._make_room = runner.make_room
         limits = (self._tile, least, self._limit)
         self._tile_sizes = TileSizeChooser(model, self.stage, self.device, *limits, make_room=runner.make_room)
+        self._fitting = Fitting(self._tile_sizes, runner.make_room)
 
-    def __call__(self, image: Image) -> Image:
+    def __call__(self, image: Image, clipped: bool = True) -> Image:
         """Restore one image or a batch.
 
         Args:
@@ -120,6 +118,8 @@ class Restorer:
                 - a float array in [0, 1], or a uint8 or uint16 array, (H, W, 3), (H, W, 1) or (H, W);
                 - a PIL image;
                 - a float tensor in [0, 1] or a uint8 tensor, (N, 3, H, W) or (3, H, W).
+
+            clipped: False: floats may be outside [0, 1], as those of noise that was not clipped.
 
         Returns:
             The same kind, shape and dtype (floats as float32), clipped to the range of ``image``. A tensor is on the
@@ -130,12 +130,12 @@ class Restorer:
             UserError: the device does not have enough memory.
             NotFiniteError: the result is not finite.
         """
-        batch, pack = unpack(image)
+        batch, pack = unpack(image, clipped)
         return pack(self._restore(batch)[0])
 
-    def every_stage(self, image: Image) -> list[Image]:
+    def every_stage(self, image: Image, clipped: bool = True) -> list[Image]:
         """Restore as ``__call__`` does, and return the images of all stages that ran, the first stage first."""
-        batch, pack = unpack(image)
+        batch, pack = unpack(image, clipped)
         return [pack(restored) for restored in reversed(self._restore(batch, all_stages=True))]
 
     @property
@@ -154,7 +154,7 @@ class Restorer:
 
     def batch_size(self, height: int, width: int) -> int:
         """Return how many images of this size to restore at a time: a GPU is not busy with one small image."""
-        return max(1, min(16, 2**20 // (height * width))) if self.device.type == "cuda" else 1
+        return max(1, min(16, self._fitting.batch_pixels // (height * width))) if self.device.type == "cuda" else 1
 
     def start(self, images: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
         """Start to restore images of one size; a GPU goes on with them after this method has returned.
@@ -210,26 +210,11 @@ class Restorer:
             self._fp32_model = None
 
     def _restore_in_memory(self, batch: Tensor, all_stages: bool) -> list[Tensor]:
-        """Restore in the largest tiles that fit in memory; if memory runs out, in smaller tiles."""
-        height, width = batch.shape[2:]
         # Images beside the network: results, the next or the last picture, and the ensemble's turned image and mean.
         copies = (self.num_stages if all_stages else 1) + 1 + 2 * self.ensemble
-        size = self._tile_sizes.choose(len(batch), height, width, copies)
-        may_repeat = True  # once: graphs that are recorded again could fill the memory again
-        while True:
-            try:
-                return self._restore_tiles(batch, size, all_stages)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            # Not inside the handler: the exception keeps the tensors of the failed run alive.
-            if self._make_room() and may_repeat:
-                may_repeat = False
-                continue
-            size = self._tile_sizes.shrink(size, height, width)
-            tqdm.write(f"out of memory; continuing in tiles of {size} pixels", file=sys.stderr)
+        return self._fitting.restore(partial(self._restore_tiles, all_stages), batch, copies)
 
-    def _restore_tiles(self, batch: Tensor, size: int, all_stages: bool) -> list[Tensor]:
+    def _restore_tiles(self, all_stages: bool, batch: Tensor, size: int) -> list[Tensor]:
         """Restore in tiles of ``size`` pixels, or as a whole if the image is not larger."""
         height, width = batch.shape[2:]
         if size >= max(height, width):

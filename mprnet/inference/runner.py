@@ -49,14 +49,10 @@ class Runner:
         with torch.inference_mode(), full_fp32(), torch.autocast(self._device.type, enabled=False):
             return [image.float() for image in self._run(batch, grid)]
 
-    def release_graphs(self) -> bool:
-        """Free the memory of CUDA graphs. Return True if there were any."""
-        return self._graphs is not None and self._graphs.release()
-
     def make_room(self) -> bool:
         """Free memory that the process can do without. Return True if there were CUDA graphs, whose memory is large."""
         memory.trim()
-        released = self.release_graphs()
+        released = self._graphs is not None and self._graphs.release()
         if self._device.type != "cpu":
             torch.get_device_module(self._device).empty_cache()
         return released

@@ -1,5 +1,6 @@
 """Choosing the size of tiles, so that they fit in memory."""
 
+import math
 import operator
 from collections.abc import Callable
 
@@ -78,6 +79,20 @@ class TileSizeChooser:
             size = min(size, self._most)
         return size
 
+    def fits(self, count: int, height: int, width: int, copies: int) -> bool:
+        """Return True if ``count`` images of this height and width need no tiles, or if tiles are not chosen here.
+
+        Args:
+            copies: as for ``choose``.
+        """
+        if self.tile != "auto":
+            return True
+        peak = self.estimate.peak(count, height, width)
+        if peak <= self._usable(count, height, width, copies):
+            return True
+        self._make_room()
+        return peak <= self._usable(count, height, width, copies)
+
     def shrink(self, size: int, height: int, width: int) -> int:
         """Return a smaller size, after memory has run out with tiles of ``size``. Later images start with it.
 
@@ -96,19 +111,14 @@ class TileSizeChooser:
         return smaller
 
     def _largest_fitting(self, count: int, height: int, width: int, copies: int) -> int:
-        images = copies * count * 3 * 4 * height * width + (_FILES if self.device.type == "cpu" else 0)
-        free = memory.free_memory(self.device, self.limit)
-        if free is None or self.estimate.peak(count, height, width) <= _SHARE * free - images:
+        if self.fits(count, height, width, copies):
             return max(height, width)
-        self._make_room()
-        free = memory.free_memory(self.device, self.limit) or 0
-        usable = int(_SHARE * free) - images
-        if self.estimate.peak(count, height, width) <= usable:
-            return max(height, width)
+        usable = int(self._usable(count, height, width, copies))
         size = tiling.valid_size(int((max(0, usable) / self.estimate.peak(count, 1000, 1000)) ** 0.5 * 1000))
         smallest = self.estimate.peak(count, min(self.least, height), min(self.least, width))
         if usable < smallest:
             missing = _amount((smallest - usable) / _SHARE)
+            free = memory.free_memory(self.device, self.limit) or 0
             allowed = f" of the {_amount(self.limit)} allowed" if self.limit else ""
             raise UserError(
                 f"{_amount(free)} are free on {self.device}{allowed}, and {width}x{height} pixels need {missing} more, "
@@ -119,6 +129,12 @@ class TileSizeChooser:
         if not size <= chosen <= 1.1 * size:
             self._chosen[count, height, width] = chosen = max(size, self.least)
         return chosen
+
+    def _usable(self, count: int, height: int, width: int, copies: int) -> float:
+        """Return how many bytes a run of the network may take; infinity if the free memory is not known."""
+        images = copies * count * 3 * 4 * height * width + (_FILES if self.device.type == "cpu" else 0)
+        free = memory.free_memory(self.device, self.limit)
+        return math.inf if free is None else _SHARE * free - images
 
 
 def _amount(size: float) -> str:

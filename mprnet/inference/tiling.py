@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mprnet.data.tensors import to_device
 from mprnet.inference.memory import trim
 from mprnet.model.bands import memory_format
 from mprnet.model.network import SIZE_MULTIPLE
@@ -113,7 +114,7 @@ class Tile:
         Both are on the same device.
         """
         # Copies of so few numbers do not wait for the work of a GPU.
-        rows, columns = (span.weight.to(result.device, non_blocking=True) for span in (self.rows, self.columns))
+        rows, columns = (to_device(span.weight, result.device) for span in (self.rows, self.columns))
         self.crop(result).add_(restored * (rows[:, None] * columns))
 
 

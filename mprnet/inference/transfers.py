@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from mprnet.data.tensors import to_device
+
 
 class Transfers:
     """Copies images to ``device`` and back.
@@ -28,7 +30,7 @@ class Transfers:
         if not self.overlaps or images.device.type != "cpu":
             return images.to(self.device)
         with torch.cuda.stream(self._up):
-            copy = images.to(self.device, non_blocking=True)
+            copy = to_device(images, self.device)
         current = torch.cuda.current_stream(self.device)
         current.wait_stream(self._up)
         copy.record_stream(current)

@@ -3,6 +3,8 @@
 import torch
 from yacs.config import CfgNode
 
+from mprnet.training.meter import peak_memory
+
 
 def describe_divergence(settings: CfgNode, epochs_done: int) -> str:
     """Return what to do if many steps in a row were skipped."""
@@ -26,5 +28,6 @@ def describe_memory(settings: CfgNode, device: torch.device) -> str:
         advice.append("TRAINING.CHECKPOINTING True")
     advice.append(f"OPTIM.ACCUMULATE {2 * optim.ACCUMULATE}")
     advice.append(f"a smaller OPTIM.BATCH_SIZE or TRAINING.TRAIN_PS (they are {optim.BATCH_SIZE}, {training.TRAIN_PS})")
-    peak = f" (the peak was {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB)" if device.type == "cuda" else ""
-    return f"a training step needs more memory than {device} has{peak}: set {', then '.join(advice)}."
+    peak = peak_memory(device)
+    note = "" if peak is None else f" (the peak was {peak / 2**30:.1f} GiB)"
+    return f"a training step needs more memory than {device} has{note}: set {', then '.join(advice)}."

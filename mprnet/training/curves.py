@@ -11,8 +11,13 @@ from matplotlib.figure import Figure
 from mprnet.files import write_atomically
 
 
+def is_step_row(row: Mapping[str, Any]) -> bool:
+    """True if a row of the log is neither for the end of an epoch nor for a validation."""
+    return row["epoch"] % 1 != 0 and "psnr" not in row
+
+
 def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Draw loss and validation PSNR over the epochs.
+    """Draw loss and validation RGB PSNR over the epochs. A pale line is the loss of the latest steps.
 
     The PSNR line has a gap where ``validation_set`` changes, because those values cannot be compared.
 
@@ -24,7 +29,11 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
     left, right = figure.subplots(1, 2)
     drawn_inputs: set[tuple[float, ...]] = set()
     for name, history in runs.items():
-        left.plot([row["epoch"] for row in history], [row["loss"] for row in history], label=name)
+        rows = [row for row in history if not is_step_row(row)]
+        (line,) = left.plot([row["epoch"] for row in rows], [row["loss"] for row in rows], label=name)
+        recent = [(row["epoch"], row["recent_loss"]) for row in history if "recent_loss" in row]
+        if len(recent) > len(rows):
+            left.plot(*zip(*recent, strict=True), color=line.get_color(), alpha=0.4, linewidth=0.8, zorder=1)
         validated = _add_gaps([row for row in history if "psnr" in row])
         epochs = [row["epoch"] for row in validated]
         right.plot(epochs, [row["psnr"] for row in validated], label=name)
@@ -34,7 +43,7 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
             drawn_inputs.add(tuple(input_psnr))
             right.plot(epochs, input_psnr, "--", color="grey", label=None if len(drawn_inputs) > 1 else "input")
     left.set(xlabel="epoch", ylabel="training loss, mean per sample", yscale="log")
-    right.set(xlabel="epoch", ylabel="validation PSNR, dB")
+    right.set(xlabel="epoch", ylabel="validation RGB PSNR, dB")
     for axes, has_legend in ((left, len(runs) > 1), (right, bool(drawn_inputs))):
         if has_legend:
             for text in axes.legend().get_texts():

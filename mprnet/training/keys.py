@@ -7,6 +7,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from mprnet.data.synthetic.degradations import NAMES, split_names
+from mprnet.training.measures import MEASURES
 
 
 def get_defaults() -> CfgNode:
@@ -64,6 +65,9 @@ def get_defaults() -> CfgNode:
     # epochs from VAL_ALL_FROM on are validated too. The last epoch is always validated at its end.
     c.TRAINING.VAL_EPOCHS = []
     c.TRAINING.VAL_ALL_FROM = 0
+    # The PSNR that chooses model_best.pth: rgb, as in the released code, or luma, as deraining is scored. Validation
+    # reports both if the task's benchmarks.yml has measure: luma, else only rgb and this one.
+    c.TRAINING.BEST_BY = "rgb"
     c.TRAINING.RESUME = False  # True: continue from model_latest.pth; auto: if there is one, else start
     c.TRAINING.INIT_WEIGHTS = ""  # start from these weights, with a new optimizer
     c.TRAINING.TRAIN_PS = 256  # height and width of the training patches
@@ -86,6 +90,8 @@ def get_defaults() -> CfgNode:
     c.TRAINING.SAVE_DIR = "./checkpoints"  # where all results go
     c.TRAINING.SAVE_IMAGES = False  # write the result for every validation picture, not only validation.png
     c.TRAINING.SAVE_MINUTES = 15.0  # minutes between checkpoints within an epoch
+    c.TRAINING.LOG_STEPS = 100  # steps between rows of the log within an epoch; 0: only epochs and validations
+    c.TRAINING.KEEP_EPOCHS = 0  # number of files model_epoch_N.pth to keep, the newest; 0: all
     c.TRAINING.SEED = 1234  # of all random numbers
     c.TRAINING.WORKERS = -1  # processes that read pictures; -1: all cores but two, at most 12
     c.TRAINING.ON_BROKEN = "stop"  # what to do if a picture cannot be read: stop or skip
@@ -98,8 +104,8 @@ def get_defaults() -> CfgNode:
     c.TRAINING.CHECKPOINTING = False  # recompute activations in the backward pass: less memory, 1/6 more time
 
     c.SYNTHETIC = CfgNode()  # generated pictures (mprnet/data/synthetic), instead of TRAIN_DIR and VAL_DIR
-    # noise, camera_noise, rain, camera_shake or motion_blur, or several of them, comma-separated. Empty: no generated
-    # pictures.
+    # noise, camera_noise, processed_noise, rain, camera_shake or motion_blur, or several of them, comma-separated.
+    # Empty: no generated pictures.
     c.SYNTHETIC.DEGRADATION = ""
     c.SYNTHETIC.BANK_DIR = "./Datasets/synthetic"  # where generated pictures are stored
     c.SYNTHETIC.PICTURES = 2000  # number of training pictures
@@ -162,6 +168,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TRAINING.VAL_AFTER_EVERY": _AT_LEAST_1,
     "TRAINING.VAL_TIMES": (lambda v: 1 <= v <= 1000, "from 1 to 1000"),
     "TRAINING.VAL_ALL_FROM": _AT_LEAST_0,
+    "TRAINING.BEST_BY": (lambda v: v in MEASURES, " or ".join(MEASURES)),
     "TRAINING.CACHE_GIB": _AT_LEAST_0,
     "TRAINING.PAIRS": _AT_LEAST_0,
     "TRAINING.VAL_PAIRS": _AT_LEAST_0,
@@ -170,6 +177,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "TRAINING.VAL_PS": _AT_LEAST_0,
     "TRAINING.HOLD_OUT": _FRACTION,
     "TRAINING.SAVE_MINUTES": _AT_LEAST_0,
+    "TRAINING.KEEP_EPOCHS": _AT_LEAST_0,
+    "TRAINING.LOG_STEPS": _AT_LEAST_0,
     "TRAINING.SEED": (lambda v: 0 <= v < 2**63, "at least 0 and less than 2^63"),
     "TRAINING.WORKERS": (lambda v: v >= -1, "-1 or more"),
     "TRAINING.ON_BROKEN": (lambda v: v in ("stop", "skip"), "stop or skip"),

@@ -1,10 +1,12 @@
 """Loads batches of samples in worker processes."""
 
 import contextlib
+import multiprocessing.queues
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from typing import Any
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import cv2
 import torch
@@ -12,13 +14,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from mprnet.data.tensors import as_float
-from mprnet.errors import UserError
+from mprnet.errors import UserError, one_line
 from mprnet.processors import available_processors
+from mprnet.training.items import format_size
 from mprnet.training.order import DistributedBatchSampler
-from mprnet.training.samples import format_size
+from mprnet.training.samples import ValidationPairs
+from mprnet.training.shared_memory import BATCHES_PER_WORKER, count_local_processes
+from mprnet.training.stopping import list_stop_signals
 
 _ENDING_SECONDS = 0.1  # how long a worker that was killed takes to end, at most
 _GRACE_SECONDS = 30  # how long a worker continues after SIGTERM
+
+_NO_SHARED_MEMORY = (
+    "a worker found no space for a batch in /dev/shm: give the container more (--shm-size 8g, or --ipc host)"
+)
 
 Batch = tuple[Tensor, Tensor]  # degraded and target, (N, 3, H, W), both uint8 or both float32
 
@@ -27,15 +36,40 @@ def make_loader(
     data: Dataset[tuple[Tensor, Tensor]], sampler: DistributedBatchSampler, workers: int, pin_memory: bool
 ) -> "DataLoader[Any]":
     """Return a loader of the batches that ``sampler`` lists. ``workers`` processes read them; 0: this process does."""
+    options = {"batch_sampler": sampler, "collate_fn": stack_samples, "pin_memory": pin_memory}
+    return _make_loader(data, workers, options)
+
+
+def make_pair_loader(pairs: ValidationPairs, indices: Sequence[int], workers: int) -> "DataLoader[Any]":
+    """Return a loader of the pairs with these indices, in this order, one at a time.
+
+    An item is a list: degraded, target and name. If a pair cannot be read, the item is a sentence that says so.
+    """
+    return _make_loader(_Readable(pairs), workers, {"batch_size": None, "sampler": indices})
+
+
+class _Readable(Dataset[Any]):
+    """Pairs, and sentences instead of errors. So a loader goes on after a pair that cannot be read."""
+
+    def __init__(self, pairs: ValidationPairs) -> None:
+        self._pairs = pairs
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str] | str:
+        try:
+            return self._pairs[index]
+        except UserError as error:
+            return str(error)
+
+
+def _make_loader(data: Dataset[Any], workers: int, options: Mapping[str, Any]) -> "DataLoader[Any]":
     return DataLoader(
         data,
-        batch_sampler=sampler,
-        collate_fn=stack_samples,
         num_workers=workers,
-        pin_memory=pin_memory,
+        prefetch_factor=BATCHES_PER_WORKER if workers else None,
         worker_init_fn=_prepare_worker,
         # Starting workers takes seconds. That is long for short epochs, such as GoPro's of 132 steps.
         persistent_workers=workers > 0,
+        **options,
     )
 
 
@@ -43,7 +77,7 @@ def stack_samples(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
     """Return samples as a batch: uint8 if all of them are, else float32.
 
     Raises:
-        UserError: their sizes differ.
+        UserError: their sizes differ, or a worker has no space for the batch in shared memory.
     """
     sizes = {format_size(target) for _, target in samples}
     if len(sizes) > 1:
@@ -51,12 +85,17 @@ def stack_samples(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
         raise UserError(f"the training data holds items of several sizes, {joined}: crop them to one size.")
     if any(target.dtype != torch.uint8 for _, target in samples):
         samples = [(as_float(degraded), as_float(target)) for degraded, target in samples]
-    degraded, target = default_collate(list(samples))
+    try:
+        degraded, target = default_collate(list(samples))
+    except RuntimeError as error:
+        if "shared memory" in str(error):  # PyTorch has no class for this error
+            raise UserError(f"{_NO_SHARED_MEMORY}, or lower TRAINING.WORKERS (0 needs none).") from error
+        raise
     return degraded, target
 
 
-def load_batches(loader: "DataLoader[Any]") -> Iterator[Batch]:
-    """Yield the loader's batches.
+def load_batches(loader: "DataLoader[Any]") -> Iterator[Any]:
+    """Yield the loader's batches or items.
 
     Raises:
         UserError: a sample cannot be read, or a worker was killed. The message is only the sentence, without a worker's
@@ -86,19 +125,24 @@ def _dead_workers(loader: "DataLoader[Any]") -> list[int]:
     workers = getattr(getattr(loader, "_iterator", None), "_workers", ())
     for worker in workers:
         worker.join(_ENDING_SECONDS)
-    return [worker.exitcode for worker in workers if worker.exitcode]
+    return [worker.exitcode for worker in workers if worker.exitcode is not None]
 
 
 def _describe_dead_worker(exit_codes: Sequence[int], workers: int) -> str:
     """Return a sentence about workers that have ended by themselves: why, and what to do."""
+    setting = f"TRAINING.WORKERS (it is {workers}"
     if -getattr(signal, "SIGBUS", 0) in exit_codes:
+        return f"{_NO_SHARED_MEMORY}, or lower {setting}; 0 needs none)."
+    if -getattr(signal, "SIGKILL", 0) in exit_codes:
         return (
-            "a worker found no space for a batch in /dev/shm: give the container more (--shm-size 8g, or --ipc host), "
-            f"or lower TRAINING.WORKERS (it is {workers}; 0 needs none)."
+            "a process that reads pictures was killed, most often because memory ran out: lower "
+            f"{setting}), or give the program more memory."
         )
+    code = exit_codes[0]
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
     return (
-        "a process that reads training data was killed, most often because memory ran out: lower TRAINING.WORKERS (it "
-        f"is {workers}), or give the program more memory."
+        f"a process that reads pictures has ended {how}. What it says is above; with TRAINING.WORKERS 0 the training "
+        "process reads them itself."
     )
 
 
@@ -107,7 +151,7 @@ def choose_workers() -> int:
 
     The processes that torchrun starts on one machine divide its processors equally.
     """
-    processors = available_processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    processors = available_processors() // count_local_processes()
     return max(0, min(12, processors - 2))
 
 
@@ -138,7 +182,16 @@ def _one_opencv_thread() -> Iterator[None]:
 def _prepare_worker(worker: int) -> None:
     """Set the threads and signals of a worker process."""
     cv2.setNumThreads(1)  # a process that is not forked has as many as the machine has processors
-    # Ctrl-C and SIGTERM often go to the whole process group. But the trainer needs one more batch from its workers
-    # before it saves its state.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and other signals often go to the whole process group. But the trainer needs one more batch from its
+    # workers before it saves its state.
+    for number in list_stop_signals():
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE_SECONDS))
+    # If a batch cannot be sent, Python drops it, and the trainer would wait for it for ever.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+
+
+def _end_worker(error: Exception, batch: object) -> NoReturn:
+    """End this worker, which could not send a batch: the trainer notices."""
+    print(f"a process that reads pictures cannot send a batch: {one_line(error)}", file=sys.stderr, flush=True)
+    os._exit(1)

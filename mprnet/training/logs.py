@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,20 @@ from yacs.config import CfgNode
 
 from mprnet.errors import one_line
 from mprnet.files import write_atomically
-from mprnet.training.curves import draw_curves
+from mprnet.training import meter
+from mprnet.training.curves import draw_curves, is_step_row
+from mprnet.training.measures import LUMA, MEASURES, RGB
 from mprnet.training.state import archive
 
 LOG = "log.csv"
 SETTINGS = "settings.yml"
-COLUMNS = ("epoch", "step", "lr", "loss", "skipped_steps", "input_psnr", "psnr", "best_psnr", "validation_set")
+_VALIDATION_COLUMNS = [prefix + measure.column for measure in MEASURES.values() for prefix in ("input_", "", "best_")]
+COLUMNS = ("epoch", "step", "lr", "loss", "skipped_steps", *_VALIDATION_COLUMNS, "validation_set", *meter.COLUMNS)
+NUMBERS = frozenset(COLUMNS) - {"end"}
 
 
 class RunLogger:
-    """The log of a run: a row of numbers for each epoch, and for each validation within an epoch.
+    """The log of a run: a row of numbers for each epoch, and for each validation and each LOG_STEPS steps within it.
 
     Writes log.csv, curves.png, log.txt (the printed lines, with the time) and, if tensorboard is installed, its event
     files.
@@ -90,7 +94,10 @@ class RunLogger:
 
     def _write(self, row: dict[str, Any]) -> None:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS)
+        # A column of luma PSNR is only written if there are values for it.
+        used = set().union(*self.history)
+        columns = [column for column in COLUMNS if column in used or "luma" not in column]
+        writer = csv.DictWriter(text, columns)
         writer.writeheader()
         writer.writerows(self.history)
         write_atomically(self.folder / LOG, text.getvalue().encode())
@@ -105,7 +112,7 @@ class RunLogger:
         if self._tensorboard is None:
             return
         for name, value in row.items():
-            if name not in ("epoch", "step"):
+            if name in NUMBERS - {"epoch", "step"}:
                 self._tensorboard.add_scalar(name, value, row["step"])
         self._tensorboard.flush()
 
@@ -125,13 +132,27 @@ class RunLogger:
             self.print(f"note: continuing without {name} ({type(error).__name__}: {one_line(error)})")
 
 
-def _format_row(row: dict[str, Any]) -> str:
-    line = f"epoch {row['epoch']}: loss {row['loss']:.5f}"
+def _format_row(row: Mapping[str, Any]) -> str:
+    if is_step_row(row):
+        return _format_step_row(row)
+    line = f"epoch {round(row['epoch'], 3)}: loss {row['loss']:.5f}"
     if row["skipped_steps"]:
         line += f", {row['skipped_steps']} steps skipped (loss or gradient not finite or too large)"
-    if "psnr" in row:
-        line += f", validation {row['psnr']:.3f} dB (input {row['input_psnr']:.3f}, best {row['best_psnr']:.3f})"
+    for measure, title in ((RGB, "validation"), (LUMA, "luma")):
+        column = MEASURES[measure].column
+        if column in row:
+            best = f", best {row[f'best_{column}']:.3f}" if f"best_{column}" in row else ""
+            line += f", {title} {row[column]:.3f} dB (input {row[f'input_{column}']:.3f}{best})"
     return line
+
+
+def _format_step_row(row: Mapping[str, Any]) -> str:
+    line = f"epoch {row['epoch']:.3f}, step {row['step']}: loss {row['recent_loss']:.5f}, rate {row['lr']:.3g}"
+    line += f", gradient norm {row['grad_norm']:.3g}, {row['samples_per_second']:.3g} samples/s"
+    line += f", {row['data_wait']:.0%} waiting for data"
+    if "memory_gib" in row:
+        line += f", {row['memory_gib']:.1f} GiB"
+    return f"{line}, ends {row['end']}"
 
 
 def _without_resume(settings: str) -> str:

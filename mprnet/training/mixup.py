@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mprnet.data.tensors import to_device
 from mprnet.inference.distributed import World
 from mprnet.training.order import rank_indices
 
@@ -47,8 +48,8 @@ def apply_mixup(images: Tensor, mixup: MixUp, world: World) -> Tensor:
     if world.rank >= total:
         return images
     own = list(rank_indices(total, world.rank, world.size))
-    weights = torch.from_numpy(mixup.weights)[own].to(images.device)[:, None, None, None]
-    partners = torch.from_numpy(mixup.partners)[own].to(images.device)
+    weights = to_device(torch.from_numpy(mixup.weights)[own], images.device)[:, None, None, None]
+    partners = to_device(torch.from_numpy(mixup.partners)[own], images.device)
     return weights * images + (1 - weights) * batch[partners]
 
 

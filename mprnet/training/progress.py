@@ -11,13 +11,14 @@ from mprnet.errors import UserError
 from mprnet.inference.distributed import World
 from mprnet.training.datasets import RunData
 from mprnet.training.logs import RunLogger
+from mprnet.training.measures import MEASURES, RGB
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.schedule import make_schedule
 from mprnet.training.settings import describe_changes, flatten
-from mprnet.training.state import BEST, LATEST, Checkpoint, archive, save_latest
+from mprnet.training.state import BEST, LATEST, Checkpoint, archive
 from mprnet.training.step import Stepper
 from mprnet.training.totals import EpochTotals
-from mprnet.training.validation import MEASURE
+from mprnet.training.writer import CheckpointWriter
 
 
 class Progress:
@@ -28,8 +29,10 @@ class Progress:
         steps_done: number of steps in the current epoch.
         totals: of the current epoch.
         best_psnr: of the best validation, in dB.
+        best_by: the name of its measure.
         validation_set: a number, from 1. It increases when the validation changes: PSNR values with different numbers
             cannot be compared.
+        writer: of the checkpoints. It is used on the main process only.
 
     Args:
         epochs: of the whole run.
@@ -53,6 +56,7 @@ class Progress:
         self._steps_before = 0  # of earlier epochs; the number of steps in an epoch can change when a run is resumed
         self.totals = EpochTotals()
         self.best_psnr = float("-inf")
+        self.best_by = settings.TRAINING.BEST_BY
         self.validation_set = 1
         self._stepper = stepper
         self._sampler = sampler
@@ -64,7 +68,7 @@ class Progress:
         self._settings = settings
         self._world = world
         self._saved_at = time.monotonic()
-        self._latest_is_damaged = False
+        self.writer = CheckpointWriter(logger.folder)
         self._saved_validation: dict[str, Any] | None = None  # of the checkpoint that the run was resumed from
         self._schedule = make_schedule(stepper.optimizer, settings.OPTIM, epochs)
 
@@ -80,7 +84,7 @@ class Progress:
 
     @property
     def seconds_since_save(self) -> float:
-        """Seconds since the latest checkpoint was written."""
+        """Seconds since the last ``save``."""
         return time.monotonic() - self._saved_at
 
     def end_epoch(self) -> None:
@@ -121,12 +125,20 @@ class Progress:
         """What decides which samples the batches of an epoch contain."""
         return [self._sampler.length, self._sampler.batch_size, self._settings.TRAINING.SEED]
 
-    def save(self) -> None:
-        """Write the latest checkpoint. The main process writes it, but all processes have to call this."""
+    def save(self, is_best: bool = False, is_epoch_file: bool = False) -> None:
+        """Start to write the latest checkpoint. The main process writes it, but all processes have to call this.
+
+        Args:
+            is_best: its weights are the best so far.
+            is_epoch_file: write its weights to model_epoch_N.pth too.
+
+        Raises:
+            UserError: the checkpoint before cannot be written.
+        """
         self.totals.gather_on_main(self._world)
         if self._world.is_main:
-            save_latest(self._logger.folder, self.make_checkpoint(), self._latest_is_damaged)
-            self._latest_is_damaged = False
+            keep_epochs = self._settings.TRAINING.KEEP_EPOCHS
+            self.writer.write(self.make_checkpoint(), is_best, is_epoch_file, keep_epochs)
         self._saved_at = time.monotonic()
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -152,11 +164,12 @@ class Progress:
         self.steps_done = int(content.get("steps_done", 0))
         self.totals.load_state_dict(content.get("totals", {}), self._world)
         self.best_psnr = float(content.get("best_psnr", self.best_psnr))
+        self.best_by = content.get("settings", {}).get("TRAINING.BEST_BY", RGB)
         self.validation_set = int(content.get("validation_set", 1))
         self._logger.history = list(content.get("history", []))
-        self._latest_is_damaged = path.name != LATEST
+        self.writer.latest_is_damaged = path.name != LATEST
         self._saved_validation = content.get("validation")
-        note = f" ({LATEST} is damaged)" if self._latest_is_damaged else ""
+        note = f" ({LATEST} is damaged)" if self.writer.latest_is_damaged else ""
         self._logger.print(
             f"resuming from {path}{note}: {self.epochs_done} epochs and {self.steps_done} steps are done"
         )
@@ -177,6 +190,7 @@ class Progress:
 
         The best weights so far are kept under a name with the number of steps. All processes have to call this.
         """
+        self.best_by = self._settings.TRAINING.BEST_BY
         saved, self._saved_validation = self._saved_validation, self._validation
         has_changed = self._world.is_main and self.total_steps > 0 and saved != self._validation
         if not self._world.all_reduce(float(has_changed))[0]:
@@ -217,5 +231,5 @@ def _describe_validation(data: RunData, settings: CfgNode) -> dict[str, Any]:
     return {
         "pictures": data.validation.fingerprint(),
         "TRAINING.VAL_PS": settings.TRAINING.VAL_PS,
-        "measure": MEASURE,
+        "measure": MEASURES[settings.TRAINING.BEST_BY].definition,
     }

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import random
 import re
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mprnet.data.crops import Crops
+from mprnet.data.paired import WholePairs
 from mprnet.data.pairs import Pair
 from mprnet.data.tensors import as_float
-from mprnet.errors import UserError, one_line
+from mprnet.errors import UserError
 from mprnet.model.network import SIZE_MULTIPLE
+from mprnet.training.items import check_data_set, check_item, format_size, read_item
 
-# How far outside of [0, 1] images may be: degraded images because of noise, targets because of rounding.
-_DEGRADED_TOLERANCE, _TARGET_TOLERANCE = 9.0, 0.01
 _EXCERPT_BYTES = 2**12  # how much ``fingerprint`` reads at three places of a file
 
 
@@ -64,24 +64,27 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         epoch, index = key
         label = f"item {index} of the training data"
         if getattr(self.data, "addressed_by_epoch", False):
-            item = self._read_by_epoch((epoch, index))
+            item = self.data.read_sample(key) if self._has_samples else self.data[key]
         else:
             with _seed_generators([self.seed, epoch, index]):
-                item = read_item(self.data, index, label)
+                item = read_item(self.data.__getitem__, index, label)
         degraded, target = check_item(item, label)[:2]
         if any(side % SIZE_MULTIPLE for side in target.shape[1:]):
             raise UserError(f"{label} is {format_size(target)}: crop it to multiples of {SIZE_MULTIPLE}.")
         return degraded, target
 
-    def _read_by_epoch(self, key: tuple[int, int]) -> Any:
-        # A subclass with a __getitem__ of its own makes other items.
-        if type(self.data).__getitem__ is Crops.__getitem__:
-            return self.data.read_sample(key)
-        return self.data[key]
+    @property
+    def _has_samples(self) -> bool:
+        """True if the data set's items are made of its samples. A subclass of Crops may make other items."""
+        return type(self.data).__getitem__ is Crops.__getitem__
+
+    def count_bytes(self, patch: int) -> int:
+        """Return the size of a sample in bytes, if its crops are (3, patch, patch)."""
+        return 2 * 3 * patch**2 * (1 if self._has_samples and self.data.is_uint8 else 4)
 
 
 class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
-    """Items of a data set, in order: degraded and target, (3, H, W) float32, and a name.
+    """Items of a data set, in order: degraded and target, (3, H, W), both float32 or both uint8, and a name.
 
     Args:
         data: as for ``TrainingSamples``. If an item's third element is a string, it is the item's name.
@@ -105,15 +108,24 @@ class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         label = f"item {index} of the validation data"
+        # A subclass with a __getitem__ of its own makes other items.
+        has_bytes = type(self.data).__getitem__ is WholePairs.__getitem__
+        read = self.data.read_sample if has_bytes else self.data.__getitem__
         # A data set with random crops must return the same crops in every validation.
         with _seed_generators([0, 0, index]):
-            item = read_item(self.data, index, label)
+            item = read_item(read, index, label)
         degraded, target, *others = check_item(item, label)
-        degraded, target = as_float(degraded), as_float(target)
         if not (torch.isfinite(degraded).all() and torch.isfinite(target).all()):
             raise UserError(f"{label} holds values that are not finite.")
         name = others[0] if others and isinstance(others[0], str) else str(index)
         return degraded, target, re.sub(r"[/\\:]", "_", name)  # the name becomes a file name
+
+    def count_bytes(self) -> int:
+        """Return the size of the first pair in bytes, as workers send it; 0 if it cannot be read."""
+        with contextlib.suppress(UserError):
+            degraded, target, _ = self[0]
+            return degraded.nbytes + target.nbytes
+        return 0
 
     def fingerprint(self) -> str:
         """Return a digest that differs for different pictures. It does not depend on where the pictures are stored.
@@ -132,35 +144,10 @@ class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
         for index in () if parts else sorted({0, len(self) // 2, len(self) - 1}):
             with contextlib.suppress(UserError):  # the validation may skip items that cannot be read
                 degraded, target, name = self[index]
-                parts += [name.encode(), degraded.numpy().tobytes(), target.numpy().tobytes()]
+                parts += [name.encode(), *(as_float(image).numpy().tobytes() for image in (degraded, target))]
         for part in parts:
             digest.update(part)
         return digest.hexdigest()
-
-
-def format_size(image: Tensor) -> str:
-    """Return the size of an image, (3, H, W), as text: WxH."""
-    return f"{image.shape[2]}x{image.shape[1]}"
-
-
-def check_data_set(data: Any, function: str) -> Any:
-    """Return ``data`` if it has ``__len__``, ``__getitem__`` and at least one item.
-
-    Args:
-        function: the name of the function in data_RGB.py that made it.
-
-    Raises:
-        UserError: otherwise.
-    """
-    is_indexed = hasattr(data, "__getitem__") and type(data).__getitem__ is not Dataset.__getitem__
-    if not isinstance(data, Sized) or not is_indexed:
-        raise UserError(
-            f"{function} of data_RGB.py returns an object of type {type(data).__name__}: it has to return a "
-            "torch.utils.data.Dataset with __len__ and __getitem__."
-        )
-    if not len(data):
-        raise UserError(f"{function} of data_RGB.py returns a data set without items.")
-    return data
 
 
 def find_pairs(data: Any) -> Sequence[Pair] | None:
@@ -168,53 +155,6 @@ def find_pairs(data: Any) -> Sequence[Pair] | None:
     pairs = getattr(data, "pairs", None)
     is_valid = isinstance(pairs, Sequence) and all(isinstance(pair, Pair) for pair in pairs)
     return pairs if is_valid else None
-
-
-def read_item(data: Any, index: int, label: str) -> Any:
-    """Return ``data[index]``.
-
-    Raises:
-        UserError: it cannot be read. The message begins with ``label``.
-    """
-    try:
-        return data[index]
-    except (OSError, StopIteration) as error:  # on StopIteration, the loader would silently end the epoch
-        message = one_line(error)
-        raise UserError(
-            f"{label} cannot be read ({type(error).__name__}{': ' if message else ''}{message})."
-        ) from error
-
-
-def check_item(item: Any, label: str) -> tuple[Any, ...]:
-    """Return ``item`` as a tuple if it begins with two images of one size, (3, H, W), floats in [0, 1] or both uint8.
-
-    Returns:
-        The images are float32 or uint8. Elements after them are unchanged.
-
-    Raises:
-        UserError: otherwise. The message begins with ``label``.
-    """
-    if not isinstance(item, (tuple, list)) or len(item) < 2:
-        raise UserError(f"{label} is of type {type(item).__name__}: it has to be a tuple (degraded, target).")
-    is_bytes = all(isinstance(image, Tensor) and image.dtype == torch.uint8 for image in item[:2])
-    for side, image in zip(("degraded", "target"), item, strict=False):
-        if not isinstance(image, Tensor):
-            raise UserError(f"{label}: {side} is of type {type(image).__name__}, but a tensor (3, H, W) is needed.")
-        if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-            raise UserError(f"{label}: {side} has the shape {tuple(image.shape)}, but (3, H, W) is needed.")
-        if is_bytes:
-            continue
-        low, high = image.aminmax()
-        tolerance = _DEGRADED_TOLERANCE if side == "degraded" else _TARGET_TOLERANCE
-        # NaN passes these comparisons: the training skips and counts such a step.
-        if not image.is_floating_point() or low < -tolerance or high > 1 + tolerance:
-            values = f"{image.dtype} from {low:g} to {high:g}"
-            raise UserError(f"{label}: {side} holds {values}, but floats in [0, 1] are needed, or uint8 on both sides.")
-    degraded, target = (image if is_bytes else image.detach().float() for image in item[:2])
-    if degraded.shape != target.shape:
-        sizes = f"{format_size(degraded)} and {format_size(target)}"
-        raise UserError(f"{label}: degraded and target are of different sizes, {sizes}.")
-    return (degraded, target, *item[2:])
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import io
 import os
-import shutil
+import re
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -17,6 +17,7 @@ from mprnet.model.weight_files import load_pickle
 LATEST = "model_latest.pth"
 BEST = "model_best.pth"
 _PREVIOUS = "model_latest_before.pth"
+_EPOCH_FILE = re.compile(r"model_epoch_(\d+)\.pth")
 
 
 @dataclass(frozen=True)
@@ -27,33 +28,65 @@ class Checkpoint:
     path: Path
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` to ``path``. After a crash, ``path`` has the old content or the new one, never a part.
-
-    Raises:
-        UserError: the file cannot be written (no space, no permission). An existing file stays as it was.
-    """
-    file = io.BytesIO()
-    torch.save(content, file)
-    write_atomically(path, file.getvalue())
-
-
-def save_latest(folder: Path, content: dict[str, Any], is_damaged: bool = False) -> None:
+def save_latest(folder: Path, content: dict[str, Any], is_damaged: bool = False, is_best: bool = False) -> None:
     """Write the latest checkpoint. Keep the one that it replaces as a fallback, for the case that it gets damaged.
+
+    After a crash, each file has its old content or its new one, never a part.
 
     Args:
         is_damaged: the existing latest checkpoint is damaged, so do not keep it. The existing fallback stays.
+        is_best: these are the best weights too. They are written once, and both names are links to one file.
+
+    Raises:
+        UserError: a file cannot be written (no space, no permission). An existing file stays as it was.
     """
-    latest, previous = folder / LATEST, folder / _PREVIOUS
+    data = _serialize(content)
+    latest, best = folder / LATEST, folder / BEST
+    # First the best: if the program is killed now, the run resumes before the validation that found it.
+    if is_best:
+        write_atomically(best, data)
     if latest.exists() and not is_damaged:
-        link = folder / f".{_PREVIOUS}.link"
+        _link(latest, folder / _PREVIOUS)
+    if is_best:
+        _link(best, latest)
+    else:
+        write_atomically(latest, data)
+
+
+def save_epoch(folder: Path, content: dict[str, Any], keep: int = 0) -> None:
+    """Write model_epoch_N.pth: the weights in the content of a checkpoint, without what training needs besides.
+
+    Args:
+        keep: remove all files of earlier epochs but the last ones, so that this number of files remains; 0: keep all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    weights = {key: content[key] for key in ("epoch", "state_dict", "metadata")}
+    write_atomically(folder / f"model_epoch_{content['epoch']}.pth", _serialize(weights))
+    if keep:
+        epochs = {int(found[1]): path for path in folder.iterdir() if (found := _EPOCH_FILE.fullmatch(path.name))}
+        earlier = sorted(epoch for epoch in epochs if epoch <= content["epoch"])
+        for epoch in earlier[:-keep]:
+            epochs[epoch].unlink(missing_ok=True)
+
+
+def _serialize(content: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make ``target`` a second name of the file ``source``. An existing ``target`` is replaced at once."""
+    link = target.with_name(f".{target.name}.link")
+    try:
         link.unlink(missing_ok=True)
-        try:
-            os.link(latest, link)
-        except OSError:  # not all file systems have links
-            shutil.copy2(latest, link)
-        os.replace(link, previous)
-    save_checkpoint(latest, content)
+        os.link(source, link)
+        os.replace(link, target)
+        link.unlink(missing_ok=True)  # replacing does nothing if both are names of one file already
+    except OSError:  # not all file systems have links
+        write_atomically(target, source.read_bytes())
 
 
 def archive(path: Path, steps: int) -> Path:

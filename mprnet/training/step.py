@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from yacs.config import CfgNode
 
-from mprnet.data.tensors import as_float
+from mprnet.data.tensors import as_float, to_device
 from mprnet.inference.distributed import World
 from mprnet.inference.runner import has_compiler
 from mprnet.model.bands import memory_format
@@ -70,6 +70,7 @@ class Stepper:
         network: nn.Module = model
         if training.COMPILE and has_compiler(world.device):
             functorch_config.activation_memory_budget = training.COMPILE_BUDGET
+            # Without the loss: PyTorch 2.14 fails at the backward pass of its padding (replicate, channels last).
             network = torch.compile(network)  # type: ignore[assignment]
         if world.size > 1:
             ids = [world.device.index] if world.device.type == "cuda" else None
@@ -144,8 +145,8 @@ class Stepper:
 
     def _read(self, loss: Tensor, norm: Tensor, flags: Sequence[float]) -> list[float]:
         """Return, in one transfer, this process's loss, the norm, and the sums over processes of loss and flags."""
-        sums = torch.cat([loss[None], loss.new_tensor(list(flags))])
-        sums = self.world.all_reduce_tensor(sums)
+        own_flags = to_device(torch.tensor(list(flags), dtype=loss.dtype), self.world.device)
+        sums = self.world.all_reduce_tensor(torch.cat([loss[None], own_flags]))
         return torch.cat([loss[None], norm.to(loss)[None], sums]).tolist()
 
     def state_dict(self) -> dict[str, object]:
@@ -171,7 +172,7 @@ class Stepper:
 
     def _split_batch(self, images: Tensor, mixup: MixUp | None) -> tuple[Tensor, ...]:
         """Move images to the device, apply MixUp, and split them into the parts for gradient accumulation."""
-        images = as_float(images.to(self.world.device, non_blocking=True))
+        images = as_float(to_device(images, self.world.device))
         if mixup is not None:
             images = apply_mixup(images, mixup, self.world)
         return images.contiguous(memory_format=memory_format(self.world.device)).chunk(self.settings.OPTIM.ACCUMULATE)

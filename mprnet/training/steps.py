@@ -15,6 +15,7 @@ from mprnet.inference.out_of_memory import is_out_of_memory
 from mprnet.training.advice import describe_divergence, describe_memory
 from mprnet.training.datasets import RunData
 from mprnet.training.loading import Batch
+from mprnet.training.meter import StepMeter
 from mprnet.training.mixup import MixUp, draw_mixup
 from mprnet.training.order import DistributedBatchSampler, rank_indices
 from mprnet.training.progress import Progress
@@ -35,6 +36,7 @@ class Steps:
         progress: Progress,
         sampler: DistributedBatchSampler,
         signals: StopSignals,
+        meter: StepMeter,
         data: RunData,
         settings: CfgNode,
         folder: Path,
@@ -44,6 +46,7 @@ class Steps:
         self._progress = progress
         self._sampler = sampler
         self._signals = signals
+        self._meter = meter
         self._data = data
         self._settings = settings
         self._folder = folder
@@ -54,7 +57,7 @@ class Steps:
     def wait_for_batch(self, batches: Iterator[Batch]) -> Batch | None:
         """Return the next batch; None if there is none, because of a signal or a problem with the data."""
         try:
-            with self._signals.interrupt():
+            with self._signals.interrupt(), self._meter.wait():
                 return next(batches)
         except WaitInterrupted:
             return None
@@ -86,6 +89,7 @@ class Steps:
         if result.is_missing:
             self._end_run()
         progress.totals.add(result.loss, own_count, result.is_updated)
+        self._meter.add(result, own_count)
         if progress.totals.skipped_in_a_row >= self._settings.TRAINING.MAX_BAD_STEPS:
             raise self._make_divergence_error()
         progress.steps_done += 1
@@ -121,9 +125,10 @@ class Steps:
         with self._world.fail_together():
             if self._problem is not None:
                 raise self._problem
-        raise self._make_stopped()
+        raise self.make_stopped()
 
-    def _make_stopped(self) -> Stopped:
+    def make_stopped(self) -> Stopped:
+        """Return what to raise after a signal, once the state is saved."""
         done = f"{self._progress.epochs_done} epochs and {self._progress.steps_done} steps"
         return Stopped(f"stopped after {done}; set TRAINING.RESUME True to continue.")
 
@@ -168,6 +173,8 @@ class Steps:
     def _get_flags(self) -> tuple[float, float]:
         """Return whether a signal asks this process to stop, and whether it is time for the main process to save."""
         is_due = self._progress.seconds_since_save >= 60 * self._settings.TRAINING.SAVE_MINUTES
+        # If the last checkpoint could not be written, do not train on for long: save again, or end with an error.
+        is_due |= self._progress.writer.has_failed
         return float(self._signals.number or 0), float(is_due and self._world.is_main)
 
     def save_if_due(self) -> None:
@@ -179,4 +186,4 @@ class Steps:
         if self._stop or self._due:
             self._progress.save()
         if self._stop:
-            raise self._make_stopped()
+            raise self.make_stopped()

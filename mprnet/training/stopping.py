@@ -10,8 +10,8 @@ from typing import Any
 # A second Ctrl-C stops at once if it comes so many seconds after the first. Schedulers and torchrun may send the same
 # signal twice within an instant.
 _SECOND_SIGNAL_SECONDS = 1.0
-# SLURM and others can send SIGUSR1 some minutes before the time of a job is over.
-_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")
+# SLURM and others can send SIGUSR1 some minutes before the time of a job is over. SIGHUP comes when a terminal closes.
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 
 
 class Stopped(Exception):  # noqa: N818  # not an error: the user asked for it
@@ -20,6 +20,11 @@ class Stopped(Exception):  # noqa: N818  # not an error: the user asked for it
 
 class WaitInterrupted(BaseException):
     """A signal came while the run waited for data. Code of data sets must not catch it, so it is not an Exception."""
+
+
+def list_stop_signals() -> list[int]:
+    """Return the numbers of the signals that ask a run to stop. Windows has fewer of them."""
+    return [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
 class StopSignals:
@@ -36,8 +41,10 @@ class StopSignals:
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
-        numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]  # Windows has no SIGUSR1
-        self._handlers = {number: signal.signal(number, self.handle) for number in numbers}
+        is_under_nohup = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        for number in list_stop_signals():
+            if not (is_under_nohup and number == signal.SIGHUP):
+                self._handlers[number] = signal.signal(number, self.handle)
         return self
 
     def __exit__(self, *_: object) -> None:

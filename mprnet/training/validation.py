@@ -1,28 +1,25 @@
 """Validation: PSNR on pairs that are not trained on."""
 
-import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from mprnet.data.augment import crop_centre
-from mprnet.data.png import write_png
-from mprnet.data.tensors import to_array, to_uint8
 from mprnet.errors import UserError
 from mprnet.inference.distributed import World
-from mprnet.inference.restorer import NotFiniteError, Restorer
-from mprnet.metrics import psnr
+from mprnet.inference.restorer import Restorer
 from mprnet.model.network import MPRNet
+from mprnet.training.loading import load_batches, make_pair_loader, stop_workers
+from mprnet.training.measures import MEASURES
 from mprnet.training.order import rank_indices
+from mprnet.training.results import Results, Sample
+from mprnet.training.samples import ValidationPairs
+from mprnet.training.stopping import StopSignals, WaitInterrupted
 
-# Says what a validation's PSNR is. If the text in a checkpoint is different, the values cannot be compared.
-MEASURE = "RGB PSNR of outputs clamped to [0, 1], mean of the images"
-_SHEET_ROWS, _CELL_SIZE, _CELL_MARGIN = 4, 192, 4  # of validation.png: rows of images; pixels
+_MOST_WAITING = 32  # pairs that wait for others of their size: a bound on the memory
 
 
 def is_validation_epoch(training: CfgNode, epoch: int) -> bool:
@@ -43,77 +40,111 @@ def validation_steps(training: CfgNode, epoch: int, steps: int) -> set[int]:
     return {round(part * steps / times) for part in range(1, times)} - {0, steps}
 
 
-def validate(
-    model: MPRNet,
-    pairs: Sequence[tuple[Tensor, Tensor, str]],
-    world: World,
-    folder: Path,
-    save_images: bool,
-    skip_broken: bool = False,
-) -> tuple[float, float]:
-    """Return the mean RGB PSNR of the degraded images and of the restored images, both clamped to [0, 1]; in dB.
-
-    Images that do not fit in memory are restored in tiles. If a restored image is not finite, the second mean is NaN.
-    Writes ``folder``/validation.png: input, result and target of the first few pairs.
+class Validator:
+    """Validates networks on the pairs of a run. The processes of ``world`` share the pairs.
 
     Args:
-        pairs: degraded and target, (3, H, W) in [0, 1], and a name.
-        save_images: write each result to ``folder``/validation.
-        skip_broken: skip pairs that cannot be read, and say so.
-
-    Raises:
-        UserError: a pair cannot be read, or none of them, or there is not enough memory.
+        measures: names of ``MEASURES``.
+        training: the settings' section TRAINING.
+        folder: gets validation.png: input, result and target of the first few pairs. With TRAINING.SAVE_IMAGES, it gets
+            each result as validation/NAME.png.
+        workers: number of processes that read pairs; 0: this process reads them.
     """
-    restorer = Restorer(model, str(world.device), "fp32")
-    totals = np.zeros(3)  # PSNR of degraded images, PSNR of restored images, number of images
-    rows: list[np.ndarray] = []
-    own = rank_indices(len(pairs), world.rank, world.size)
-    for index in tqdm(own, "validation", unit="image", leave=False, disable=not world.is_main):
-        try:
-            degraded, target, name = pairs[index]
-        except UserError as error:
-            if not skip_broken:
-                raise
-            tqdm.write(f"skipped: {error}", sys.stderr)
-            continue
-        degraded = degraded.clamp(0, 1)
-        try:
-            restored = restorer(degraded[None])[0]
-            totals += [_psnr(degraded, target), _psnr(restored, target), 1]
-        except NotFiniteError:
-            totals += [_psnr(degraded, target), math.nan, 1]
-            continue
-        except MemoryError as error:
-            raise UserError(
-                f"there is not enough memory to validate {name}: set TRAINING.VAL_PS 512 or less, or give the program "
-                "more memory."
-            ) from error
-        if world.is_main and len(rows) < _SHEET_ROWS:
-            rows.append(np.concatenate([_make_cell(image) for image in (degraded, restored, target)], axis=1))
-        if save_images:
-            write_png(folder / "validation" / f"{name}.png", to_uint8(to_array(restored)))
-    if rows:
-        width = max(row.shape[1] for row in rows)
-        write_png(folder / "validation.png", np.concatenate([_pad_white(row, row.shape[0], width) for row in rows]))
-    degraded_sum, restored_sum, count = world.all_reduce(*totals.tolist())
-    if not count:
-        raise UserError("none of the validation pairs can be read.")
-    return degraded_sum / count, restored_sum / count
+
+    def __init__(
+        self,
+        pairs: ValidationPairs,
+        measures: Sequence[str],
+        training: CfgNode,
+        folder: Path,
+        world: World,
+        workers: int = 0,
+    ) -> None:
+        self._measures = [MEASURES[name] for name in measures]
+        self._training = training
+        self._folder = folder
+        self._world = world
+        self._own = rank_indices(len(pairs), world.rank, world.size)
+        self._loader = make_pair_loader(pairs, self._own, workers)
+
+    def close(self) -> None:
+        """End the processes that read pairs. They stay from one validation to the next."""
+        stop_workers(self._loader)
+
+    def validate(self, model: MPRNet, signals: StopSignals) -> dict[str, float] | None:
+        """Return the mean PSNRs of the degraded images and of the restored images, both clamped to [0, 1]; in dB.
+
+        Pairs of one size are restored together, as many as ``Restorer.batch_size`` says. Each image of a batch is
+        restored independently of the others. Images that do not fit in memory are restored in tiles. All processes
+        have to call this. They stop together, after their current batch.
+
+        Returns:
+            Values by the columns of log.csv: ``psnr``, ``input_psnr`` and so on. If a restored image is not finite, the
+            means of the restored images are NaN. None: a signal asks a process to stop.
+
+        Raises:
+            UserError: in each process, if one of them cannot read a pair, or has too little memory; or no pair can be
+                read. With TRAINING.ON_BROKEN skip, pairs that cannot be read are skipped instead.
+        """
+        restorer = Restorer(model, str(self._world.device), "fp32")
+        results = Results(self._measures, self._folder, self._training.SAVE_IMAGES, self._world.is_main)
+        # None: if stderr is not a terminal
+        is_hidden = None if self._world.is_main else True
+        with tqdm(total=len(self._own), desc="validation", unit="image", leave=False, disable=is_hidden) as bar:
+            batches = group_by_size(self._read_pairs(bar), restorer.batch_size)
+            problem: UserError | None = None
+            stop = failed = 0.0
+            active = 1.0
+            while active and not (stop or failed):
+                batch: list[Sample] | None = None
+                try:
+                    with signals.interrupt():
+                        batch = next(batches, None)
+                    if batch is not None:
+                        results.add(restorer, batch)
+                        bar.update(len(batch))
+                except WaitInterrupted:
+                    pass
+                except UserError as error:
+                    problem = error
+                # Processes can have different numbers of batches. One without a batch takes part until all are done.
+                flags = signals.number is not None, problem is not None, batch is not None
+                stop, failed, active = self._world.all_reduce(*flags)
+        if failed:
+            with self._world.fail_together():
+                if problem is not None:
+                    raise problem
+        return None if stop else results.finish(self._world)
+
+    def _read_pairs(self, bar: "tqdm[Any]") -> Iterator[Sample]:
+        """Yield this process's pairs in order.
+
+        Raises:
+            UserError: a pair cannot be read, and is not to be skipped.
+        """
+        for index, item in zip(self._own, load_batches(self._loader), strict=True):
+            if not isinstance(item, str):
+                yield Sample(index, *item)
+            elif self._training.ON_BROKEN == "skip":
+                tqdm.write(f"skipped: {item}", sys.stderr)
+                bar.update()
+            else:
+                raise UserError(item)
 
 
-def _psnr(image: Tensor, target: Tensor) -> float:
-    """Return the PSNR, at most 100 dB: an image without any error must not make the mean infinite."""
-    return min(psnr(image.numpy(), target.numpy()), 100.0)
+def group_by_size(pairs: Iterable[Sample], batch_size: Callable[[int, int], int]) -> Iterator[list[Sample]]:
+    """Yield pairs of one size together.
 
-
-def _make_cell(image: Tensor) -> np.ndarray:
-    """Return the middle of an image for the sheet, with a white margin on the right and at the bottom."""
-    crop = crop_centre(to_uint8(to_array(image)), _CELL_SIZE)
-    return _pad_white(crop, crop.shape[0] + _CELL_MARGIN, crop.shape[1] + _CELL_MARGIN)
-
-
-def _pad_white(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pad an image with white pixels on the right and at the bottom, to this size."""
-    padded = np.full((height, width, 3), 255, np.uint8)
-    padded[: array.shape[0], : array.shape[1]] = array
-    return padded
+    Args:
+        batch_size: returns the largest number of pairs of a height and width.
+    """
+    waiting: dict[tuple[int, int], list[Sample]] = {}
+    for pair in pairs:
+        height, width = pair.degraded.shape[1:]
+        group = waiting.setdefault((height, width), [])
+        group.append(pair)
+        if len(group) >= batch_size(height, width):
+            yield waiting.pop((height, width))
+        elif sum(map(len, waiting.values())) >= _MOST_WAITING:
+            yield waiting.pop(max(waiting, key=lambda size: len(waiting[size])))
+    yield from waiting.values()

@@ -16,6 +16,7 @@ PAIRS = {
     "Deblurring": {name: f"{name}/test" for name in ("GoPro", "HIDE", "RealBlur_J", "RealBlur_R")},
     "Deraining": {name: f"test/{name}" for name in ("Test100", "Rain100H", "Rain100L", "Test1200", "Test2800")},
 }
+CLEAN = ("CBSD68", "Kodak24", "McMaster")  # sets of clean pictures, to which test.py adds noise
 COUNT, SIZE = 3, 44
 
 
@@ -78,6 +79,9 @@ def write_benchmarks(task: str, datasets: Path) -> None:
             for side, rgb in zip(("input", "target"), make_pair(10 * number + index), strict=True):
                 write_image(datasets / folder / side / f"{index}.png", rgb)
     if task == "Denoising":
+        for folder in CLEAN:
+            for index in range(COUNT):
+                write_image(datasets / folder / f"{index}.png", make_pair(index)[1])
         write_sidd_blocks(datasets / "SIDD" / "test")
         write_dnd(datasets / "DND" / "test")
 

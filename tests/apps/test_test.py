@@ -1,4 +1,4 @@
-"""test.py of every task, on small copies of the eleven benchmarks in their real layout."""
+"""test.py of every task, on small copies of the benchmarks in their real layout."""
 
 import csv
 import functools
@@ -17,10 +17,10 @@ import scipy.io
 from conftest import ROOT
 from PIL import ExifTags, Image
 
-from apps.miniatures import PAIRS, make_pair, write_benchmarks, write_image, write_weights
+from apps.miniatures import COUNT, PAIRS, make_pair, write_benchmarks, write_image, write_weights
 from mprnet import Restorer, load_model, metrics
 from mprnet.data.png import encode_png
-from mprnet.evaluation.report import error_reductions
+from mprnet.evaluation.paper_tables import error_reductions
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,27 @@ def test_sidd_is_scored_in_single_precision(project, tmp_path):
     assert len(saved) == 4
     for path in saved:
         assert path.read_bytes() == encode_png(cv2.imread(str(path))[:, :, ::-1], level=9)
+
+
+def test_noise_is_added_to_clean_pictures(project, tmp_path):
+    """In the literature's convention, noisy pictures are not clipped."""
+    targets = [make_pair(index)[1] for index in range(COUNT)]
+    names = ["Kodak24_25", "Kodak24_25_clipped"]
+    output = run(project, "Denoising", "--result_dir", tmp_path, "--dataset", *names, "--report")
+    assert f"{COUNT} of 24 *" in output
+    restorer = load_restorer(project / "tiny.safetensors", 3)
+    for name in names:
+        found = read_results(tmp_path / name)
+        assert (tmp_path / name / "report.html").exists()
+        for index, target in enumerate(targets):
+            noise = 25 * np.random.default_rng([0, index]).standard_normal(target.shape, dtype=np.float32)
+            noisy = (target + noise) / 255
+            if "clipped" in name:
+                noisy = np.rint(255 * noisy.clip(0, 1)) / 255
+            result = np.rint(255 * restorer(noisy.astype(np.float32), clipped=False)).astype(np.uint8)
+            assert found["images"][index]["scores"]["3"] == pytest.approx(
+                compute_scores("rgb", result, target), abs=1e-3
+            )
 
 
 def test_the_submission_for_dnd_has_the_format_of_its_server(project, tmp_path):
@@ -417,6 +438,8 @@ def test_check_reads_every_kind_of_benchmark(project, tmp_path):
     output = run(project, "Denoising", "--check")
     assert "4 blocks; 1,280 are published" in output
     assert "40 boxes; 1,000 are published" in output
+    assert output.count(f"CBSD68: {project}") == 1
+    assert "3 pictures; 68 are published" in output
     output = run(project, "Deraining", "--check", "--input_dir", tmp_path, status=1)
     assert "expected: " in output
     assert "Test2800/{input,target}, 2,800 pictures each" in output

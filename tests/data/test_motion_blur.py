@@ -3,15 +3,8 @@ import pytest
 
 from mprnet.data.synthetic import motion_blur as module
 from mprnet.data.synthetic.dead_leaves import dead_leaves
-from mprnet.data.synthetic.motion_blur import (
-    SHAKES,
-    SHARP,
-    Motion,
-    camera_shake,
-    expose,
-    expose_layers,
-    motion_blur,
-)
+from mprnet.data.synthetic.exposure import GAMMA, Motion, expose, expose_layers, to_grey_levels, to_linear
+from mprnet.data.synthetic.motion_blur import SHAKES, SHARP, camera_shake, motion_blur
 
 
 def motion(seed: int, length: float, size: int = 96, turn: float = 0.0) -> Motion:
@@ -56,7 +49,8 @@ def test_paths_have_the_given_length(length):
 
 def test_camera_shake_is_the_same_everywhere_and_within_its_range(monkeypatch):
     """Two points have the same trail, up to noise. It is longer than a point, and not longer than the longest shake."""
-    monkeypatch.setattr(module, "SOFT", 0)
+    for share in ("SOFT", "NOISY", "JPEG"):
+        monkeypatch.setattr(module, share, 0)
     points = np.zeros((64, 96, 3), np.uint8)
     points[32, [24, 72]] = 255
     for seed in range(20):
@@ -65,7 +59,7 @@ def test_camera_shake_is_the_same_everywhere_and_within_its_range(monkeypatch):
         light = np.maximum(blurred.astype(int) - 12, 0)[..., 1]
         left, right = light[:, :48], light[:, 48:]
         assert np.abs(left - right).max() < 40
-        assert np.ptp(np.nonzero(light[:, :48])[1]) <= SHAKES[1] + 2
+        assert np.ptp(np.nonzero(light[:, :48])[1]) <= 2 * SHAKES[1] + 2
         assert 0 < light.max() < 240
 
 
@@ -82,6 +76,7 @@ def test_the_share_of_softened_targets(degrade, sharp, monkeypatch):
 def test_softened_pictures_with_and_without_fur(monkeypatch):
     """Softening lowers the contrast between neighbours; fur adds contrast to a flat picture, but no colour."""
     monkeypatch.setattr(module, "SOFT", 1)
+    monkeypatch.setattr(module, "SHARPENED", 0)
     picture, flat = dead_leaves(1, 0, 48), np.full((48, 48, 3), (90, 120, 150), np.uint8)
     for seed in range(20):
         monkeypatch.setattr(module, "FUR", 0)
@@ -146,6 +141,61 @@ def test_blurred_and_sharp_picture_are_aligned():
     assert np.abs(np.mean(shifts, axis=0)).max() < 1
 
 
-def test_to_grey_levels_inverts_to_linear():
+@pytest.mark.parametrize("gamma", [1.0, GAMMA])
+def test_to_grey_levels_inverts_to_linear(gamma):
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
-    assert np.array_equal(module.to_grey_levels(module.to_linear(levels)), levels)
+    assert np.array_equal(to_grey_levels(to_linear(levels, gamma), gamma), levels)
+
+
+def test_a_mean_of_light_is_brighter_than_a_mean_of_grey_levels():
+    """A sensor counts the light of a bright half and a dark half."""
+    halves = np.array([0, 200], np.uint8)
+    means = [int(to_grey_levels(to_linear(halves, gamma).mean(keepdims=True), gamma)[0]) for gamma in (1.0, GAMMA)]
+    assert means[0] == 100
+    assert means[1] == round(200 * 0.5 ** (1 / 2.2))
+
+
+@pytest.mark.parametrize("degrade", [camera_shake, motion_blur])
+def test_the_share_of_blurred_pictures_with_jpeg_and_with_more_noise(degrade, monkeypatch):
+    qualities, sigmas = [], []
+    monkeypatch.setattr(module, "compress_jpeg", lambda rng, image, quality: qualities.append(quality) or image)
+    monkeypatch.setattr(module, "gaussian_noise", lambda rng, image, sigma: sigmas.append(sigma) or image)
+    clean = dead_leaves(1, 0, 24)
+    for seed in range(200):
+        degrade(np.random.default_rng(seed), clean, sharp=0.0)
+    assert len(qualities) / 200 == pytest.approx(module.JPEG, abs=0.1)
+    assert np.mean(np.array(sigmas) > 2) == pytest.approx(module.NOISY, abs=0.08)
+    assert 70 <= min(qualities) <= max(qualities) < 98
+
+
+def test_near_parts_of_a_slanted_plane_move_more_than_far_parts():
+    """The trail at the centre has the length of the path; to the right, it is longer; to the left, shorter."""
+    points = np.zeros((48, 97, 1), np.float32)
+    points[24, [16, 48, 80]] = 1
+    shifts = np.stack([np.linspace(-4, 4, 17), np.zeros(17)], axis=1)
+    slanted = Motion(shifts, np.zeros(17), np.array([48.0, 24]), slant=np.array([0.02, 0]))
+    trails = expose(points, slanted)[..., 0]
+    lengths = [np.ptp(np.nonzero(trails[:, part].sum(axis=0) > 1e-3)[0]) for part in np.split(np.arange(96), 3)]
+    assert lengths[0] < 6 < lengths[1] <= 10 < lengths[2]
+    assert trails.sum() == pytest.approx(3, rel=0.02)
+
+
+def test_some_scenes_have_depth(monkeypatch):
+    """Some shakes move one part of the picture more than another; near, still objects move with the shake."""
+    slants, ratios = [], []
+    monkeypatch.setattr(module, "expose", lambda image, motion: slants.append(np.abs(motion.slant).max()) or image)
+
+    def record(background, shake, foreground, mask, motion):
+        shifts = np.abs(shake.shifts).max()
+        if shifts and np.allclose(motion.shifts / np.abs(motion.shifts).max(), shake.shifts / shifts):
+            ratios.append(np.abs(motion.shifts).max() / shifts)
+        return background
+
+    monkeypatch.setattr(module, "expose_layers", record)
+    clean = dead_leaves(1, 0, 32)
+    for seed in range(200):
+        motion_blur(np.random.default_rng(seed), clean, sharp=0.0)
+    assert 0.35 < np.mean(np.array(slants) > 0) < 0.65
+    assert max(slants) * 32 <= 0.5
+    assert len(ratios) > 8
+    assert 1 <= min(ratios) < 2 < max(ratios) <= 3

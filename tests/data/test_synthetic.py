@@ -164,7 +164,7 @@ def test_data_sets_can_be_pickled_without_the_pictures_of_a_bank(tmp_path):
                 assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["rain", "camera_shake", "motion_blur"])
+@pytest.mark.parametrize("name", ["processed_noise", "rain", "camera_shake", "motion_blur"])
 def test_with_untouched_false_every_image_is_degraded(name):
     picture = np.full((64, 64, 3), 100, np.uint8)
     picture[::2, ::3] = 30

@@ -247,3 +247,18 @@ def test_the_end_of_the_process_that_counts_is_said_in_one_sentence(tmp_path):
 
 def test_one_process_takes_all_items():
     assert list(World(0, 1, CPU).share(["a", "b"], "x")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        ("Connection closed by peer [127.0.0.1]:15793.", "another process of this run has stopped"),
+        ("Timed out waiting 3600000ms for send operation to complete", "another process of this run does not answer"),
+    ],
+)
+def test_a_failed_exchange_between_processes_raises_a_clear_error(monkeypatch, failure, sentence):
+    monkeypatch.setattr(distributed, "init_world", lambda gpus, timeout: World(0, 2, CPU))
+    with pytest.raises(UserError, match=sentence), distributed_world([-1]):
+        raise RuntimeError(failure)
+    with pytest.raises(RuntimeError, match="other"), distributed_world([-1]):
+        raise RuntimeError("other")

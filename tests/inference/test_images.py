@@ -86,3 +86,17 @@ def test_every_stage_returns_the_same_kind_of_image(restorer):
     stages = restorer.every_stage(Image.fromarray(COLOUR))
     assert [stage.mode for stage in stages] == ["RGB"] * 3
     assert np.array_equal(np.asarray(stages[-1]), restorer(COLOUR))
+
+
+def test_floats_outside_0_to_1_are_restored_only_if_the_caller_says_so(restorer):
+    """The network sees them as they are: clipping them first gives another result."""
+    image = (COLOUR / np.float32(255) * 1.6 - 0.3).astype(np.float32)
+    with pytest.raises(ValueError, match=r"values in \[0, 1\], not from -0\.3"):
+        restorer(image)
+    result = restorer(image, clipped=False)
+    assert 0 <= result.min() <= result.max() <= 1
+    assert np.abs(result - restorer(image.clip(0, 1))).max() > 0.001
+    assert np.array_equal(restorer.every_stage(image, clipped=False)[-1], result)
+    image[0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="finite values"):
+        restorer(image, clipped=False)

@@ -63,11 +63,12 @@ class LimitedMemory:
     """Raises the error of PyTorch if a batch has more than ``pixels`` pixels."""
 
     def __init__(self, restorer: Restorer, pixels: int) -> None:
-        self.run, self.pixels, self.sizes = restorer._run, pixels, []
+        self.run, self.pixels, self.sizes, self.counts = restorer._run, pixels, [], []
         restorer._run = self
 
     def __call__(self, batch, grid):
         self.sizes.append(batch.shape[-1])
+        self.counts.append(len(batch))
         if batch.shape[0] * batch.shape[2] * batch.shape[3] > self.pixels:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
         return self.run(batch, grid)
@@ -99,7 +100,7 @@ def test_after_graphs_are_dropped_the_same_size_is_tried_once_more(tiny):
     restorer = Restorer(tiny, "cpu")
     restorer._run = lambda batch, grid: [batch]
     memory = LimitedMemory(restorer, 150 * 150)
-    restorer._make_room = lambda: True
+    restorer._fitting._make_room = lambda: True
     restorer(np.zeros((200, 200, 3), np.float32))
     assert memory.sizes[:2] == [200, 200]
     assert max(memory.sizes[2:]) == 96
@@ -155,6 +156,33 @@ def test_out_of_memory_with_the_smallest_tiles_raises_a_clear_error(tiny):
     with pytest.raises(UserError, match="without tiles"):
         restorer(image)
     assert len(memory.sizes) == 1
+
+
+def test_before_tiles_fewer_images_are_restored_at_a_time(tiny):
+    batch = torch.rand(5, 3, 64, 72)
+    expected = Restorer(tiny, "cpu").every_stage(batch)
+    restorer = Restorer(tiny, "cpu")
+    memory = LimitedMemory(restorer, 2 * 64 * 72)
+    for stage, whole in zip(restorer.every_stage(batch), expected, strict=True):
+        torch.testing.assert_close(stage, whole, atol=1e-5, rtol=0)
+    assert memory.counts == [5, 3, 2, 1, 2]
+    assert set(memory.sizes) == {72}
+    # Later batches have fewer images. Only a GPU restores several at a time.
+    restorer.device = torch.device("cuda")
+    assert restorer.batch_size(64, 72) == 2
+
+
+def test_images_that_do_not_fit_at_a_time_are_not_tried(tiny, monkeypatch):
+    restorer = Restorer(tiny, "cpu")
+    memory = LimitedMemory(restorer, 10**9)
+    monkeypatch.setattr("mprnet.inference.tile_size._FILES", 0)
+    need = restorer._tile_sizes.estimate.peak(2, 64, 72) + 2 * 2 * 64 * 72 * 12  # results and pictures beside them
+    monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: 1.01 * need / 0.85)
+    restorer(torch.rand(5, 3, 64, 72))
+    assert memory.counts == [2, 1, 2]
+    assert set(memory.sizes) == {72}
+    restorer.device = torch.device("cuda")
+    assert restorer.batch_size(64, 72) == 2
 
 
 def test_other_errors_are_not_taken_for_out_of_memory(tiny):

@@ -92,7 +92,6 @@ def test_a_batch_equals_single_images(tiny):
         torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=0)
 
 
-@torch.inference_mode()
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("most", [1, 200, 1000, 5000, 10**6])
 def test_large_results_of_upsampling_are_computed_in_bands(monkeypatch, layout, most):
@@ -126,6 +125,7 @@ def test_every_device_has_its_memory_format(monkeypatch, device, dtype, hip, lay
     assert memory_format(torch.device(device), dtype) == layout
 
 
+@torch.inference_mode()
 def test_quarters_are_encoded_separately(tiny):
     """The encoder of stage 1 sees quarters, and its decoder sees halves."""
     image = torch.rand(1, 3, 32, 32)

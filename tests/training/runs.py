@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 
 from mprnet import AblationMPRNet, MPRNet
 from mprnet.inference.distributed import World
+from mprnet.training import meter
 from mprnet.training.datasets import RunData
 from mprnet.training.keys import get_defaults
 from mprnet.training.loop import Trainer
@@ -97,10 +98,15 @@ def make_trainer(
     return Trainer(tiny_network(), data, settings, folder, {}, world, workers, checkpoint)
 
 
-def read_log(folder: Path) -> list[dict[str, str]]:
-    """Return the rows of log.csv."""
+def read_log(folder: Path, with_meter: bool = False) -> list[dict[str, str]]:
+    """Return the rows of log.csv.
+
+    Args:
+        with_meter: also the columns that depend on the machine, and on when the run was stopped.
+    """
     with open(folder / "log.csv", newline="") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    return [{key: row[key] for key in row if with_meter or key not in meter.COLUMNS} for row in rows]
 
 
 def read_lines(folder: Path) -> list[str]:

@@ -44,13 +44,25 @@ def test_curves_of_one_run(tmp_path, drawn):
     assert lines(left) == {"restored": [(1, 0.5), (2, 0.25), (3, 0.125), (4, 0.1)]}
     assert lines(right) == {"restored": [(2, 21.0), (4, 22.5)], "input": [(2, 20.0), (4, 20.0)]}
     assert (left.get_xlabel(), left.get_ylabel()) == ("epoch", "training loss, mean per sample")
-    assert (right.get_xlabel(), right.get_ylabel()) == ("epoch", "validation PSNR, dB")
+    assert (right.get_xlabel(), right.get_ylabel()) == ("epoch", "validation RGB PSNR, dB")
     assert (left.get_yscale(), right.get_yscale()) == ("log", "linear")
     assert (legend(left), legend(right)) == ([], ["restored", "input"])
     assert [line.get_linestyle() for line in right.lines] == ["-", "--"]
     data = (tmp_path / "curves.png").read_bytes()
     assert data.startswith(b"\x89PNG")
     assert np.frombuffer(data[16:24], ">u4").tolist() == [990, 385]
+
+
+def test_the_loss_of_the_latest_steps_is_a_pale_line(tmp_path, drawn):
+    """Rows of steps have no part in the other line."""
+    steps = [{"epoch": part, "loss": 9.0, "recent_loss": part} for part in (0.25, 0.5, 0.75)]
+    inside = {"epoch": 1.5, "loss": 0.3, "recent_loss": 1.5, "psnr": 20.5, "input_psnr": 20.0}
+    draw_curves(tmp_path / "curves.png", {"restored": [*steps, RUN[0] | {"recent_loss": 1.0}, inside, RUN[1]]})
+    main, pale = drawn[0].axes[0].lines
+    assert main.get_xydata().tolist() == [[1, 0.5], [1.5, 0.3], [2, 0.25]]
+    assert pale.get_xydata().tolist() == [[part, part] for part in (0.25, 0.5, 0.75, 1.0, 1.5)]
+    assert pale.get_color() == main.get_color()
+    assert pale.get_alpha() < 1
 
 
 def test_several_runs_have_names_and_one_line_for_the_same_input(tmp_path, drawn):

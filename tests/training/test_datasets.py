@@ -60,7 +60,7 @@ def test_val_ps_is_the_size_of_a_centre_crop(folders):
         data = make(settings_for(folders, "TRAINING.VAL_PS", 6, "TRAINING.HOLD_OUT", hold_out))
         assert data.validation[0][0].shape == (3, 6, 6)
     data = make(settings_for(folders, "TRAINING.VAL_PS", 6))
-    assert all((part == 1).all() for part in data.validation[0][:2])
+    assert all((part == 255).all() for part in data.validation[0][:2])
     assert make(settings_for(folders, "TRAINING.VAL_PS", 64)).validation[0][0].shape == (3, 16, 16)
 
 

@@ -1,6 +1,9 @@
+import itertools
 import os
 import signal
+import threading
 import time
+from multiprocessing.queues import Queue
 
 import cv2
 import pytest
@@ -12,6 +15,7 @@ from mprnet.data.cache import NotPreparedError
 from mprnet.training import loading
 from mprnet.training.loading import choose_workers, load_batches, make_loader, stack_samples, stop_workers
 from mprnet.training.order import DistributedBatchSampler
+from mprnet.training.stopping import list_stop_signals
 from training.runs import Noise
 
 
@@ -25,7 +29,7 @@ class Broken(Noise):
 
 
 class Handlers(Dataset):
-    """Each sample says how its process handles signals: whether it ignores SIGINT, and has a handler for SIGTERM.
+    """Each sample says how its process handles signals: whether it ignores them, and has a handler for SIGTERM.
 
     Its last value is the number of OpenCV's threads.
     """
@@ -34,7 +38,8 @@ class Handlers(Dataset):
         return 1
 
     def __getitem__(self, key):
-        ignores = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        ignored = (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+        ignores = all(signal.getsignal(number) == signal.SIG_IGN for number in ignored)
         handles = callable(signal.getsignal(signal.SIGTERM))
         return torch.tensor([[[float(ignores)]]]), torch.tensor([[[float(handles), float(cv2.getNumThreads())]]])
 
@@ -135,7 +140,8 @@ def test_number_of_workers(monkeypatch, cores, processes, workers):
 
 def test_a_worker_continues_for_30_seconds_after_sigterm(monkeypatch, threads):
     """The trainer still needs a batch from it."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in list_stop_signals()}
+    monkeypatch.setattr(Queue, "_on_queue_feeder_error", None)  # is replaced, too
     alarms = []
     monkeypatch.setattr(loading.signal, "alarm", alarms.append)
     try:
@@ -165,13 +171,57 @@ class Deadly(Noise):
     ("number", "sentence"),
     [
         (signal.SIGKILL, r"was killed, .*: lower TRAINING.WORKERS \(it is 1\)"),
-        (signal.SIGBUS, "/dev/shm: .*--shm-size"),
+        (signal.SIGBUS, r"/dev/shm: .*--shm-size.* TRAINING.WORKERS \(it is 1; 0 needs none\)"),
+        (signal.SIGSEGV, r"has ended by SIGSEGV\. What it says is above; with TRAINING.WORKERS 0"),
     ],
 )
 def test_a_dead_worker_is_an_error_when_its_batch_is_awaited(number, sentence):
     loader = make_loader(Deadly(number), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
     with pytest.raises(UserError, match=sentence):
         list(load_batches(loader))
+    stop_workers(loader)
+
+
+class Ends(Noise):
+    """Ends the process that reads the sixth sample."""
+
+    def __getitem__(self, key):
+        if key[1] == 5:
+            os._exit(0)
+        return super().__getitem__(key)
+
+
+def test_a_worker_that_ends_is_an_error():
+    loader = make_loader(Ends(), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
+    with pytest.raises(UserError, match="has ended with status 0"):
+        list(load_batches(loader))
+    stop_workers(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_without_space_in_shared_memory_is_an_error(monkeypatch, workers):
+    def run_out(samples):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(loading, "default_collate", run_out)
+    loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), workers, pin_memory=False)
+    with pytest.raises(UserError, match=r"^a worker found no space for a batch in /dev/shm: .*--shm-size 8g.*\.$"):
+        list(load_batches(loader))
+    stop_workers(loader)
+
+
+def test_a_batch_that_cannot_be_sent_is_an_error(capfd):
+    """Python would drop it, and the trainer would wait for ever."""
+    numbers = itertools.count(1)
+
+    def collate(samples):
+        return threading.Lock() if next(numbers) == 3 else stack_samples(samples)  # locks cannot be pickled
+
+    loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
+    loader.collate_fn = collate
+    with pytest.raises(UserError, match=r"has ended with status 1\. What it says is above"):
+        list(load_batches(loader))
+    assert "cannot send a batch: cannot pickle '_thread.lock' object" in capfd.readouterr().err
     stop_workers(loader)
 
 

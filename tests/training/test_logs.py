@@ -16,6 +16,12 @@ ROW = {"epoch": 1, "step": 3, "lr": 2e-4, "loss": 0.25, "skipped_steps": 0}
 VALIDATED = ROW | {"epoch": 2, "step": 6, "skipped_steps": 2, "input_psnr": 20.0, "psnr": 21.5, "best_psnr": 22.0}
 
 
+STEPS = ROW | {
+    "epoch": 1.25, "step": 500, "recent_loss": 0.125, "grad_norm": 0.0312, "samples_per_second": 161.27,
+    "data_wait": 0.024, "memory_gib": 10.23, "end": "2026-03-02 00:10",
+}  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def _without_tensorboard(monkeypatch):
     monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: None)
@@ -39,6 +45,41 @@ def test_rows_are_written_as_table_lines_and_curves(tmp_path, capsys):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     environment = json.loads((tmp_path / "environment.json").read_text())
     assert {"python", "torch", "device", "git", "command"} <= set(environment)
+
+
+def test_a_row_of_steps_says_how_fast_they_are_and_when_they_end(tmp_path):
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.add_row(STEPS)
+    logger.add_row({key: value for key, value in STEPS.items() if key != "memory_gib"} | {"step": 501})
+    line = ": loss 0.12500, rate 0.0002, gradient norm 0.0312, 161 samples/s, 2% waiting for data"
+    assert read_lines(tmp_path) == [
+        f"epoch 1.250, step 500{line}, 10.2 GiB, ends 2026-03-02 00:10",
+        f"epoch 1.250, step 501{line}, ends 2026-03-02 00:10",
+    ]
+    row = read_log(tmp_path, with_meter=True)[0]
+    assert {key: row[key] for key in ("samples_per_second", "data_wait", "memory_gib", "end")} == {
+        "samples_per_second": "161.27", "data_wait": "0.024", "memory_gib": "10.23", "end": "2026-03-02 00:10"
+    }  # fmt: skip
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_luma_is_printed_and_has_columns_if_it_is_measured(tmp_path):
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.add_row(VALIDATED)
+    assert not any("luma" in column for column in read_log(tmp_path)[0])
+    luma = {"input_luma_psnr": 22.0, "luma_psnr": 24.0}
+    logger.add_row(VALIDATED | luma)
+    del (by_luma := VALIDATED | luma | {"best_luma_psnr": 24.5})["best_psnr"]
+    logger.add_row(by_luma)
+    assert [line.partition("validation ")[2] for line in read_lines(tmp_path)] == [
+        "21.500 dB (input 20.000, best 22.000)",
+        "21.500 dB (input 20.000, best 22.000), luma 24.000 dB (input 22.000)",
+        "21.500 dB (input 20.000), luma 24.000 dB (input 22.000, best 24.500)",
+    ]
+    first, second, third = read_log(tmp_path)
+    assert [row["luma_psnr"] for row in (first, second, third)] == ["", "24.0", "24.0"]
+    assert (second["best_psnr"], second["best_luma_psnr"]) == ("22.0", "")
+    assert (third["best_psnr"], third["best_luma_psnr"]) == ("", "24.5")
 
 
 def test_other_processes_keep_rows_but_write_nothing(tmp_path, capsys):
@@ -124,7 +165,7 @@ def test_tensorboard_gets_all_values_and_discards_those_of_later_steps(tmp_path,
     replace_tensorboard(monkeypatch, lambda *a, **k: writers.append(Writer(*a, **k)) or writers[-1])
     logger = RunLogger(tmp_path, is_main=True)
     logger.start(tiny_settings(), 7)
-    logger.add_row(ROW)
+    logger.add_row(ROW | {"end": "2026-03-02 00:10"})
     logger.close()
     (writer,) = writers
     assert (writer.folder, writer.purge_step, writer.closed) == (str(tmp_path / "tensorboard"), 8, True)

@@ -1,7 +1,9 @@
 """Whole runs of a tiny network: their logs, files, skipped steps and stops."""
 
+import io
 import multiprocessing
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 
 from mprnet import UserError
 from mprnet.inference.distributed import World
-from mprnet.training import logs, loop, state, stopping
+from mprnet.training import logs, loop, state, stopping, writer
 from mprnet.training import progress as module
 from mprnet.training.mixup import draw_mixup
 from mprnet.training.state import LATEST
@@ -30,27 +32,47 @@ def run(folder: Path, *overrides: object, **data: object) -> loop.Trainer:
     return trainer
 
 
+def replace_validation(monkeypatch, measure: Callable[[], float]) -> list[object]:
+    """Replace validations. A validation's PSNR is ``measure()``. Return a list of the networks that are validated."""
+    validated: list[object] = []
+
+    def validate(self, model, signals) -> dict[str, float]:
+        validated.append(model)
+        return {"input_psnr": 20.0, "psnr": measure()}
+
+    monkeypatch.setattr(loop.Validator, "validate", validate)
+    return validated
+
+
 def record_saves(monkeypatch, trainer: loop.Trainer) -> list[tuple[int, int]]:
     """Return a list to which each save of the latest checkpoint appends (epochs done, steps done)."""
     progress, save, places = trainer.progress, trainer.progress.save, []
 
-    def record() -> None:
+    def record(**options: bool) -> None:
         places.append((progress.epochs_done, progress.steps_done))
-        save()
+        save(**options)
 
     monkeypatch.setattr(progress, "save", record)
     return places
 
 
-def test_a_thousand_steps_with_a_broken_sample(tmp_path):
+def test_a_thousand_steps_with_a_broken_sample(tmp_path, capsys):
     epochs = ["OPTIM.NUM_EPOCHS", 8, "TRAINING.VAL_AFTER_EVERY", 8]
     trainer = make_trainer(tmp_path, tiny_settings(*epochs), Noise(500, broken=17))
     before = {key: value.clone() for key, value in trainer.stepper.model.state_dict().items()}
     trainer.run()
     rows = read_log(tmp_path)
     assert rows[-1]["step"] == "1000"
-    assert {row["skipped_steps"] for row in rows} == {"1"}
+    assert {row["skipped_steps"] for row in rows if row["epoch"].isdecimal()} == {"1"}
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert [row["step"] for row in rows] == [f"{step}" for step in range(100, 1001) if not step % 100 or not step % 125]
+    for row in read_log(tmp_path, with_meter=True):
+        assert float(row["recent_loss"]) > 0
+        assert float(row["samples_per_second"]) > 0
+        assert 0 <= float(row["data_wait"]) <= 1
+        assert float(row["memory_gib"]) > 0.05
+        assert row["end"] > "2026"
+    assert len(capsys.readouterr().err) < 20_000
     assert "1 steps skipped (loss or gradient not finite or too large)" in (tmp_path / "log.txt").read_text()
     after = trainer.stepper.model.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())
@@ -71,6 +93,66 @@ def test_the_log_has_a_row_for_each_epoch_with_learning_rate_and_loss(tmp_path):
     }  # fmt: skip
 
 
+def test_rows_within_an_epoch(tmp_path, monkeypatch):
+    """There is one row for a step that is validated, and for the last of an epoch. A resumed run adds no second one."""
+    replace_validation(monkeypatch, lambda: 21.0)
+    options = ["TRAINING.LOG_STEPS", 2, "TRAINING.VAL_TIMES", 2]
+    with pytest.raises(Stopped):
+        run(tmp_path, *options, training=Signalling(17, signal.SIGTERM))  # after the fourth step
+    run(tmp_path, *options, "TRAINING.RESUME", True)
+    rows = read_log(tmp_path)
+    assert [row["step"] for row in rows] == ["2", "3", "4", "5", "6"]
+    assert [bool(row["psnr"]) for row in rows] == [True, True, False, True, True]
+    assert [row["epoch"] for row in rows] == ["0.666667", "1", "1.333333", "1.666667", "2"]
+
+
+def test_times_of_steps_of_data_and_of_validations(tmp_path, monkeypatch):
+    """A step takes 2 seconds, a sample 0.2, and a validation 1000, which does not count."""
+    now = [0.0]
+
+    class Slow(Noise):
+        def __getitem__(self, key):
+            now[0] += 0.2
+            return super().__getitem__(key)
+
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    replace_validation(monkeypatch, lambda: now.__setitem__(0, now[0] + 1000) or 21.0)
+    trainer = make_trainer(tmp_path, tiny_settings(), Slow())
+    update = trainer.stepper.update
+
+    def slow(*arguments: object, **options: object):
+        now[0] += 2
+        return update(*arguments, **options)
+
+    monkeypatch.setattr(trainer.stepper, "update", slow)
+    trainer.run()  # ten samples in three steps
+    rows = read_log(tmp_path, with_meter=True)
+    assert [float(row["samples_per_second"]) for row in rows] == pytest.approx([10 / 8] * 2)
+    assert [float(row["data_wait"]) for row in rows] == pytest.approx([1 / 4] * 2)
+
+
+def test_without_log_steps_there_are_only_epochs(tmp_path):
+    run(tmp_path, "TRAINING.LOG_STEPS", 0)
+    assert [row["step"] for row in read_log(tmp_path)] == ["3", "6"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_is_drawn_seldom_and_only_on_a_terminal(tmp_path, monkeypatch):
+    """While the clock stands still, 200 steps draw it once. Its end and the validation write some more lines."""
+    replace_validation(monkeypatch, lambda: 21.0)
+    monkeypatch.setattr("tqdm.std.time", lambda: 0.0)
+    options = ["OPTIM.NUM_EPOCHS", 1, "OPTIM.BATCH_SIZE", 1]
+    for stream, is_drawn in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr("sys.stderr", stream)
+        run(tmp_path / str(is_drawn), *options, training=Noise(200))
+        bars = stream.getvalue().count("epoch 1/1")
+        assert 1 <= bars < 10 if is_drawn else not stream.getvalue()
+
+
 def test_num_iterations_is_rounded_up_to_whole_epochs(tmp_path):
     assert make_trainer(tmp_path, tiny_settings("OPTIM.NUM_ITERATIONS", 7)).epochs == 3  # of three steps each
     assert make_trainer(tmp_path, tiny_settings("OPTIM.NUM_ITERATIONS", 6)).epochs == 2
@@ -79,7 +161,7 @@ def test_num_iterations_is_rounded_up_to_whole_epochs(tmp_path):
 
 def test_the_best_weights_are_kept(tmp_path, monkeypatch):
     measured = iter([25.0, 27.0, 26.0])
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
+    replace_validation(monkeypatch, lambda: next(measured))
     trainer = run(tmp_path, "OPTIM.NUM_EPOCHS", 3)
     assert trainer.progress.best_psnr == 27.0
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 2
@@ -88,20 +170,21 @@ def test_the_best_weights_are_kept(tmp_path, monkeypatch):
 
 def test_a_validation_of_nan_is_not_test_the_best_weights_may_be_from_within_an_epoch(tmp_path, monkeypatch):
     measured = iter([float("nan"), 30.0])
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
+    replace_validation(monkeypatch, lambda: next(measured))
     trainer = run(tmp_path)
     assert trainer.progress.best_psnr == 30.0
     assert (tmp_path / "model_best.pth").exists()
 
 
 def test_validation_steps_an_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
+    replace_validation(monkeypatch, lambda: 21.0)
     times = ["TRAINING.VAL_TIMES", 3, "TRAINING.VAL_EPOCHS", [1], "TRAINING.VAL_ALL_FROM", 3, "OPTIM.BATCH_SIZE", 2]
     run(tmp_path, "OPTIM.NUM_EPOCHS", 4, *times)
     rows = read_log(tmp_path)
     assert [row["epoch"] for row in rows] == ["0.4", "0.6", "1", "2", "2.4", "2.6", "3", "3.4", "3.6", "4"]
     assert [row["step"] for row in rows] == ["2", "3", "5", "10", "12", "13", "15", "17", "18", "20"]
     assert [bool(row["psnr"]) for row in rows] == [True] * 3 + [False] + [True] * 6
+    assert {path.name for path in tmp_path.glob("model_epoch_*")} == {f"model_epoch_{epoch}.pth" for epoch in (1, 3, 4)}
 
 
 @pytest.mark.parametrize("first_epoch", [0, 1, 2])
@@ -165,10 +248,34 @@ def test_the_previous_checkpoint_survives_a_save_that_fails(tmp_path, monkeypatc
         raise UserError(f"{path}: cannot be written (No space left on device).")
 
     with monkeypatch.context() as patch:
-        patch.setattr(state, "save_checkpoint", raise_no_space)
+        patch.setattr(state, "write_atomically", raise_no_space)
         with pytest.raises(UserError, match="No space left"):
             run(tmp_path, "TRAINING.RESUME", True)
     assert run(tmp_path, "TRAINING.RESUME", True).progress.epochs_done == 2
+
+
+def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    save_latest, epochs = writer.save_latest, []
+
+    def fail_at_the_end(folder: Path, content: dict, *options: bool) -> None:
+        epochs.append(content["epoch"])
+        if content["epoch"] == 2:
+            raise UserError("no space")
+        save_latest(folder, content, *options)
+
+    monkeypatch.setattr(writer, "save_latest", fail_at_the_end)
+    with pytest.raises(UserError, match="no space"):
+        run(tmp_path)
+    assert epochs[-2:] == [2, 2]  # it was tried twice
+
+
+def test_a_checkpoint_that_could_not_be_written_is_written_after_the_next_step(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, tiny_settings("OPTIM.NUM_EPOCHS", 1))
+    places = record_saves(monkeypatch, trainer)
+    has_failed = property(lambda self: trainer.progress.steps_done == 1 and not places)
+    monkeypatch.setattr(writer.CheckpointWriter, "has_failed", has_failed)
+    trainer.run()
+    assert places == [(0, 2), (0, 3), (1, 0)]
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
@@ -255,8 +362,7 @@ def test_save_minutes_0_saves_after_every_step(tmp_path, monkeypatch):
 
 
 def test_the_ema_is_validated_and_saved_as_weights(tmp_path, monkeypatch):
-    validated = []
-    monkeypatch.setattr(loop, "validate", lambda model, *arguments: validated.append(model) or (20.0, 21.0))
+    validated = replace_validation(monkeypatch, lambda: 21.0)
     trainer = run(tmp_path, "OPTIM.EMA", 0.9)
     ema = trainer.stepper.ema
     assert ema is not None
@@ -274,12 +380,21 @@ def test_a_resumed_run_has_the_same_ema(tmp_path):
     assert are_equal(resumed.stepper.eval_model.state_dict(), whole.stepper.eval_model.state_dict())
 
 
-def test_save_images_and_on_broken_reach_the_validation(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(loop, "validate", lambda *arguments: seen.append(arguments[4:]) or (20.0, 21.0))
-    run(tmp_path / "a", "OPTIM.NUM_EPOCHS", 1)
-    run(tmp_path / "b", "OPTIM.NUM_EPOCHS", 1, "TRAINING.SAVE_IMAGES", True, "TRAINING.ON_BROKEN", "skip")
-    assert seen == [(False, False), (True, True)]
+def test_save_images_and_on_broken_reach_the_validation(tmp_path):
+    class OneBroken(Grey):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index):
+            if index == 0:
+                raise UserError("0.png: broken.")
+            return super().__getitem__(index)
+
+    with pytest.raises(UserError, match=r"0\.png: broken"):
+        run(tmp_path / "a", "OPTIM.NUM_EPOCHS", 1, validation=OneBroken())
+    options = ["TRAINING.SAVE_IMAGES", True, "TRAINING.ON_BROKEN", "skip"]
+    run(tmp_path / "b", "OPTIM.NUM_EPOCHS", 1, *options, validation=OneBroken())
+    assert [path.name for path in (tmp_path / "b" / "validation").iterdir()] == ["grey.png"]
 
 
 def test_the_validation_data_is_used(tmp_path):
@@ -289,14 +404,14 @@ def test_the_validation_data_is_used(tmp_path):
 
 
 def test_an_equal_psnr_does_not_replace_test_the_best_weights_may_be_from_within_an_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 25.0))
+    replace_validation(monkeypatch, lambda: 25.0)
     run(tmp_path, "OPTIM.NUM_EPOCHS", 3)
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["epoch"] == 1
 
 
 def test_the_best_weights_may_be_from_within_an_epoch(tmp_path, monkeypatch):
     measured = iter([25.0, 21.0, 20.0])
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, next(measured)))
+    replace_validation(monkeypatch, lambda: next(measured))
     run(tmp_path, "OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_TIMES", 3)
     best = torch.load(tmp_path / "model_best.pth", weights_only=True)
     assert (best["epoch"], best["steps_done"], best["best_psnr"]) == (0, 1, 25.0)
@@ -338,7 +453,7 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda network, **options: network)
     world = Second(1, 2, ONE_PROCESS.device)
     trainer = make_trainer(tmp_path, tiny_settings("TRAINING.VAL_AFTER_EVERY", 1), world=world)
-    monkeypatch.setattr(loop, "validate", lambda *arguments: (20.0, 21.0))
+    replace_validation(monkeypatch, lambda: 21.0)
     trainer.run()
     assert trainer.progress.epochs_done == 2
     trainer.steps._make_divergence_error()
@@ -358,8 +473,7 @@ def test_workers_end_if_the_run_fails(tmp_path, monkeypatch):
 
 def test_a_resumed_run_does_not_repeat_a_validation_within_an_epoch(tmp_path, monkeypatch):
     """The run is stopped after the validation of its first step, and resumes with the second step."""
-    validated = []
-    monkeypatch.setattr(loop, "validate", lambda *arguments: validated.append(1) or (20.0, 21.0))
+    validated = replace_validation(monkeypatch, lambda: 21.0)
     times = ["OPTIM.NUM_EPOCHS", 1, "TRAINING.VAL_TIMES", 3]
     with pytest.raises(Stopped):
         run(tmp_path, *times, training=Signalling(5, signal.SIGTERM))  # before the second step
@@ -383,3 +497,54 @@ def test_the_time_between_checkpoints_is_counted_from_the_last_one(tmp_path, mon
     monkeypatch.setattr(trainer.stepper, "update", slow)
     trainer.run()
     assert [steps for _, steps in places] == [3, 6, 7, 0]
+
+
+def test_luma_chooses_the_best_model_if_the_settings_say_so(tmp_path, monkeypatch):
+    """RGB PSNR is the highest in the first epoch, and that of luma in the second."""
+    values = [{"psnr": 31.0, "luma_psnr": 30.0}, {"psnr": 30.0, "luma_psnr": 33.0}, {"psnr": 29.0, "luma_psnr": 32.0}]
+    inputs = {"input_psnr": 20.0, "input_luma_psnr": 21.0}
+    for best_by, best, column, epoch in (("rgb", 31.0, "best_psnr", 1), ("luma", 33.0, "best_luma_psnr", 2)):
+        measured = iter(values)
+        monkeypatch.setattr(loop.Validator, "validate", lambda *arguments, m=measured: inputs | next(m))
+        trainer = run(tmp_path / best_by, "OPTIM.NUM_EPOCHS", 3, "TRAINING.BEST_BY", best_by)
+        assert (trainer.progress.best_by, trainer.progress.best_psnr) == (best_by, best)
+        assert torch.load(tmp_path / best_by / "model_best.pth", weights_only=True)["epoch"] == epoch
+        assert float(read_log(tmp_path / best_by)[-1][column]) == best
+
+
+class SignallingPair(Grey):
+    """Two pairs. Sends a signal to this process when the second one is read for the n-th time."""
+
+    def __init__(self, reading: int) -> None:
+        super().__init__()
+        self.left = reading
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index):
+        self.left -= index
+        if index and self.left == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(("reading", "place"), [(2, (0, 1)), (3, (0, 2)), (4, (0, 3))])
+def test_a_run_stopped_within_a_validation_repeats_it_and_reaches_the_same_weights(tmp_path, reading, place):
+    """The validation is within an epoch, or at its end. The pairs are read once before, for the fingerprint."""
+    options = ["TRAINING.VAL_TIMES", 3]
+    whole = run(tmp_path / "whole", *options, validation=SignallingPair(-1))
+    with pytest.raises(Stopped, match=f"stopped after 0 epochs and {place[1]} steps"):
+        run(tmp_path / "stopped", *options, validation=SignallingPair(reading))
+    checkpoint = torch.load(tmp_path / "stopped" / LATEST, weights_only=True)
+    assert (checkpoint["epoch"], checkpoint["steps_done"]) == place
+    assert len(checkpoint["history"]) == place[1] - 1
+    resumed = run(tmp_path / "stopped", *options, "TRAINING.RESUME", True, validation=SignallingPair(-1))
+    assert are_equal(resumed.stepper.model.state_dict(), whole.stepper.model.state_dict())
+    assert read_log(tmp_path / "stopped") == read_log(tmp_path / "whole")
+
+
+def test_workers_of_the_validation_end_with_the_run(tmp_path):
+    trainer = run(tmp_path, "OPTIM.NUM_EPOCHS", 1, workers=1)
+    assert not multiprocessing.active_children()
+    assert trainer.progress.is_finished

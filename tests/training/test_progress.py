@@ -29,6 +29,12 @@ def make_progress(
     return Progress(stepper, sampler, epochs, logger, {"task": "Mine"}, data, settings, world)
 
 
+def save(progress: Progress) -> None:
+    """Save, and wait until the checkpoint is written."""
+    progress.save()
+    progress.writer.wait()
+
+
 def learning_rate(progress: Progress) -> float:
     (group,) = progress._stepper.optimizer.param_groups
     return group["lr"]
@@ -83,7 +89,7 @@ def test_a_resumed_run_has_the_same_counters_and_learning_rate(tmp_path):
     advance(first, 8)
     first.best_psnr = 31.5
     first._logger.history = [{"epoch": 1}, {"epoch": 2}]
-    first.save()
+    save(first)
     resumed = make_progress(tmp_path)
     resumed.resume(load_latest(tmp_path))
     for name in ("epochs_done", "steps_done", "total_steps", "best_psnr"):
@@ -101,7 +107,7 @@ def test_a_resumed_run_has_the_same_counters_and_learning_rate(tmp_path):
 def test_changed_batches_restart_the_epoch_and_its_steps_still_count(tmp_path, change):
     first = make_progress(tmp_path)
     advance(first, 5)
-    first.save()
+    save(first)
     resumed = make_progress(tmp_path, *change)
     resumed.resume(load_latest(tmp_path))
     assert (resumed.epochs_done, resumed.steps_done, resumed.total_steps) == (1, 0, 5)
@@ -111,7 +117,7 @@ def test_changed_batches_restart_the_epoch_and_its_steps_still_count(tmp_path, c
 def test_a_changed_number_of_samples_restarts_the_epoch(tmp_path):
     first = make_progress(tmp_path)
     advance(first, 2)
-    first.save()
+    save(first)
     resumed = make_progress(tmp_path, samples=12)
     resumed.resume(load_latest(tmp_path))
     assert (resumed.steps_done, resumed.total_steps) == (0, 2)
@@ -120,7 +126,7 @@ def test_a_changed_number_of_samples_restarts_the_epoch(tmp_path):
 def test_changed_batches_do_not_matter_at_the_end_of_an_epoch(tmp_path, capsys):
     first = make_progress(tmp_path)
     advance(first, 3)
-    first.save()
+    save(first)
     resumed = make_progress(tmp_path, "OPTIM.BATCH_SIZE", 5)
     resumed.resume(load_latest(tmp_path))
     assert (resumed.epochs_done, resumed.total_steps) == (1, 3)
@@ -130,10 +136,10 @@ def test_changed_batches_do_not_matter_at_the_end_of_an_epoch(tmp_path, capsys):
 def test_only_the_main_process_writes_the_checkpoint(tmp_path, monkeypatch):
     gathered = []
     monkeypatch.setattr(module.EpochTotals, "gather_on_main", lambda self, world: gathered.append(world))
-    make_progress(tmp_path, world=SECOND).save()
+    save(make_progress(tmp_path, world=SECOND))
     assert gathered == [SECOND]
     assert not (tmp_path / LATEST).exists()
-    make_progress(tmp_path).save()
+    save(make_progress(tmp_path))
     assert (tmp_path / LATEST).exists()
 
 
@@ -143,7 +149,7 @@ def test_seconds_since_the_last_save(tmp_path, monkeypatch):
     progress = make_progress(tmp_path)
     now[0] = 160.0
     assert progress.seconds_since_save == 60.0
-    progress.save()
+    save(progress)
     assert progress.seconds_since_save == 0.0
 
 
@@ -152,7 +158,7 @@ def test_a_damaged_checkpoint_is_not_kept_as_the_previous_one(tmp_path):
     first = make_progress(tmp_path)
     content = first.make_checkpoint()
     for _ in range(2):
-        first.save()
+        save(first)
     previous = tmp_path / "model_latest_before.pth"
     resumed = make_progress(tmp_path)
     resumed.resume(Checkpoint(content, previous))
@@ -160,7 +166,7 @@ def test_a_damaged_checkpoint_is_not_kept_as_the_previous_one(tmp_path):
     expected = previous.read_bytes()
     for _ in range(2):
         advance(resumed, 1)  # makes all checkpoints different
-        resumed.save()
+        save(resumed)
         assert previous.read_bytes() == expected
         expected = (tmp_path / LATEST).read_bytes()
         assert previous.read_bytes() != b"damaged"
@@ -180,7 +186,7 @@ def test_checkpoints_of_the_published_code_can_be_resumed(tmp_path):
 @pytest.mark.filterwarnings("ignore:Detected call of")
 def test_a_changed_learning_rate_is_used_during_the_warm_up(tmp_path):
     first = make_progress(tmp_path)
-    first.save()
+    save(first)
     resumed = make_progress(tmp_path, "OPTIM.LR_INITIAL", 0.1)
     resumed.resume(load_latest(tmp_path))
     assert learning_rate(resumed) == pytest.approx(0.05)
@@ -192,15 +198,46 @@ def test_a_changed_measure_resets_the_best_also_in_the_first_epoch(tmp_path):
     first = make_progress(tmp_path)
     advance(first, 2)
     first.best_psnr = 31.5
-    first.save()
+    save(first)
     checkpoint = load_latest(tmp_path)
     for measure, best in ((checkpoint.content["validation"]["measure"], 31.5), ("another", float("-inf"))):
         checkpoint.content["validation"]["measure"] = measure
         resumed = make_progress(tmp_path)
         resumed.resume(checkpoint)
         resumed.check_validation()
+        resumed.writer.wait()
         assert resumed.best_psnr == best
     assert load_latest(tmp_path).content["best_psnr"] == float("-inf")  # the reset is saved at once
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of")
+def test_the_measure_of_the_best_psnr_is_that_of_the_checkpoint_until_the_validation_is_checked(tmp_path):
+    first = make_progress(tmp_path)
+    advance(first, 3)
+    save(first)
+    checkpoint = load_latest(tmp_path)
+    resumed = make_progress(tmp_path, "TRAINING.BEST_BY", "luma")
+    assert resumed.best_by == "luma"
+    for settings in (checkpoint.content["settings"], {}):  # earlier checkpoints do not have this setting
+        checkpoint.content["settings"] = settings
+        resumed.resume(checkpoint)
+        assert resumed.best_by == "rgb"
+    resumed.check_validation()
+    assert resumed.best_by == "luma"
+
+
+def test_a_checkpoint_from_before_there_were_several_measures_keeps_its_best(tmp_path):
+    first = make_progress(tmp_path)
+    advance(first, 2)
+    first.best_psnr = 31.5
+    save(first)
+    checkpoint = load_latest(tmp_path)
+    del checkpoint.content["settings"]["TRAINING.BEST_BY"]
+    checkpoint.content["validation"]["measure"] = "RGB PSNR of outputs clamped to [0, 1], mean of the images"
+    resumed = make_progress(tmp_path)
+    resumed.resume(checkpoint)
+    resumed.check_validation()
+    assert (resumed.best_psnr, resumed.validation_set) == (31.5, 1)
 
 
 def test_without_a_number_of_steps_it_is_computed_from_the_epochs(tmp_path):

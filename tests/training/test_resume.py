@@ -152,7 +152,11 @@ def test_an_unchanged_validation_keeps_the_best_psnr(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "data", "changed"),
-    [(["TRAINING.VAL_PS", 8], {}, "TRAINING.VAL_PS"), ([], {"validation": Grey(0.3)}, "pictures")],
+    [
+        (["TRAINING.VAL_PS", 8], {}, "TRAINING.VAL_PS"),
+        ([], {"validation": Grey(0.3)}, "pictures"),
+        (["TRAINING.BEST_BY", "luma"], {}, "measure"),
+    ],
 )
 def test_a_changed_validation_resets_the_best_psnr_and_keeps_the_best_model(tmp_path, changes, data, changed):
     make_run(tmp_path)

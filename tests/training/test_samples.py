@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 
 from mprnet import UserError
-from mprnet.data.paired import PairedPictures, get_training_data
+from mprnet.data.paired import PairedPictures, WholePairs, get_training_data
 from mprnet.data.pairs import Pair
 from mprnet.data.png import write_png
 from mprnet.data.tensors import as_float
@@ -116,10 +116,43 @@ def test_a_subclass_makes_items_of_its_own(pictures):
     assert torch.equal(TrainingSamples(darker, 0)[1, 0][0], pictures[1, 0][0] / 2)
 
 
+def count_bytes(sample) -> int:
+    return sum(image.numel() * image.itemsize for image in sample)
+
+
+def test_the_size_of_a_sample_is_known_before_it_is_read(pictures):
+    assert TrainingSamples(pictures, 0).count_bytes(8) == count_bytes(TrainingSamples(pictures, 0)[(1, 0)])
+    pictures.saturation = (0.8, 1.2)  # a third of the samples are floats, so batches are
+    assert TrainingSamples(pictures, 0).count_bytes(8) == 4 * 2 * 3 * 8 * 8
+    other = TrainingSamples(RandomItems(), 0)
+    assert other.count_bytes(8) == count_bytes(other[(1, 0)])
+
+
+def test_the_size_of_the_first_pair_stands_for_all(pictures):
+    pairs = ValidationPairs(WholePairs(pictures.pairs))
+    assert pairs.count_bytes() == count_bytes(pairs[0][:2]) > 0
+    assert ValidationPairs(Failing()).count_bytes() == 0
+
+
 def test_bytes_of_other_data_sets_mean_0_to_255():
     image = torch.randint(0, 256, (3, 8, 8)).byte()
     assert torch.equal(TrainingSamples(RandomItems((image, image)), 0)[1, 0][0], image)
-    assert torch.equal(ValidationPairs(RandomItems((image, image)))[0][1], image.float() / 255)
+    assert torch.equal(ValidationPairs(RandomItems((image, image)))[0][1], image)
+
+
+def test_pictures_to_validate_on_are_bytes(pictures):
+    pairs = WholePairs(pictures.pairs)
+    item = ValidationPairs(pairs)[0]
+    assert [image.dtype for image in item[:2]] == [torch.uint8] * 2
+    assert all(torch.equal(as_float(a), b) for a, b in zip(item[:2], pairs[0], strict=False))
+    assert item[2] == pairs[0][2] == "0"
+
+    class Darker(WholePairs):
+        def __getitem__(self, index):
+            degraded, target, name = super().__getitem__(index)
+            return degraded / 2, target, name
+
+    assert torch.equal(ValidationPairs(Darker(pictures.pairs))[0][0], pairs[0][0] / 2)
 
 
 def test_concatenated_data_sets_and_subsets():

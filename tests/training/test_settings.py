@@ -38,7 +38,7 @@ def test_a_file_replaces_defaults_and_the_command_line_replaces_both(tmp_path):
         ("TRAINING: {PRECISION: fp8}", [], "fp32, bf16 or fp16"),
         ("SYNTHETIC: {SIGMA: [9, 3]}", [], "low <= high"),
         ("SYNTHETIC: {SIGMA: [a, b]}", [], "(list)"),
-        ("SYNTHETIC: {DEGRADATION: snow}", [], "of noise, camera_noise, rain, camera_shake, motion_blur"),
+        ("SYNTHETIC: {DEGRADATION: snow}", [], "of noise, camera_noise, processed_noise, rain, camera_shake"),
         ("SYNTHETIC: {DEGRADATION: 'noise,'}", [], "comma-separated, or empty"),
         ("OPTIM: {}", ["OPTIM.BATCH_SIZE"], "stands alone"),
         ("OPTIM: {}", ["training_lite.yml"], "to name a file, use --config FILE"),
@@ -159,6 +159,7 @@ def test_default_values():
     [
         ("OPTIM.EMA", "1.0"), ("OPTIM.ACCUMULATE", "0"), ("OPTIM.GRAD_CLIP", "-1.0"), ("OPTIM.NUM_EPOCHS", "0"),
         ("TRAINING.HOLD_OUT", "1.0"), ("TRAINING.VAL_AFTER_EVERY", "0"), ("TRAINING.ON_BROKEN", "ignore"),
+        ("TRAINING.BEST_BY", "psnr"),
         ("AUGMENT.SATURATION", "[1.0, 1.0, 1.0]"), ("AUGMENT.MIXUP_ALPHA", "0.0"), ("TRAINING.MAX_BAD_STEPS", "0"),
     ],
 )  # fmt: skip

@@ -5,7 +5,7 @@ import torch
 
 from mprnet import UserError
 from mprnet.training import state
-from mprnet.training.state import LATEST, archive, load_latest, save_checkpoint, save_latest
+from mprnet.training.state import BEST, LATEST, archive, load_latest, save_epoch, save_latest
 
 
 def make_content(epoch: int) -> dict:
@@ -48,23 +48,72 @@ def test_without_a_usable_checkpoint_loading_is_an_error(tmp_path):
         load_latest(tmp_path)
     (tmp_path / LATEST).write_bytes(b"damaged")
     weights = {"epoch": 1, "state_dict": {}}  # no optimizer state
-    save_checkpoint(tmp_path / "model_latest_before.pth", weights)
+    torch.save(weights, tmp_path / "model_latest_before.pth")
     message = r"model_latest\.pth is damaged \(.*\); model_latest_before\.pth holds no training state"
     with pytest.raises(UserError, match=message):
         load_latest(tmp_path)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / LATEST
-    save_checkpoint(path, make_content(1))
+    save_latest(tmp_path, make_content(1))
 
     def raise_no_space(path, data):
         raise UserError("no space")
 
     monkeypatch.setattr(state, "write_atomically", raise_no_space)
     with pytest.raises(UserError, match="no space"):
-        save_checkpoint(path, make_content(2))
+        save_latest(tmp_path, make_content(2))
     assert load_latest(tmp_path).content["epoch"] == 1
+
+
+def test_the_best_is_written_once_and_stays(tmp_path):
+    save_latest(tmp_path, make_content(1))
+    save_latest(tmp_path, make_content(2), is_best=True)
+    assert os.path.samefile(tmp_path / BEST, tmp_path / LATEST)
+    save_latest(tmp_path, make_content(3))
+    assert torch.load(tmp_path / BEST, weights_only=True)["epoch"] == 2
+    assert load_latest(tmp_path).content["epoch"] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [BEST, LATEST, "model_latest_before.pth"]
+
+
+def test_the_best_is_replaced_before_the_latest(tmp_path, monkeypatch):
+    """Else a run that is killed between the two would resume after the validation, and the best would be lost."""
+    save_latest(tmp_path, make_content(1), is_best=True)
+    replace = os.replace
+
+    def fail(source, target):
+        if target == tmp_path / LATEST:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save_latest(tmp_path, make_content(2), is_best=True)
+    assert torch.load(tmp_path / BEST, weights_only=True)["epoch"] == 2
+    assert load_latest(tmp_path).content["epoch"] == 1
+
+
+def test_a_fallback_that_is_the_latest_already_leaves_no_link(tmp_path):
+    save_latest(tmp_path, make_content(1))
+    os.link(tmp_path / LATEST, tmp_path / "model_latest_before.pth")  # as if killed after this
+    save_latest(tmp_path, make_content(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, "model_latest_before.pth"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [(0, [1, 2, 3, 10, 12]), (1, [10, 12]), (3, [2, 3, 10, 12]), (9, [1, 2, 3, 10, 12])]
+)
+def test_the_newest_files_of_epochs_are_kept(tmp_path, keep, left):
+    """The file of epoch 12 is of a run that went further, and is not touched."""
+    (tmp_path / "model_epoch_best.pth").write_bytes(b"mine")
+    (tmp_path / "model_epoch_12.pth").write_bytes(b"another")
+    for epoch in (1, 2, 3):
+        save_epoch(tmp_path, make_content(epoch) | {"metadata": {"task": "Mine"}})
+    save_epoch(tmp_path, make_content(10) | {"metadata": {"task": "Mine"}}, keep)
+    names = {f"model_epoch_{epoch}.pth" for epoch in left}
+    assert {path.name for path in tmp_path.iterdir()} == names | {"model_epoch_best.pth"}
+    content = torch.load(tmp_path / "model_epoch_10.pth", weights_only=True)
+    assert set(content) == {"epoch", "state_dict", "metadata"}
 
 
 def test_archived_files_get_a_free_name(tmp_path):

@@ -46,16 +46,20 @@ class Stalls(Noise):
         self.left -= 1
         if self.left == 0:
             os.kill(self.trainer, self.number)
-            time.sleep(3600)
+            time.sleep(60)
         return super().__getitem__(key)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_heard_while_a_batch_stalls(tmp_path, whole, number, workers):
-    trainer = make_trainer(tmp_path, tiny_settings(), Stalls(6, number), workers=workers)
-    with pytest.raises(Stopped, match="stopped after 0 epochs"):
-        trainer.run()
+    handler = signal.signal(number, signal.SIG_DFL)  # under nohup, SIGHUP is ignored
+    try:
+        trainer = make_trainer(tmp_path, tiny_settings(), Stalls(6, number), workers=workers)
+        with pytest.raises(Stopped, match="stopped after 0 epochs"):
+            trainer.run()
+    finally:
+        signal.signal(number, handler)
     assert trainer.signals.number == number
     finish(tmp_path, whole)
 
@@ -115,7 +119,7 @@ def test_a_device_out_of_memory_costs_no_step(tmp_path, monkeypatch, whole):
         return forward(*arguments, **options)
 
     monkeypatch.setattr(trainer.stepper.model, "forward", run_out)
-    with pytest.raises(UserError, match=r"more memory than cpu has: set TRAINING.PRECISION bf16, then"):
+    with pytest.raises(UserError, match=r"more memory than cpu has \(.*\): set TRAINING.PRECISION bf16, then"):
         trainer.run()
     assert load(tmp_path)["steps_done"] == 2
     finish(tmp_path, whole)

@@ -38,7 +38,7 @@ class Camera:
             1 - np.eye(3)
         )
         matrix = crosstalk + np.diag(1 - crosstalk.sum(axis=1))
-        gains = np.array([rng.uniform(1.4, 2.4), 1.0, rng.uniform(1.4, 2.4)])
+        gains = np.array([rng.uniform(1.2, 2.8), 1.0, rng.uniform(1.2, 2.8)])
         return cls(gains, matrix, contrast=rng.uniform(0, 0.9), exposure=rng.uniform(0.5, 1.0))
 
     def undevelop(self, image: np.ndarray) -> np.ndarray:
@@ -104,7 +104,7 @@ def compress_jpeg(rng: np.random.Generator, image: np.ndarray, quality: int) -> 
 
 
 def camera_noise(rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Add the noise of a random camera, and compress half of the images as JPEG.
+    """Add the noise of a random camera, and compress most of the images as JPEG.
 
     Args:
         clean: (H, W, 3) uint8, sRGB.
@@ -114,8 +114,8 @@ def camera_noise(rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarra
         only in noise and compression. Both are (H, W, 3) uint8.
     """
     noisy, target = noisy_photograph(rng, clean, Camera.random(rng), *random_shot_read(rng))
-    if rng.random() < 0.5:
-        noisy = compress_jpeg(rng, noisy, int(rng.integers(70, 99)))
+    if rng.random() < 0.6:
+        noisy = compress_jpeg(rng, noisy, int(rng.integers(50, 99)))
     return noisy, target
 
 

@@ -2,9 +2,9 @@
 
 The method follows Achddou et al., "Synthetic images as a regularity prior for image restoration neural networks" (SSVM
 2021) and "Fully synthetic training for image restoration tasks" (2023). The sizes of the leaves have a power law, which
-gives the pictures the statistics of photographs. Leaves are filled with colours, gradients and textures. Some lie
-behind the focus of the lens and are blurred. Some have soft edges, as shadows, fur and smoke have. No photograph is
-used.
+gives the pictures the statistics of photographs. Leaves are filled with colours, shading and textures. Some lie
+behind the focus of the lens and are blurred. Some have soft edges, as shadows, fur and smoke have, and some have ragged
+ones. Text, rows of equal things, hair and branches lie on top. No photograph is used.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from mprnet.data.synthetic.man_made import draw_man_made
 from mprnet.data.synthetic.palette import Palette
 from mprnet.data.synthetic.strokes import draw_strokes
 from mprnet.data.synthetic.textures import power_law_noise, random_texture
@@ -30,15 +31,17 @@ class _Style:
     contrast: float  # of the textures
     textured: float  # share of the leaves with a texture
     soft: float  # share of the leaves with soft edges
+    rough: float  # share of the leaves with ragged edges
 
     @classmethod
     def random(cls, rng: np.random.Generator, side: int) -> "_Style":
         return cls(
             palette=Palette.random(rng),
             textures=[random_texture(rng, side) for _ in range(_TEXTURES)],
-            contrast=rng.gamma(1.5, 0.08),
-            textured=rng.uniform(0.2, 1.0),
-            soft=rng.beta(0.5, 2.0),
+            contrast=rng.gamma(3.0, 0.04),
+            textured=1 - 0.8 * rng.beta(0.6, 2.5),
+            soft=rng.beta(0.5, 3.0),
+            rough=rng.beta(0.6, 1.0),
         )
 
 
@@ -55,24 +58,25 @@ def dead_leaves(seed: int, index: int, size: int) -> np.ndarray:
     rng = np.random.default_rng([seed, index, size])
     side = size * OVERSAMPLING
     style = _Style.random(rng, side)
-    background = style.palette.random_colour(rng) + _random_gradient(rng, side, side, 0.3 / side)[:, :, None]
-    canvas = background.astype(np.float32)
+    canvas = _fill_leaf(rng, style, style.palette.random_colour(rng), side / 3, side, side)
 
     # Some pictures are mostly empty, as skies and walls are.
-    _draw_leaves(rng, canvas, style, coverage=rng.uniform(2.0, 7.0) if rng.random() < 0.85 else rng.uniform(0.3, 1.5))
-    if rng.random() < 0.4:
+    _draw_leaves(rng, canvas, style, coverage=rng.uniform(2.0, 7.0) if rng.random() < 0.9 else rng.uniform(0.3, 1.5))
+    if rng.random() < 0.3:
         canvas = _defocus(rng, canvas)
         _draw_leaves(rng, canvas, style, coverage=rng.uniform(0.1, 2.0))
     if rng.random() < 0.4:
         draw_strokes(rng, canvas, style.palette)
+    if rng.random() < 0.4:
+        draw_man_made(rng, canvas, style.palette)
     if rng.random() < 0.5:
         canvas *= 1 + rng.uniform(0.05, 0.3) * power_law_noise(rng, side, 2.0)[:, :, None]
     # No lens is as sharp as a computed edge. Some lenses are soft, or out of focus.
-    softness = rng.uniform(0.2, 0.45) if rng.random() < 0.65 else rng.uniform(0.45, 1.0)
+    softness = rng.uniform(0.2, 0.45) if rng.random() < 0.75 else rng.uniform(0.45, 1.0)
     canvas = cv2.GaussianBlur(canvas, (0, 0), OVERSAMPLING * softness)
-    if rng.random() < 0.06:
+    if rng.random() < 0.04:
         canvas = _defocus(rng, canvas)
-    small = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+    small: np.ndarray = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.5:
         # Cameras sharpen their pictures.
         small += rng.uniform(0.2, 1.0) * (small - cv2.GaussianBlur(small, (0, 0), rng.uniform(0.6, 1.2)))
@@ -100,7 +104,10 @@ def _draw_leaves(rng: np.random.Generator, canvas: np.ndarray, style: _Style, co
 def _draw_leaf(rng: np.random.Generator, canvas: np.ndarray, style: _Style, radius: float, roundness: float) -> None:
     side = canvas.shape[0]
     centre = rng.uniform(-0.1 * side, 1.1 * side, 2)
-    border = np.rint(centre + radius * random_outline(rng, roundness)).astype(np.int32)
+    outline = random_outline(rng, roundness)
+    if radius > 4 * OVERSAMPLING and rng.random() < style.rough:
+        outline = _roughen(rng, outline)
+    border = np.rint(centre + radius * outline).astype(np.int32)
     softness = radius * 2 ** rng.uniform(-5, -1.5) if rng.random() < style.soft else 0.0
     reach = int(2 * softness)
     low = np.maximum(border.min(axis=0) - reach, 0)
@@ -131,10 +138,12 @@ def _fill_leaf(
     shade = np.zeros((height, width), np.float32)
     if rng.random() < 0.6:
         shade += _random_gradient(rng, height, width, 0.12 / radius)
+    if rng.random() < 0.3:
+        shade += _random_bulge(rng, height, width)
     if rng.random() < style.textured:
         texture = style.textures[rng.integers(len(style.textures))]
         y, x = rng.integers(0, side - height + 1), rng.integers(0, side - width + 1)
-        shade += np.float32(style.contrast * rng.gamma(1.5, 0.6)) * texture[y : y + height, x : x + width]
+        shade += np.float32(style.contrast * rng.gamma(2.5, 0.36)) * texture[y : y + height, x : x + width]
     tint = 1 + 0.2 * rng.standard_normal(3)
     return (colour + shade[:, :, None] * tint).astype(np.float32)
 
@@ -145,6 +154,27 @@ def _random_gradient(rng: np.random.Generator, height: int, width: int, slope: f
     return (np.arange(height, dtype=np.float32) - height / 2)[:, None] * down + (
         np.arange(width, dtype=np.float32) - width / 2
     ) * right
+
+
+def _random_bulge(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Return the shading of an ellipsoid that is lit from one side, (height, width) float32."""
+    down = np.linspace(-0.7, 0.7, height, dtype=np.float32)[:, None]
+    right = np.linspace(-0.7, 0.7, width, dtype=np.float32)
+    light = rng.standard_normal(3)
+    light *= rng.uniform(0.05, 0.5) / np.linalg.norm(light)
+    across, along, front = light.astype(np.float32)
+    return across * right + along * down + front * np.sqrt(1 - down**2 - right**2)
+
+
+def _roughen(rng: np.random.Generator, outline: np.ndarray) -> np.ndarray:
+    """Return an outline, (points, 2), with points between its points, each moved: ragged as rocks and treetops are."""
+    size = np.float64(rng.uniform(0.05, 0.35))
+    for _ in range(int(rng.integers(2, 5))):
+        following = np.roll(outline, -1, axis=0)
+        length = np.hypot(*(following - outline).T)[:, None]
+        middle = (outline + following) / 2 + size * length * rng.standard_normal(outline.shape)
+        outline = np.stack([outline, middle], axis=1).reshape(-1, 2)
+    return outline
 
 
 def random_outline(rng: np.random.Generator, roundness: float) -> np.ndarray:

@@ -9,9 +9,10 @@ import numpy as np
 from mprnet.data.synthetic.camera import camera_noise
 from mprnet.data.synthetic.motion_blur import MARGIN, camera_shake, motion_blur
 from mprnet.data.synthetic.noise import gaussian_noise
+from mprnet.data.synthetic.processed_noise import processed_noise
 from mprnet.data.synthetic.rain import rain
 
-NAMES = ("noise", "camera_noise", "rain", "camera_shake", "motion_blur")
+NAMES = ("noise", "camera_noise", "processed_noise", "rain", "camera_shake", "motion_blur")
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ def make_degradations(names: str, sigma: tuple[float, float], untouched: bool = 
     Args:
         names: some of ``NAMES``, separated by commas.
         sigma: of ``noise``, in grey levels: drawn between these two.
-        untouched: True: rain and motion blur do not change some of the images. False: for validation, because the PSNR
-            of an unchanged image is infinite.
+        untouched: True: processed noise, rain and motion blur do not change some of the images. False: for validation,
+            because the PSNR of an unchanged image is infinite.
 
     Raises:
         KeyError: an unknown name.
@@ -43,6 +44,7 @@ def make_degradations(names: str, sigma: tuple[float, float], untouched: bool = 
     known = {
         "noise": Degradation(partial(_noise, sigma)),
         "camera_noise": Degradation(camera_noise),
+        "processed_noise": Degradation(processed_noise if untouched else partial(processed_noise, untouched=0.0)),
         "rain": Degradation(rain if untouched else partial(rain, dry=0.0)),
         "camera_shake": Degradation(camera_shake if untouched else partial(camera_shake, sharp=0.0), MARGIN),
         "motion_blur": Degradation(motion_blur if untouched else partial(motion_blur, sharp=0.0), MARGIN),

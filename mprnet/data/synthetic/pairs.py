@@ -24,7 +24,7 @@ from mprnet.errors import UserError
 from mprnet.files import make_folder, write_atomically
 
 # Part of the file names of picture banks. Increase it when dead_leaves changes and draws different pictures.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 
 
 def load_picture_bank(folder: Path, seed: int, count: int, size: int, workers: int) -> np.ndarray:
@@ -115,6 +115,11 @@ class SyntheticPairs(Crops):
 
     def __len__(self) -> int:
         return self.length
+
+    @property
+    def is_uint8(self) -> bool:
+        """True if all samples are uint8."""
+        return True
 
     def read_sample(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the degraded crop and its target, each (3, patch, patch) uint8."""

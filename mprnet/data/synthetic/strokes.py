@@ -1,4 +1,4 @@
-"""Thin strokes on top of a generated picture: lines, curves, letters, bundles of hair."""
+"""Thin strokes on top of a generated picture: lines, curves, bundles of hair, branches."""
 
 import cv2
 import numpy as np
@@ -8,17 +8,17 @@ from mprnet.data.synthetic.palette import Palette
 
 
 def draw_strokes(rng: np.random.Generator, canvas: np.ndarray, palette: Palette) -> None:
-    """Draw 2 to 19 strokes of random kinds on ``canvas``, (side, side, 3) float32, in place."""
+    """Draw 2 to 15 strokes of random kinds on ``canvas``, (side, side, 3) float32, in place."""
     side = canvas.shape[0]
-    for _ in range(int(rng.integers(2, 20))):
+    for _ in range(int(rng.integers(2, 16))):
         start = rng.uniform(0, side, 2)
         kind = rng.random()
-        if kind < 0.3:
-            _draw_lines(canvas, _random_letters(rng) + start, palette.random_colour(rng), int(rng.integers(1, 6)))
-        elif kind < 0.45:
+        if kind < 0.25:
             _draw_hair(rng, canvas, palette, start)
+        elif kind < 0.4:
+            _draw_branches(rng, canvas, palette, start)
         else:
-            bend = np.cumsum(rng.standard_normal((24, 2)) * 0.3, axis=0) + rng.standard_normal(2)
+            bend = np.cumsum(rng.standard_normal((24, 2)) * rng.uniform(0, 0.3), axis=0) + rng.standard_normal(2)
             path = start + np.cumsum(bend, axis=0) * rng.uniform(1, 12)
             _draw_lines(canvas, path[None], palette.random_colour(rng), int(rng.integers(1, 6)))
 
@@ -42,9 +42,14 @@ def _draw_hair(rng: np.random.Generator, canvas: np.ndarray, palette: Palette, s
         _draw_lines(canvas, path[None], colour + contrast * rng.standard_normal(), 1)
 
 
-def _random_letters(rng: np.random.Generator) -> np.ndarray:
-    """Return the strokes of a row of random letters, (strokes, points, 2), starting at the origin; three per letter."""
-    letters, height = int(rng.integers(3, 12)), rng.uniform(8, 40)
-    points = rng.integers(0, 3, (letters, 3, 4, 2)) * np.array([0.3, 0.5]) * height
-    points[..., 0] += np.arange(letters)[:, None, None] * 0.9 * height
-    return points.reshape(letters * 3, 4, 2)
+def _draw_branches(rng: np.random.Generator, canvas: np.ndarray, palette: Palette, start: np.ndarray) -> None:
+    """Draw a stem that splits again and again into shorter and thinner ones, as a plant without leaves."""
+    colour = palette.random_colour(rng)
+    ends, angles = start[None], rng.uniform(0, 2 * np.pi, 1)
+    length, width, spread = rng.uniform(15, 90), rng.uniform(2, 8), rng.uniform(0.2, 0.8)
+    for _ in range(int(rng.integers(3, 7))):
+        steps = length * rng.uniform(0.6, 1.4, (len(ends), 1)) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        _draw_lines(canvas, np.stack([ends, ends + steps], axis=1), colour, max(1, round(width)))
+        ends, angles = np.repeat(ends + steps, 2, axis=0), np.repeat(angles, 2)
+        angles = angles + spread * rng.standard_normal(len(angles))
+        length, width = 0.8 * length, 0.65 * width

@@ -1,0 +1,184 @@
+"""make gpu-check: its parts, rehearsed with tiny sizes, and what it does if a part fails."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """The modules of benchmarks/, and what a rehearsal measures."""
+    names = [path.stem for path in BENCHMARKS.glob("*.py")]
+    for name in names:  # tests/ has a package of the same name, training
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_parts
+    import gpu_training
+
+    yield SimpleNamespace(parts=gpu_parts, training=gpu_training, check=gpu_parts.make_check("cpu", time.time() + 600))
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Return the rows of the tables in a text, by their first cells."""
+    tables = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {cells[0]: cells[1:] for cells in tables}
+
+
+def test_the_machine(modules, capsys):
+    modules.parts.describe_machine(modules.check)
+    assert rows(capsys.readouterr().out)["PyTorch"] == [torch.__version__]
+
+
+def test_the_waits_of_a_step(modules, capsys):
+    modules.training.count_waits(modules.check)
+    found = rows(capsys.readouterr().out)
+    assert [found[name] for name in modules.training.WAITS] == [["1"]] * 3
+
+
+def test_feeding(modules, capsys, monkeypatch):
+    monkeypatch.setattr(modules.training, "choose_workers", lambda: 0)
+    modules.training.measure_feeding(modules.check)
+    found = rows(capsys.readouterr().out)
+    assert re.fullmatch(r"\d+\.\d{4}", found["the loader's batches"][0])
+    assert re.fullmatch(r"\d+\.\d %", found["the loader's batches"][1])
+
+
+def test_a_batch_that_does_not_fit_is_halved(modules, monkeypatch):
+    batches = []
+
+    def measure(check):
+        batches.append(check.batch)
+        if check.batch > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(modules.training, "measure_fed_steps", measure)
+    modules.training.measure_feeding(dataclasses.replace(modules.check, batch=16))
+    assert batches == [16, 8, 4]
+
+
+def test_the_table_of_steps(modules, capsys, monkeypatch):
+    """Batches of two of the first task do not fit, the last task fails, and compiled steps take too long."""
+
+    def run(command, **options):
+        assert options["timeout"] < 600
+        task, batch, variant = (command[command.index(key) + 1] for key in ("--task", "--batch", "--only"))
+        if "compiled" in variant:
+            raise subprocess.TimeoutExpired(command, 1)
+        if task == "Deraining":
+            return subprocess.CompletedProcess(command, 1, "", "Traceback\nValueError: a|b\n")
+        if task == "Deblurring" and batch == "2":
+            return subprocess.CompletedProcess(command, 1, "", "torch.OutOfMemoryError: CUDA out of memory.\n")
+        return subprocess.CompletedProcess(command, 0, json.dumps({"seconds": 0.09, "bytes": 2**31}), "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(modules.training, "measure_peak", lambda check, is_bf16: 100.0)
+    monkeypatch.setattr(modules.training, "count_operations", lambda task, batch, patch: 4.5e12)
+    tasks = ("Deblurring", "Denoising", "Deraining")
+    modules.training.measure_steps(dataclasses.replace(modules.check, tasks=tasks))
+    out = capsys.readouterr().out
+    # With half of the batch, twice as many steps are as many samples.
+    assert "| Deblurring | bf16 | 1 | 0.0900 | 2.0 | 50 | 50 % | 20.0 hours |\n" in out
+    assert "| Denoising | fp32 | 2 | 0.0900 | 2.0 | 50 | 50 % | 10.0 hours |\n" in out
+    assert "| Deraining | bf16 | 2 | failed: ValueError: a/b |  |  |  |  |\n" in out
+    assert "| Denoising | bf16, compiled | 2 | no time left |  |  |  |  |\n" in out
+
+
+def test_a_step_without_time_is_not_started(modules):
+    check = dataclasses.replace(modules.check, deadline=time.time() + 1)
+    assert modules.training.measure_step(check, "Deraining", "ours fp32", 1.0) == ["2", "no time left"]
+
+
+def test_the_peak_of_a_device(modules, monkeypatch):
+    assert modules.parts.measure_peak(modules.check, is_bf16=True) > 0
+    assert modules.parts.find_known_peak(torch.device("cpu"), is_bf16=True) is None
+    for name, peak in (("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H100 PCIe", 756), ("NVIDIA L40S", 362), ("T4", None)):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
+        assert modules.parts.find_known_peak(torch.device("cuda", 0), is_bf16=True) == peak
+
+
+# Instead of benchmarks/gpu.py, with parts of its own.
+PARTS = f"""
+    import os, sys, time
+    sys.path.insert(0, {str(BENCHMARKS)!r})
+    sys.modules["gpu_parts"] = type(sys)("gpu_parts")  # without PyTorch
+    sys.modules["gpu_parts"].make_check = lambda device, deadline: device
+    import gpu
+
+    def good(device):
+        print(f"good on {{device}}")
+
+    def bad(device):
+        print("half")
+        raise ValueError("broken\\nhere")
+
+    def dies(device):
+        os.abort()
+
+    def hangs(device):
+        print("so far", flush=True)
+        time.sleep(3600)
+
+    gpu.PARTS = [gpu.Part(name, f"__main__:{{name}}", 1) for name in WORDS]
+    sys.exit(gpu.main())
+"""
+
+
+@pytest.fixture
+def run_parts(tmp_path):
+    """A function that runs parts and returns the exit status, the printed text, and the path for the page."""
+
+    def run(words: list[str], *arguments: str) -> tuple[int, str]:
+        script = tmp_path / "parts.py"
+        script.write_text(textwrap.dedent(PARTS).replace("WORDS", repr(words)))
+        command = [sys.executable, str(script), "--device", "cpu", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_a_part_that_fails_does_not_stop_the_others(run_parts, tmp_path):
+    status, _ = run_parts(["good", "bad", "dies", "good"], "--output", str(tmp_path / "page.md"))
+    assert status == 1
+    sections = (tmp_path / "page.md").read_text().split("## ")[1:]
+    assert [section.split("\n", 1)[1].strip() for section in sections] == [
+        "good on cpu",
+        "half\n\n**Failed: ValueError: broken here**",
+        "**Ended by SIGABRT.**",
+        "good on cpu",
+    ]
+
+
+def test_a_part_that_hangs_is_stopped(run_parts, tmp_path):
+    status, _ = run_parts(["good", "hangs", "good"], "--output", str(tmp_path / "page.md"), "--minutes", "0.1")
+    assert status == 1
+    page = (tmp_path / "page.md").read_text()
+    assert re.search(r"so far\n\n\*\*Stopped after \d seconds\.\*\*", page)
+    assert page.count("good on cpu") == 2
+
+
+def test_without_the_device_no_page_is_written(run_parts, tmp_path):
+    status, output = run_parts(["bad", "good"], "--output", str(tmp_path / "page.md"))
+    assert status == 1
+    assert "error: nothing was measured, so no page was written." in output
+    assert not (tmp_path / "page.md").exists()
+
+
+def test_a_rehearsal_is_printed_only(run_parts):
+    status, output = run_parts(["good", "good"])
+    assert status == 0
+    assert output.count("good on cpu") == 4
+    assert "written:" not in output
