@@ -1,11 +1,13 @@
 """Copies of images to a device and back. On CUDA they run while the device computes."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from mprnet.data.tensors import to_device
+from mprnet.inference.out_of_memory import is_out_of_memory
 
 
 class Transfers:
@@ -22,8 +24,11 @@ class Transfers:
             self._up, self._down = torch.cuda.Stream(device), torch.cuda.Stream(device)
 
     def pin(self, images: Tensor) -> Tensor:
-        """Return images from which ``upload`` copies without a wait. To be called in the thread that reads them."""
-        return images.pin_memory() if self.overlaps else images
+        """Return images from which ``upload`` copies without a wait, if there is memory for them.
+
+        To be called in the thread that reads them.
+        """
+        return _unless_memory_is_short(images.pin_memory, lambda: images) if self.overlaps else images
 
     def upload(self, images: Tensor) -> Tensor:
         """Return images on the device."""
@@ -56,4 +61,15 @@ class Transfers:
 
 
 def _empty_pinned(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, device="cpu", pin_memory=True)
+    """Return memory for a copy of a tensor: pinned, if there is enough of it."""
+    make = partial(torch.empty_like, tensor, device="cpu")
+    return _unless_memory_is_short(partial(make, pin_memory=True), make)
+
+
+def _unless_memory_is_short(pin: Callable[[], Tensor], instead: Callable[[], Tensor]) -> Tensor:
+    try:
+        return pin()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    return instead()

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mprnet.data.augment import symmetry
-from mprnet.data.tensors import are_finite, as_float, to_bytes, to_planes, to_tensor
+from mprnet.data.tensors import are_finite, as_float, to_bytes, to_device, to_planes, to_tensor
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -52,3 +52,12 @@ def test_one_value_that_is_not_finite_is_found(value):
     assert are_finite(images)
     images[1][1, 2, 4, 3] = value
     assert not are_finite(images)
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_only_copies_to_cuda_are_not_waited_for(monkeypatch, device):
+    """Elsewhere the memory of the tensor could be overwritten before it is copied."""
+    calls = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device, **options: calls.append((device.type, options)))
+    to_device(torch.zeros(1), torch.device(device))
+    assert calls == [(device, {"non_blocking": device == "cuda"})]

@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,11 +109,18 @@ def test_an_overflow_in_fp16_continues_in_fp32(tiny, capsys):
         tiny.shallow_feat2[0].weight.mul_(1e7)
         tiny.shallow_feat3[0].weight.mul_(1e7)
     image = np.random.default_rng(0).random((16, 16, 3)).astype(np.float32)
+    overflowing = copy.deepcopy(tiny)
     restorer, expected = Restorer(tiny, "cpu", "fp16"), Restorer(tiny, "cpu")(image)
     torch.nn.init.zeros_(tiny.tail.weight)  # the restorer has its own copy of the network
     np.testing.assert_allclose(restorer(image), expected, atol=1e-6)
     assert "a result in fp16 is not finite; continuing in fp32" in capsys.readouterr().err
     assert restorer.precision == "fp32"
+    # Images that were started in fp16 before are restored again.
+    restorer = Restorer(overflowing, "cpu", "fp16")
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    for wait in [restorer.start([pixels]), restorer.start([pixels])]:
+        torch.testing.assert_close(wait()[0].permute(1, 2, 0).numpy(), expected, atol=1e-6, rtol=0)
+    assert capsys.readouterr().err.count("continuing in fp32") == 1
 
 
 def run_script(folder: Path, script: str) -> None:

@@ -106,6 +106,30 @@ def test_after_graphs_are_dropped_the_same_size_is_tried_once_more(tiny):
     assert max(memory.sizes[2:]) == 96
 
 
+@pytest.mark.parametrize("released", [0, 10**9])
+def test_what_can_be_released_is_dropped_before_a_picture_is_cut_into_tiles(tiny, monkeypatch, released):
+    """For example CUDA graphs. They stay if there is enough memory."""
+    free, calls = [10**9], []
+
+    def make_room() -> bool:
+        calls.append(free[0])
+        free[0] += released
+        return True
+
+    monkeypatch.setattr("mprnet.inference.runner.Runner.make_room", lambda runner: make_room())
+    monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: free[0])
+    monkeypatch.setattr("mprnet.inference.tile_size._FILES", 0)
+    restorer = Restorer(tiny, "cpu")
+    memory = LimitedMemory(restorer, 10**9)
+    image = torch.zeros(1, 3, 96, 200)
+    restorer(image)
+    assert calls == []
+    free[0] = restorer._tile_sizes.estimate.peak(1, 96, 200)  # too little: some is left for other programs
+    restorer(image)
+    assert len(calls) == 1
+    assert (memory.sizes[1:] == [200]) == (released == 10**9)
+
+
 def test_tiles_grow_again_after_a_shortage(tiny):
     """After 8 pictures a larger size is tried; if it fails, the next attempt comes after 16."""
     restorer = Restorer(tiny, "cpu")

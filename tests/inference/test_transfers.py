@@ -1,6 +1,7 @@
 """The order of copies and waits, on a machine without a GPU."""
 
 import contextlib
+import threading
 
 import pytest
 import torch
@@ -44,8 +45,25 @@ class Log(list):
         monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
         monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: log.append(f"kept for {stream.name}"))
-        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.clone())
-        monkeypatch.setattr(transfers, "_empty_pinned", lambda tensor: torch.empty_like(tensor))
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: self.pin(tensor))
+        monkeypatch.setattr(transfers, "to_device", lambda tensor, device: log.append("copy up") or tensor.clone())
+        monkeypatch.setattr(transfers, "_empty_pinned", lambda tensor: Pinned(log, tensor))
+        self.pinning: list[str] = []  # the names of the threads that pin images
+
+    def pin(self, tensor):
+        self.pinning.append(threading.current_thread().name)
+        return tensor.clone()
+
+
+class Pinned:
+    """Pinned memory, to which a tensor is copied."""
+
+    def __init__(self, log: Log, tensor: torch.Tensor) -> None:
+        self.log = log
+
+    def copy_(self, tensor, non_blocking=False):
+        self.log.append("copy down" if non_blocking else "copy down, with a wait")
+        return tensor.clone()
 
 
 @pytest.fixture
@@ -65,8 +83,8 @@ def test_the_network_waits_for_the_upload_and_the_host_only_for_the_download(log
     assert copies.overlaps
     assert torch.equal(copies.upload(copies.pin(image)), image)
     wait = copies.download([image, image + 1], CPU)
-    before = ["current waits for up", "kept for current", "down waits for current", "kept for down", "kept for down"]
-    assert log == [*before, "event of down"]
+    up = ["copy up", "current waits for up", "kept for current"]
+    assert log == [*up, "down waits for current", *["copy down", "kept for down"] * 2, "event of down"]
     first, second = wait()
     assert log[-1] == "host waits for down"
     assert torch.equal(second, image + 1)
@@ -85,6 +103,10 @@ def test_the_next_pictures_work_is_queued_before_the_last_result_is_waited_for(l
     assert restore_all(jobs, restorer).done == 4
     order = [each for each in log if each in ("network", "host waits for down")]
     assert order == ["network", *["network", "host waits for down"] * 3, "host waits for down"]
+    # Results and the flag that says whether they are finite are copied together, by threads that do not wait.
+    assert log.count("copy down") == 2 * 4
+    assert len(log.pinning) == 4
+    assert all(name.startswith("read") for name in log.pinning)
 
 
 def test_without_a_gpu_nothing_is_copied():
@@ -94,3 +116,28 @@ def test_without_a_gpu_nothing_is_copied():
     assert copies.pin(image) is image
     assert copies.upload(image) is image
     assert copies.download([image], CPU)()[0] is image
+
+
+def test_without_enough_pinned_memory_pictures_are_copied_with_a_wait(log, monkeypatch):
+    def fail(*args, **options):
+        raise RuntimeError(message)
+
+    copies = make_transfers()
+    image = torch.rand(1, 3, 4, 4)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", fail)
+    message = "CUDA error: out of memory"
+    assert copies.pin(image) is image
+    message = "CUDA error: invalid argument"
+    with pytest.raises(RuntimeError, match="invalid"):
+        copies.pin(image)
+
+
+@pytest.mark.parametrize("is_short", [False, True])
+def test_results_are_copied_to_pinned_memory_if_there_is_some(monkeypatch, is_short):
+    def make(tensor, device, pin_memory=False):
+        if pin_memory and is_short:
+            raise RuntimeError("CUDA error: out of memory")
+        return "pinned" if pin_memory else "other"
+
+    monkeypatch.setattr(torch, "empty_like", make)
+    assert transfers._empty_pinned(torch.zeros(1)) == ("other" if is_short else "pinned")

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,12 @@ def test_means_of_long_rows_are_exact():
     means = window_means(features, (1, 12))[0, 0, 0]
     expected = np.convolve(features[0, 0, 0].double(), np.full(12, 1 / 12), "valid")
     np.testing.assert_allclose(means, expected, rtol=3e-7)
+
+
+def test_running_sums_are_for_cuda(monkeypatch):
+    monkeypatch.setattr("mprnet.model.window_means.running_means", lambda features, window: "running sums")
+    assert window_means(SimpleNamespace(device=torch.device("cuda", 0)), (3, 3)) == "running sums"
+    assert window_means(torch.ones(1, 1, 4, 4), (3, 3)).shape == (1, 1, 2, 2)
 
 
 def exact_means(features: Tensor, size: int) -> Tensor:
