@@ -2,9 +2,9 @@
 
     python benchmarks/loading.py --width 1280 --height 720 --patch 256
 
-Writes pairs of generated pictures to a temporary folder as PNG, and reads them as training does: decoding or memory
-maps, crop, symmetry, batch. Both loaders run in turns, so they can be compared on a busy machine, too. If a training
-step with a batch of 16 takes SECONDS, the loader must read 16 / SECONDS samples per second.
+Writes pairs of generated pictures to a temporary folder as PNG, and reads them as training does: decoding, memory
+maps or compressed tiles, crop, symmetry, batch. The loaders run in turns, so they can be compared on a busy machine,
+too. If a training step with a batch of 16 takes SECONDS, the loader must read 16 / SECONDS samples per second.
 """
 
 import argparse
@@ -18,7 +18,8 @@ import numpy as np
 
 from mprnet.data.cache import PictureCache
 from mprnet.data.paired import PairedPictures, get_training_data
-from mprnet.data.preparing import plan_preparation, prepare_pictures
+from mprnet.data.preparation_plan import plan_preparation, plan_tiles
+from mprnet.data.preparing import prepare_pictures
 from mprnet.training.loading import load_batches, make_loader, stop_workers
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.samples import TrainingSamples
@@ -37,17 +38,20 @@ def write_pairs(folder: Path, count: int, width: int, height: int) -> None:
 
 
 def prepare_pairs(folder: Path, count: int, width: int, height: int, patch: int) -> list[PairedPictures]:
-    """Write pairs and prepare them. Return two data sets of the same crops: of decoded and of prepared pictures."""
+    """Write pairs and prepare them. Return data sets of the same crops: decoded, and prepared as pixels and tiles."""
     write_pairs(folder, count, width, height)
-    decoded, prepared = (get_training_data(folder, {"patch_size": patch}) for _ in range(2))
-    (folder / "cache").mkdir()
-    cache = PictureCache(folder / "cache", folder)
-    start = time.perf_counter()
-    prepare_pictures(plan_preparation(prepared.pairs, cache), cache)
-    speed = count / (time.perf_counter() - start)
-    print(f"{count} pairs of {width}x{height}, patches of {patch}; preparing: {speed:.1f} pairs per second")
-    prepared.read_pair = cache.read_pair
-    return [decoded, prepared]
+    data_sets = [get_training_data(folder, {"patch_size": patch}) for _ in range(3)]
+    print(f"{count} pairs of {width}x{height}, patches of {patch}")
+    for data, form, plan in zip(data_sets[1:], ("pixels", "tiles"), (plan_preparation, plan_tiles), strict=True):
+        (folder / form).mkdir()
+        cache = PictureCache(folder / form, folder)
+        start = time.perf_counter()
+        prepare_pictures(plan(data.pairs, cache), cache)
+        speed = count / (time.perf_counter() - start)
+        size = sum(record.stored for record in cache.records.values()) / (6 * count * width * height)
+        print(f"preparing {form}: {speed:.1f} pairs per second, {size:.2f} of the bytes of pixels")
+        data.read_pair = cache.read_pair
+    return data_sets
 
 
 class TimedLoader:
@@ -88,12 +92,13 @@ def main() -> None:
             for _ in range(a.repeats):
                 loaders[0].run(1)
                 loaders[1].run(a.epochs)
+                loaders[2].run(-(-a.epochs // 10))
             for loader in loaders:
                 stop_workers(loader.loader)
-            slow, fast = (statistics.median(loader.speeds) for loader in loaders)
+            slow, fast, tiled = (statistics.median(loader.speeds) for loader in loaders)
             print(
-                f"{workers} workers: {slow:.1f} samples per second decoded, {fast:,.0f} prepared, "
-                f"{fast / slow:.1f} times as many"
+                f"{workers} workers: {slow:.1f} samples per second decoded, {fast:,.0f} prepared "
+                f"({fast / slow:.1f} times as many), {tiled:.1f} as tiles ({tiled / slow:.1f} times as many)"
             )
 
 

@@ -23,3 +23,7 @@ def name_some(names: Sequence[object], most: int = 3) -> str:
     """Return the first names for a sentence, and how many others there are: ``a, b, c and 2 more``."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more
+
+
+class NotPreparedError(UserError):
+    """Prepared pictures are missing. Unlike a broken picture, this must not be skipped."""

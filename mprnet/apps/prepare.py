@@ -3,12 +3,15 @@
 import math
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from yacs.config import CfgNode
 
 from mprnet.data.cache import PictureCache
-from mprnet.data.preparing import Plan, plan_preparation, prepare_pictures
+from mprnet.data.pairs import Pair
+from mprnet.data.preparation_plan import Plan, plan_preparation, plan_tiles
+from mprnet.data.preparing import prepare_pictures
 from mprnet.errors import UserError
 from mprnet.files import lock_folder, make_folder
 from mprnet.training.datasets import GetData, make_training_set, reads_training_data
@@ -39,8 +42,7 @@ def prepare_training(settings: CfgNode, get_training_data: GetData) -> int:
     make_folder(folder)
     with lock_folder(folder):
         cache = load_cache(settings)
-        plan = plan_preparation(pairs, cache, round(t.CACHE_GIB * _GIB))
-        _check_space(plan, cache)
+        plan = _choose_plan(pairs, cache, t.CACHE_GIB)
         result = prepare_pictures(plan, cache)
     for problem in result.problems:
         print(f"{'skipped' if t.ON_BROKEN == 'skip' else 'error'}: {problem}", file=sys.stderr)
@@ -54,17 +56,45 @@ def prepare_training(settings: CfgNode, get_training_data: GetData) -> int:
     return 1
 
 
-def _check_space(plan: Plan, cache: PictureCache) -> None:
-    """Print the space that the plan needs and the space that is free.
+def _choose_plan(pairs: Sequence[Pair], cache: PictureCache, most: float) -> Plan:
+    """Return what to prepare, and print the space that it needs and the space that is free.
+
+    All pictures as pixels if they fit; else all as compressed tiles if these fit; else the first pairs that fit into
+    ``most``, in GiB, as pixels.
 
     Raises:
-        UserError: it is not enough.
+        UserError: the space on the disk is not enough.
     """
     free = shutil.disk_usage(cache.folder).free
+    limit = round(most * _GIB)
+    plan = pixels = plan_preparation(pairs, cache)
+    is_over = 0 < limit < pixels.total
+    if is_over or pixels.missing + _MARGIN > free:
+        tiles = plan_tiles(pairs, cache)
+        if (not limit or tiles.total <= limit) and tiles.missing + _MARGIN <= free:
+            plan = tiles
+        elif is_over:
+            plan = plan_preparation(pairs, cache, limit)
+    if plan.tiled:
+        bound = f"TRAINING.CACHE_GIB {most:g}" if is_over else f"the {_to_gib(free)} that are free"
+        print(
+            f"{_to_gib(pixels.total if is_over else pixels.missing)} as pixels, more than {bound}: stored as "
+            f"compressed tiles, about {_to_gib(plan.total)}"
+        )
     print(
         f"{len(plan.pictures):,} pictures take {_to_gib(plan.total)} in {cache.folder}; {_to_gib(plan.missing)} are to "
         f"be written, {_to_gib(free)} are free"
     )
+    _check_space(plan, cache, free)
+    return plan
+
+
+def _check_space(plan: Plan, cache: PictureCache, free: int) -> None:
+    """Check that the plan fits into the ``free`` bytes of the disk.
+
+    Raises:
+        UserError: it does not.
+    """
     lacking = plan.missing + _MARGIN - free
     if lacking > 0:
         possible = math.floor(10 * (plan.total - lacking) / _GIB) / 10

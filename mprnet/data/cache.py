@@ -16,18 +16,15 @@ from tqdm import tqdm
 from mprnet.data.limits import read_file
 from mprnet.data.pairs import Pair
 from mprnet.data.reading import check_sizes, read_rgb
-from mprnet.errors import UserError
+from mprnet.data.tiles import Picture, TiledPicture
+from mprnet.errors import NotPreparedError, UserError
 from mprnet.files import write_atomically
 from mprnet.processors import available_processors
 
-# Change it when ``read_rgb`` changes and returns other pixels. At most 16 characters.
+# Change it when ``read_rgb`` returns other pixels, or the files of tiles change. At most 16 characters.
 _DECODER = "mprnet 1"
 _INDEX = "index.json"
-_NAME = re.compile(r"([0-9a-f]{32})_([0-9]+)x([0-9]+)\.rgb")
-
-
-class NotPreparedError(UserError):
-    """Prepared pictures are missing. Unlike a broken picture, this must not be skipped."""
+_NAME = re.compile(r"([0-9a-f]{32})_([0-9]+)x([0-9]+)(?:\.rgb|_([0-9]+)\.tiles)")
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,7 @@ class Record:
         modified: when the file was modified, in nanoseconds.
         digest: of the file's content, as ``digest_content`` returns it.
         width, height: of the picture in pixels; 0 if it could not be read.
+        tiles: bytes of the file of compressed tiles; 0 if the picture is stored as pixels.
     """
 
     size: int
@@ -46,14 +44,21 @@ class Record:
     digest: str
     width: int
     height: int
+    tiles: int = 0
+
+    @property
+    def stored(self) -> int:
+        """Return how many bytes the prepared picture takes."""
+        return self.tiles or 3 * self.width * self.height
 
 
 @dataclass
 class PictureCache:
     """The prepared pictures of a data set.
 
-    ``folder`` holds a file for each picture, with its pixels, (H, W, 3) uint8. The file's name is the digest of the
-    content of the source file, and so the file is never changed. The index says which source file has which digest.
+    ``folder`` holds a file for each picture: its pixels, (H, W, 3) uint8, or compressed tiles of them. The file's name
+    is the digest of the content of the source file, and so the file is never changed. The index says which source file
+    has which digest.
 
     Attributes:
         folder: where the prepared pictures are.
@@ -120,7 +125,7 @@ class PictureCache:
         if not record.width:
             return True
         try:
-            return self.file_of(record).stat().st_size == 3 * record.width * record.height
+            return self.file_of(record).stat().st_size == record.stored
         except OSError:
             return False
 
@@ -145,8 +150,8 @@ class PictureCache:
         except (OSError, UserError):
             return False
 
-    def read_pair(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-        """Return the same as ``reading.read_pair``, as read-only memory maps.
+    def read_pair(self, pair: Pair) -> tuple[Picture, Picture]:
+        """Return the same as ``reading.read_pair``, as read-only memory maps; as ``TiledPicture`` if it is stored so.
 
         Pictures that are left out, or could not be read, are decoded.
 
@@ -158,7 +163,7 @@ class PictureCache:
         check_sizes(pair, degraded, target)
         return degraded, target
 
-    def _read(self, path: Path) -> np.ndarray:
+    def _read(self, path: Path) -> Picture:
         record = self.records.get(path)
         if record is None or not record.width:
             return read_rgb(path)
@@ -166,8 +171,12 @@ class PictureCache:
         try:
             # A map keeps its file open. So there are no more than two at a time.
             with open(file, "rb") as opened:
-                pixels = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-            return np.frombuffer(pixels, np.uint8).reshape(record.height, record.width, 3)
+                data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            if record.tiles:
+                if len(data) != record.tiles:
+                    raise ValueError("cut short")
+                return TiledPicture(data, record.height, record.width, file)
+            return np.frombuffer(data, np.uint8).reshape(record.height, record.width, 3)
         except (OSError, ValueError) as error:
             raise NotPreparedError(f"{file}: missing or cut short: run train.py --prepare again.") from error
 
@@ -185,14 +194,21 @@ def digest_content(data: bytes, path: Path) -> str:
     return digest.hexdigest()
 
 
-def find_prepared_files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return digest, width and height of the prepared pictures in ``folder``. Incomplete files are left out."""
-    found: dict[str, tuple[int, int]] = {}
+def find_prepared_files(folder: Path, tiled: bool) -> dict[str, tuple[int, int, int]]:
+    """Return digest, and width, height and tiles as in ``Record``, of the prepared pictures in ``folder``.
+
+    Incomplete files are left out.
+
+    Args:
+        tiled: return those that are stored as tiles. False: as pixels.
+    """
+    found: dict[str, tuple[int, int, int]] = {}
     for path in folder.iterdir():
-        if match := _NAME.fullmatch(path.name):
-            width, height = int(match[2]), int(match[3])
-            if path.stat().st_size == 3 * width * height:
-                found[match[1]] = width, height
+        match = _NAME.fullmatch(path.name)
+        if match and bool(match[4]) == tiled:
+            width, height, tiles = int(match[2]), int(match[3]), int(match[4] or 0)
+            if path.stat().st_size == (tiles or 3 * width * height):
+                found[match[1]] = width, height, tiles
     return found
 
 
@@ -205,7 +221,7 @@ def remove_unused_files(cache: PictureCache) -> None:
 
 
 def _name_of(record: Record) -> str:
-    return f"{record.digest}_{record.width}x{record.height}.rgb"
+    return f"{record.digest}_{record.width}x{record.height}{f'_{record.tiles}.tiles' if record.tiles else '.rgb'}"
 
 
 def _matches_status(path: Path, record: Record) -> bool:

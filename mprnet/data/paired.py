@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor
 
 from mprnet.data.augment import crop_centre, random_crop, saturate, symmetry
-from mprnet.data.cache import NotPreparedError
 from mprnet.data.crops import Crops
 from mprnet.data.pairs import (
     Matching,
@@ -23,7 +22,8 @@ from mprnet.data.pairs import (
 )
 from mprnet.data.reading import read_pair, read_rgb
 from mprnet.data.tensors import as_float, to_planes, to_tensor
-from mprnet.errors import UserError
+from mprnet.data.tiles import Picture
+from mprnet.errors import NotPreparedError, UserError
 
 
 class PairedPictures(Crops):
@@ -56,7 +56,7 @@ class PairedPictures(Crops):
         self.seed = seed
         self.saturation = (saturation[0], saturation[1])
         self.skip_broken = skip_broken
-        self.read_pair: Callable[[Pair], tuple[np.ndarray, np.ndarray]] = read_pair
+        self.read_pair: Callable[[Pair], tuple[Picture, Picture]] = read_pair
         self.orphans = list(orphans)
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class PairedPictures(Crops):
         degraded, target = (to_planes(crop) for crop in crops)
         return degraded, target
 
-    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, index: int) -> tuple[Picture, Picture]:
         for offset in range(len(self.pairs)):
             try:
                 return self.read_pair(self.pairs[(index + offset) % len(self.pairs)])
@@ -195,7 +195,7 @@ def get_test_data(rgb_dir: str | Path, img_options: Mapping[str, Any] | None = N
     return SinglePictures(find_pictures(Path(rgb_dir)))
 
 
-def pad_to(image: np.ndarray, size: int) -> np.ndarray:
+def pad_to(image: Picture, size: int) -> Picture:
     """Pad an image, (H, W, 3), to at least (size, size, 3), by reflection at the bottom and right.
 
     A picture that is too small for one reflection is reflected back and forth.

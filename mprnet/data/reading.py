@@ -11,6 +11,7 @@ from mprnet.data.limits import read_file
 from mprnet.data.pairs import Pair
 from mprnet.data.photo_reading import decode_photo
 from mprnet.data.photos import Photo, to_8_bit
+from mprnet.data.tiles import Picture
 from mprnet.errors import UserError
 
 # Larger files and pictures are decoded as in read_photo, which has its own limits.
@@ -28,7 +29,7 @@ def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     return degraded, target
 
 
-def check_sizes(pair: Pair, degraded: np.ndarray, target: np.ndarray) -> None:
+def check_sizes(pair: Pair, degraded: Picture, target: Picture) -> None:
     """Check that the two images of a pair, (H, W, 3), have the same size.
 
     Raises:

@@ -78,7 +78,7 @@ def get_defaults() -> CfgNode:
     # A folder for prepared pictures (train.py --prepare), of this TRAIN_DIR alone. Empty: pictures are decoded each
     # time that a sample is taken from them.
     c.TRAINING.CACHE_DIR = ""
-    c.TRAINING.CACHE_GIB = 0.0  # the most space for prepared pictures in GiB; the others are decoded; 0: no limit
+    c.TRAINING.CACHE_GIB = 0.0  # the most space for prepared pictures in GiB; 0: no limit
     c.TRAINING.PAIRS = 0  # number of pairs in the published data set, for --check; 0: not known
     c.TRAINING.VAL_PAIRS = 0  # the same for VAL_DIR
     c.TRAINING.HOLD_OUT = 0.0  # fraction of the training scenes to hold out and validate on, instead of VAL_DIR

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from mprnet.data.tensors import as_float
 from mprnet.errors import UserError, one_line
@@ -19,24 +19,28 @@ from mprnet.processors import available_processors
 from mprnet.training.items import format_size
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.samples import ValidationPairs
-from mprnet.training.shared_memory import BATCHES_PER_WORKER, count_local_processes
+from mprnet.training.shared_memory import (
+    BATCHES_PER_WORKER,
+    NO_SHARED_MEMORY,
+    BatchPool,
+    PooledBatch,
+    count_local_processes,
+)
 from mprnet.training.stopping import list_stop_signals
 
 _ENDING_SECONDS = 0.1  # how long a worker that was killed takes to end, at most
 _GRACE_SECONDS = 30  # how long a worker continues after SIGTERM
 
-_NO_SHARED_MEMORY = (
-    "a worker found no space for a batch in /dev/shm: give the container more (--shm-size 8g, or --ipc host)"
-)
-
-Batch = tuple[Tensor, Tensor]  # degraded and target, (N, 3, H, W), both uint8 or both float32
+# Degraded and target, (2, N, 3, H, W), uint8 or float32. One tensor, because sending a tensor to another process has a
+# cost of its own.
+Batch = Tensor
 
 
 def make_loader(
     data: Dataset[tuple[Tensor, Tensor]], sampler: DistributedBatchSampler, workers: int, pin_memory: bool
 ) -> "DataLoader[Any]":
     """Return a loader of the batches that ``sampler`` lists. ``workers`` processes read them; 0: this process does."""
-    options = {"batch_sampler": sampler, "collate_fn": stack_samples, "pin_memory": pin_memory}
+    options = {"batch_sampler": sampler, "collate_fn": SampleStacker(workers), "pin_memory": pin_memory}
     return _make_loader(data, workers, options)
 
 
@@ -73,42 +77,51 @@ def _make_loader(data: Dataset[Any], workers: int, options: Mapping[str, Any]) -
     )
 
 
-def stack_samples(samples: Sequence[tuple[Tensor, Tensor]]) -> Batch:
-    """Return samples as a batch: uint8 if all of them are, else float32.
+class SampleStacker:
+    """Stacks samples to a batch, in shared memory of ``pool`` if a worker does it."""
 
-    Raises:
-        UserError: their sizes differ, or a worker has no space for the batch in shared memory.
-    """
-    sizes = {format_size(target) for _, target in samples}
-    if len(sizes) > 1:
-        joined = " and ".join(sorted(sizes))
-        raise UserError(f"the training data holds items of several sizes, {joined}: crop them to one size.")
-    if any(target.dtype != torch.uint8 for _, target in samples):
-        samples = [(as_float(degraded), as_float(target)) for degraded, target in samples]
-    try:
-        degraded, target = default_collate(list(samples))
-    except RuntimeError as error:
-        if "shared memory" in str(error):  # PyTorch has no class for this error
-            raise UserError(f"{_NO_SHARED_MEMORY}, or lower TRAINING.WORKERS (0 needs none).") from error
-        raise
-    return degraded, target
+    def __init__(self, workers: int) -> None:
+        self.pool = BatchPool(workers)
+
+    def __call__(self, samples: Sequence[tuple[Tensor, Tensor]]) -> PooledBatch:
+        """Return samples as a batch: uint8 if all of them are, else float32.
+
+        Raises:
+            UserError: their sizes differ, or a worker has no space for the batch in shared memory.
+        """
+        sizes = {format_size(target) for _, target in samples}
+        if len(sizes) > 1:
+            joined = " and ".join(sorted(sizes))
+            raise UserError(f"the training data holds items of several sizes, {joined}: crop them to one size.")
+        if any(target.dtype != torch.uint8 for _, target in samples):
+            samples = [(as_float(degraded), as_float(target)) for degraded, target in samples]
+        batch = self.pool.stack([image for side in zip(*samples, strict=True) for image in side])
+        return batch._replace(images=batch.images.unflatten(0, (2, len(samples))))
 
 
 def load_batches(loader: "DataLoader[Any]") -> Iterator[Any]:
-    """Yield the loader's batches or items.
+    """Yield the loader's batches or items. A batch is valid until the next one is taken: then its memory is used again.
 
     Raises:
         UserError: a sample cannot be read, or a worker was killed. The message is only the sentence, without a worker's
             traceback.
     """
+    pool = getattr(loader.collate_fn, "pool", None)
     try:
+        if pool is not None:
+            pool.release_all()  # an epoch that was not read to its end leaves batches behind
         with _one_opencv_thread():
             iterator = iter(loader)  # starts the processes
         if loader.num_workers and hasattr(signal, "SIGCHLD"):
             # PyTorch's handler raises an error when a worker dies, also in the middle of a step. Without it, the error
             # comes when a batch of this worker is awaited, and the state can be saved.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        yield from iterator
+        for item in iterator:
+            if pool is None:
+                yield item
+            else:
+                yield item.images
+                pool.release(item)
     except UserError as error:
         sentence = str(error).strip().splitlines()[-1]
         raise UserError(sentence.removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")) from error
@@ -132,7 +145,7 @@ def _describe_dead_worker(exit_codes: Sequence[int], workers: int) -> str:
     """Return a sentence about workers that have ended by themselves: why, and what to do."""
     setting = f"TRAINING.WORKERS (it is {workers}"
     if -getattr(signal, "SIGBUS", 0) in exit_codes:
-        return f"{_NO_SHARED_MEMORY}, or lower {setting}; 0 needs none)."
+        return f"{NO_SHARED_MEMORY}, or lower {setting}; 0 needs none)."
     if -getattr(signal, "SIGKILL", 0) in exit_codes:
         return (
             "a process that reads pictures was killed, most often because memory ran out: lower "

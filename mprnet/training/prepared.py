@@ -56,4 +56,5 @@ def use_prepared_pictures(training: Any, settings: CfgNode) -> str:
     prepared = sum(path in cache.records and cache.records[path].width > 0 for path in paths)
     decoded = len(cache.left_out.intersection(paths))
     others = f"; {decoded:,} others are decoded (TRAINING.CACHE_GIB)" if decoded else ""
-    return f"{prepared:,} pictures are read prepared from {cache.folder}{others}"
+    form = ", as compressed tiles" if any(record.tiles for record in cache.records.values()) else ""
+    return f"{prepared:,} pictures are read prepared from {cache.folder}{form}{others}"

@@ -82,7 +82,7 @@ class Steps:
             self._end_run()
         own_count, total = counts = self._sampler.count_samples(progress.steps_done)
         # Without a batch, a process takes part with zeros, so that no other process waits for it.
-        degraded, target = batch or self._make_zeros(max(1, own_count))
+        degraded, target = self._make_zeros(max(1, own_count)) if batch is None else batch
         mixup = self._draw_mixup(epoch, total)
         with self._explain_out_of_memory():
             result = self._stepper.update(degraded, target, counts, mixup, self._get_flags, is_missing=batch is None)
@@ -105,11 +105,12 @@ class Steps:
             size = self._settings.OPTIM.BATCH_SIZE
             count = len(rank_indices(size, self._world.rank, self._world.size))
             with self._explain_out_of_memory():
-                self._stepper.update(*self._make_zeros(max(1, count)), (count, size), is_missing=True)
+                degraded, target = self._make_zeros(max(1, count))
+                self._stepper.update(degraded, target, (count, size), is_missing=True)
 
     def _make_zeros(self, count: int) -> Batch:
         side = self._settings.TRAINING.TRAIN_PS
-        return torch.zeros(count, 3, side, side), torch.zeros(count, 3, side, side)
+        return torch.zeros(2, count, 3, side, side)
 
     def _end_run(self) -> NoReturn:
         """Save the state and end the run before its next step. All processes have to call this.

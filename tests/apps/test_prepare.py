@@ -49,15 +49,66 @@ def test_pairs_that_are_held_out_are_prepared_too(folder, capsys):
     assert "6 pictures are prepared" in capsys.readouterr().out
 
 
-def test_a_disk_that_is_too_small_is_an_error_before_anything_is_decoded(folder, monkeypatch):
+@pytest.fixture
+def noise(folder):
+    """The same pictures with noise, which tiles do not make smaller."""
+    rng = np.random.default_rng(0)
+    for path in (folder / "set").glob("*/*.png"):
+        cv2.imwrite(str(path), rng.integers(0, 256, (700, 1000, 3), np.uint8))
+
+
+def test_what_does_not_fit_on_the_disk_as_pixels_is_stored_as_tiles(folder, monkeypatch, capsys):
+    """Also by the next call, which has less space, but nothing to write. With more space, it is stored as pixels."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40, 2**26 + 6 * 2_100_000))
+    cache = folder / "a" / "cache"
+    for decoded in (6, 0):
+        assert prepare(folder) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == (
+            "0.01 GiB as pixels, more than the 0.07 GiB that are free: stored as compressed tiles, about 0.00 GiB"
+        )
+        assert lines[-1] == f"6 pictures are prepared in {cache}; {decoded} of them were decoded now"
+        assert sorted(path.suffix for path in cache.iterdir()) == ["", ".json", *6 * [".tiles"]]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40, 2**30))
+    assert prepare(folder) == 0
+    assert "tiles" not in capsys.readouterr().out
+    assert sorted(path.suffix for path in cache.iterdir()) == ["", ".json", *6 * [".rgb"]]
+
+
+def test_the_space_of_tiles_is_estimated(folder, noise, monkeypatch, capsys):
+    """Some pictures are flat, and others do not become smaller. The estimate is a tenth more."""
+    monkeypatch.setattr("mprnet.apps.prepare._GIB", 10**6)
+    for number in range(3):
+        cv2.imwrite(str(folder / "set" / "input" / f"{number}.png"), np.full((700, 1000, 3), number, np.uint8))
+    assert prepare(folder, "TRAINING.CACHE_GIB", 7.2) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    message = "12.61 GiB as pixels, more than TRAINING.CACHE_GIB 7.2: stored as compressed tiles, about "
+    assert line.startswith(message)
+    assert 6.3 < float(line[len(message) :].split()[0]) < 7.1
+    used = sum(path.stat().st_size for path in (folder / "a" / "cache").glob("*.tiles"))
+    assert 6.2e6 < used < 6.4e6
+    prepare(folder, "TRAINING.CACHE_GIB", 7.2)
+    line = capsys.readouterr().out.splitlines()[0]
+    assert abs(float(line[len(message) :].split()[0]) - used / 1e6) < 0.05
+
+
+def test_a_broken_picture_does_not_stop_the_estimate(folder, capsys):
+    path = folder / "set" / "input" / "0.png"
+    path.write_bytes(path.read_bytes()[:60])  # the header can be read
+    assert prepare(folder, "TRAINING.CACHE_GIB", 0.005) == 1
+    assert "stored as compressed tiles" in capsys.readouterr().out
+
+
+def test_a_disk_that_is_too_small_is_an_error_before_anything_is_written(folder, noise, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40, 2**26))
     message = r"cache: 0.01 GiB of free space are missing for .* on another disk \(TRAINING.CACHE_DIR\)\.$"
     with pytest.raises(UserError, match=message):
         prepare(folder)
+    assert "tiles" not in capsys.readouterr().out  # these do not fit either
     assert [path.name for path in (folder / "a" / "cache").iterdir()] == [".lock"]
 
 
-def test_the_part_that_fits_is_named(folder, monkeypatch):
+def test_the_part_that_fits_is_named(folder, noise, monkeypatch):
     monkeypatch.setattr("mprnet.apps.prepare._GIB", 10**7)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40, 2**26 + 9 * 10**6))
     with pytest.raises(UserError, match=r", or prepare a part of the pictures \(TRAINING.CACHE_GIB 0.9\)\.$"):
@@ -65,7 +116,7 @@ def test_the_part_that_fits_is_named(folder, monkeypatch):
     assert prepare(folder, "TRAINING.CACHE_GIB", 0.9) == 0
 
 
-def test_a_limit_prepares_a_part_and_says_so(folder, capsys):
+def test_a_limit_prepares_a_part_and_says_so(folder, noise, capsys):
     assert prepare(folder, "TRAINING.CACHE_GIB", 0.005) == 0
     out = capsys.readouterr().out
     assert "2 pictures are prepared in" in out

@@ -13,12 +13,14 @@ import torch
 
 from mprnet import UserError
 from mprnet.data import cache as cache_module
-from mprnet.data import preparing
-from mprnet.data.cache import NotPreparedError, PictureCache, pictures_of
+from mprnet.data import preparing, tiles
+from mprnet.data.cache import PictureCache, pictures_of
 from mprnet.data.paired import get_training_data
 from mprnet.data.pairs import Pair
-from mprnet.data.preparing import Plan, plan_preparation, prepare_pictures
+from mprnet.data.preparation_plan import Plan, plan_preparation, plan_tiles
+from mprnet.data.preparing import prepare_pictures
 from mprnet.data.reading import read_pair
+from mprnet.errors import NotPreparedError
 
 
 @pytest.fixture
@@ -50,11 +52,11 @@ def decoded(monkeypatch) -> list[str]:
     return names
 
 
-def prepare(pairs, folder, limit: int = 0) -> PictureCache:
+def prepare(pairs, folder, limit: int = 0, tiled: bool = False) -> PictureCache:
     """Prepare the pairs, and return the cache as another process reads it."""
     source = pairs[0].input.parents[1]
     cache = PictureCache.load(folder, source)
-    prepare_pictures(plan_preparation(pairs, cache, limit), cache)
+    prepare_pictures(plan_tiles(pairs, cache) if tiled else plan_preparation(pairs, cache, limit), cache)
     return PictureCache.load(folder, source)
 
 
@@ -63,12 +65,14 @@ def rewrite(path, level: int = 7) -> None:
     cv2.imwrite(str(path), np.full_like(cv2.imread(str(path)), level), [cv2.IMWRITE_PNG_COMPRESSION, 0])
 
 
-@pytest.mark.parametrize("saturation", [(1.0, 1.0), (0.5, 1.5)])
-def test_decoded_and_prepared_samples_are_the_same(pairs, folder, saturation):
-    """Also of pictures that are smaller than the patch."""
-    options = {"patch_size": 24, "seed": 3, "saturation": saturation}
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize(("patch", "saturation"), [(24, (1.0, 1.0)), (24, (0.5, 1.5)), (17, (1.0, 1.0))])
+def test_decoded_and_prepared_samples_are_the_same(pairs, folder, monkeypatch, patch, saturation, tiled):
+    """Also of pictures that are smaller than the patch, and of patches that are larger than a tile."""
+    monkeypatch.setattr(tiles, "_SIDE", 16)
+    options = {"patch_size": patch, "seed": 3, "saturation": saturation}
     decoded, prepared = (get_training_data(pairs[0].input.parents[1], options) for _ in range(2))
-    prepared.read_pair = prepare(pairs, folder).read_pair
+    prepared.read_pair = prepare(pairs, folder, tiled=tiled).read_pair
     prepared = pickle.loads(pickle.dumps(prepared))  # as for a worker process that is not forked
     for epoch in range(12):
         for index in range(4):
@@ -91,8 +95,9 @@ def test_pictures_are_read_only_maps_that_do_not_stay_open(pairs, folder):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_only_new_and_changed_pictures_are_decoded_again(pairs, folder, decoded):
-    cache = prepare(pairs, folder)
+@pytest.mark.parametrize("tiled", [False, True])
+def test_only_new_and_changed_pictures_are_decoded_again(pairs, folder, decoded, tiled):
+    cache = prepare(pairs, folder, tiled=tiled)
     assert len(decoded) == 8
     assert not cache.find_unprepared(pictures_of(pairs))
     rewrite(pairs[0].input)
@@ -101,12 +106,12 @@ def test_only_new_and_changed_pictures_are_decoded_again(pairs, folder, decoded)
     now = [pairs[0], *pairs[2:], Pair("new", pairs[1].input, new)]
     assert cache.find_unprepared(pictures_of(now)) == [pairs[0].input, new]
     decoded.clear()
-    cache = prepare(now, folder)
+    cache = prepare(now, folder, tiled=tiled)
     assert sorted(decoded) == ["0.jpg", "new.png"]
     assert not cache.find_unprepared(pictures_of(now))
     for pair in now:
         assert all(np.array_equal(a, b) for a, b in zip(cache.read_pair(pair), read_pair(pair), strict=True))
-    assert len(list(folder.glob("*.rgb"))) == 8  # those that are not used any more have been removed
+    assert len(list(folder.glob("*_*"))) == 8  # those that are not used any more have been removed
 
 
 def test_a_file_with_another_time_is_compared_by_its_content(pairs, folder, decoded):
@@ -136,43 +141,66 @@ def test_preparing_finds_a_change_that_left_size_and_time_as_they_were(pairs, fo
     assert decoded == ["0.png"]
 
 
-def test_an_interrupted_preparation_continues(pairs, folder, decoded, monkeypatch):
+@pytest.mark.parametrize("tiled", [False, True])
+def test_an_interrupted_preparation_continues(pairs, folder, decoded, monkeypatch, tiled):
     """What is decoded stays. A file that was written halfway does not count."""
     write = preparing.write_atomically
 
     def stop_at_the_fourth(path, data):
-        if len(list(folder.glob("*.rgb"))) >= 3:
-            (folder / f"{'0' * 32}_30x20.rgb").write_bytes(data[:-1])
+        if len(list(folder.glob("*_*"))) >= 3:
+            path.write_bytes(data[:-1])
             raise KeyboardInterrupt
         write(path, data)
 
     monkeypatch.setattr(preparing, "available_processors", lambda: 1)
     monkeypatch.setattr(preparing, "write_atomically", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        prepare(pairs, folder)
+        prepare(pairs, folder, tiled=tiled)
     monkeypatch.setattr(preparing, "write_atomically", write)
     cache = PictureCache.load(folder, pairs[0].input.parents[1])
     assert len(cache.find_unprepared(pictures_of(pairs))) == 8
-    plan = plan_preparation(pairs, cache)
+    plan = plan_tiles(pairs, cache) if tiled else plan_preparation(pairs, cache)
     assert 0 < plan.missing < plan.total
     decoded.clear()
-    cache = prepare(pairs, folder)
+    cache = prepare(pairs, folder, tiled=tiled)
     assert len(decoded) == 5
     assert not cache.find_unprepared(pictures_of(pairs))
-    assert len(list(folder.glob("*.rgb"))) == 8
+    assert len(list(folder.glob("*_*"))) == 8
 
 
-def test_a_prepared_picture_that_is_missing_or_cut_short_is_noticed(pairs, folder):
-    cache = prepare(pairs, folder)
+@pytest.mark.parametrize("tiled", [False, True])
+def test_a_prepared_picture_that_is_missing_or_cut_short_is_noticed(pairs, folder, tiled):
+    cache = prepare(pairs, folder, tiled=tiled)
     short, missing = (cache.file_of(cache.records[pair.input]) for pair in pairs[:2])
     short.write_bytes(short.read_bytes()[:-1])
     missing.unlink()
     assert cache.find_unprepared(pictures_of(pairs)) == [pairs[0].input, pairs[1].input]
     for pair in pairs[:2]:
-        with pytest.raises(NotPreparedError, match=r"\.rgb: missing or cut short: run train.py --prepare again"):
+        with pytest.raises(NotPreparedError, match=r"\.(rgb|tiles): missing or cut short: run train.py --prepare"):
             cache.read_pair(pair)
-    cache = prepare(pairs, folder)
+    cache = prepare(pairs, folder, tiled=tiled)
     assert all(np.array_equal(a, b) for a, b in zip(cache.read_pair(pairs[0]), read_pair(pairs[0]), strict=True))
+
+
+def test_a_cache_in_the_other_form_is_made_again(pairs, folder, decoded):
+    """A cache whose files a preparation in the other form has left there is valid until that has ended."""
+    for tiled in (False, True, False):
+        decoded.clear()
+        cache = prepare(pairs, folder, tiled=tiled)
+        assert len(decoded) == 8
+        assert {path.suffix for path in folder.glob("*_*")} == {".tiles" if tiled else ".rgb"}
+        assert not cache.find_unprepared(pictures_of(pairs))
+        assert plan_tiles(pairs, cache).missing == 0 if tiled else plan_tiles(pairs, cache).missing > 0
+
+
+def test_a_damaged_tile_is_not_skipped_as_a_broken_picture_is(pairs, folder):
+    data = get_training_data(pairs[0].input.parents[1], {"patch_size": 8, "skip_broken": True})
+    cache = prepare(pairs, folder, tiled=True)
+    data.read_pair = cache.read_pair
+    file = cache.file_of(cache.records[pairs[0].input])
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(NotPreparedError, match="damaged"):
+        data[1, 0]
 
 
 def test_a_missing_prepared_picture_is_not_skipped_as_a_broken_one_is(pairs, folder):

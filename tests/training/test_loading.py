@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import Dataset
 
 from mprnet import UserError
-from mprnet.data.cache import NotPreparedError
+from mprnet.errors import NotPreparedError
 from mprnet.training import loading
-from mprnet.training.loading import choose_workers, load_batches, make_loader, stack_samples, stop_workers
+from mprnet.training.loading import SampleStacker, choose_workers, load_batches, make_loader, stop_workers
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.stopping import list_stop_signals
 from training.runs import Noise
@@ -31,7 +31,7 @@ class Broken(Noise):
 class Handlers(Dataset):
     """Each sample says how its process handles signals: whether it ignores them, and has a handler for SIGTERM.
 
-    Its last value is the number of OpenCV's threads.
+    The target is the number of OpenCV's threads.
     """
 
     def __len__(self) -> int:
@@ -41,7 +41,8 @@ class Handlers(Dataset):
         ignored = (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
         ignores = all(signal.getsignal(number) == signal.SIG_IGN for number in ignored)
         handles = callable(signal.getsignal(signal.SIGTERM))
-        return torch.tensor([[[float(ignores)]]]), torch.tensor([[[float(handles), float(cv2.getNumThreads())]]])
+        handled = torch.tensor([[[float(ignores), float(handles)]]])
+        return handled, torch.full_like(handled, cv2.getNumThreads())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -50,12 +51,13 @@ def test_batches_come_in_order_with_and_without_workers(workers):
     loader = make_loader(Noise(), sampler, workers, pin_memory=False)
     for epoch in (1, 2):
         sampler.epoch = epoch
-        found = list(load_batches(loader))
-        assert [len(target) for _, target in found] == [4, 4, 2]
-        for (degraded, target), keys in zip(found, sampler, strict=True):
+        if epoch == 2:
+            next(load_batches(loader))  # an epoch that is not read to its end
+        for (degraded, target), keys in zip(load_batches(loader), sampler, strict=True):
             expected = [Noise()[key] for key in keys]
             assert torch.equal(degraded, torch.stack([sample[0] for sample in expected]))
             assert torch.equal(target, torch.stack([sample[1] for sample in expected]))
+        assert not loader.collate_fn.pool._is_used.any()
     stop_workers(loader)
 
 
@@ -80,7 +82,7 @@ def threads():
 
 def test_workers_do_not_end_on_signals_and_have_one_thread(threads):
     loader = make_loader(Handlers(), DistributedBatchSampler(1, 1, seed=1), 1, pin_memory=False)
-    assert [(d.item(), *t.flatten().tolist()) for d, t in load_batches(loader)] == [(1.0, 1.0, 1.0)]
+    assert [batch.flatten().tolist() for batch in load_batches(loader)] == [[1, 1, 1, 1]]
     assert cv2.getNumThreads() == threads
     stop_workers(loader)
 
@@ -90,6 +92,7 @@ def test_opencv_has_one_thread_while_workers_start(threads):
 
     class Loader:
         num_workers = 0
+        collate_fn = None
 
         def __iter__(self):
             self.threads = cv2.getNumThreads()
@@ -115,14 +118,14 @@ def test_workers_stay_for_the_next_epoch_until_they_are_stopped():
 def test_items_of_several_sizes_are_an_error():
     small, large = (tuple(torch.zeros(2, 3, 8, side)) for side in (8, 16))
     with pytest.raises(UserError, match="several sizes, 16x8 and 8x8: crop them to one size"):
-        stack_samples([small, large])
-    assert [part.shape for part in stack_samples([small, small])] == [(2, 3, 8, 8)] * 2
+        SampleStacker(0)([small, large])
+    assert [part.shape for part in SampleStacker(0)([small, small]).images] == [(2, 3, 8, 8)] * 2
 
 
 def test_a_batch_is_of_bytes_only_if_all_its_samples_are():
     byte, real = torch.full((2, 3, 8, 8), 51, dtype=torch.uint8), torch.full((2, 3, 8, 8), 0.4)
-    assert [part.dtype for part in stack_samples([tuple(byte), tuple(byte)])] == [torch.uint8] * 2
-    for part in stack_samples([tuple(byte), tuple(real)]):
+    assert [part.dtype for part in SampleStacker(0)([tuple(byte), tuple(byte)]).images] == [torch.uint8] * 2
+    for part in SampleStacker(0)([tuple(byte), tuple(real)]).images:
         assert part.dtype == torch.float32
         assert part[:, 0, 0, 0].tolist() == [torch.tensor(51.0).div(255).item(), real[0, 0, 0, 0].item()]
 
@@ -198,24 +201,12 @@ def test_a_worker_that_ends_is_an_error():
     stop_workers(loader)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_batch_without_space_in_shared_memory_is_an_error(monkeypatch, workers):
-    def run_out(samples):
-        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
-
-    monkeypatch.setattr(loading, "default_collate", run_out)
-    loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), workers, pin_memory=False)
-    with pytest.raises(UserError, match=r"^a worker found no space for a batch in /dev/shm: .*--shm-size 8g.*\.$"):
-        list(load_batches(loader))
-    stop_workers(loader)
-
-
 def test_a_batch_that_cannot_be_sent_is_an_error(capfd):
     """Python would drop it, and the trainer would wait for ever."""
     numbers = itertools.count(1)
 
     def collate(samples):
-        return threading.Lock() if next(numbers) == 3 else stack_samples(samples)  # locks cannot be pickled
+        return threading.Lock() if next(numbers) == 3 else SampleStacker(1)(samples)  # locks cannot be pickled
 
     loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
     loader.collate_fn = collate

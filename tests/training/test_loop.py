@@ -1,6 +1,7 @@
 """Whole runs of a tiny network: their logs, files, skipped steps and stops."""
 
 import io
+import itertools
 import multiprocessing
 import signal
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from mprnet import UserError
 from mprnet.inference.distributed import World
 from mprnet.training import logs, loop, state, stopping, writer
 from mprnet.training import progress as module
+from mprnet.training.loading import load_batches
 from mprnet.training.mixup import draw_mixup
 from mprnet.training.state import LATEST
 from mprnet.training.stopping import Stopped
@@ -297,7 +299,7 @@ def test_data_that_ends_too_early_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"item 3 of the training data cannot be read \(StopIteration\)"):
         run(tmp_path / "a", training=RaisingStopIteration())
     trainer = make_trainer(tmp_path / "b", tiny_settings())
-    monkeypatch.setattr(loop, "load_batches", lambda loader: iter(list(loader)[:2]))
+    monkeypatch.setattr(loop, "load_batches", lambda loader: itertools.islice(load_batches(loader), 2))
     with pytest.raises(UserError, match="the training data ended after 2 of 3 steps"):
         trainer.run()
 

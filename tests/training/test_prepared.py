@@ -56,6 +56,22 @@ def test_samples_are_the_same_and_a_note_says_where_they_are_from(folder, cached
         assert all(torch.equal(a, b) for a, b in zip(prepared.training[1, index], expected[index], strict=True))
 
 
+def test_samples_from_tiles_are_the_same_too(folder, monkeypatch):
+    for path in folder.glob("train/*/*.png"):
+        cv2.imwrite(str(path), np.tile(np.arange(0, 240, 10, dtype=np.uint8)[:, None], (1, 48, 3)).reshape(24, 48, 3))
+    cached = ["TRAINING.CACHE_DIR", str(folder / "cache"), "TRAINING.CACHE_GIB", 1e-5]  # less than the pixels take
+    prepare_training(settings_for(folder, *cached), get_training_data)
+    decoded, prepared = make(folder), make(folder, *cached)
+    assert prepared.notes == [
+        *decoded.notes,
+        f"12 pictures are read prepared from {folder / 'cache'}, as compressed tiles",
+    ]
+    expected = [decoded.training[1, index] for index in range(6)]
+    monkeypatch.setattr("mprnet.data.reading.read_file", None)
+    for index in range(6):
+        assert all(torch.equal(a, b) for a, b in zip(prepared.training[1, index], expected[index], strict=True))
+
+
 def test_a_new_or_changed_picture_is_an_error(folder, cached):
     for side in ("input", "target"):
         cv2.imwrite(str(folder / "train" / side / "new.png"), np.zeros((16, 16, 3), np.uint8))
