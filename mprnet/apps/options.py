@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mprnet import tasks
+from mprnet.data.png import LEVELS
 from mprnet.errors import UserError
 from mprnet.inference.distributed import World
 from mprnet.inference.precision import PRECISIONS
@@ -70,6 +71,17 @@ def add_local_pooling_options(parser: argparse._ActionsContainer) -> None:
         type=_parse_patch,
         metavar="N",
         help="size of the training patches in pixels; turns on --local_pooling; default: what the weights state",
+    )
+
+
+def add_png_option(parser: argparse._ActionsContainer) -> None:
+    """Add the option of how PNGs are compressed."""
+    parser.add_argument(
+        "--png_level",
+        type=int,
+        choices=LEVELS,
+        metavar=f"{LEVELS[0]}..{LEVELS[-1]}",
+        help="how hard PNGs are compressed: 9 takes ten times as long, for smaller files; default: fast",
     )
 
 

@@ -2,13 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from mprnet.apps import command
 from mprnet.apps.options import (
     TIMEOUT,
+    add_png_option,
     add_running_options,
     add_weights_options,
     describe_running,
@@ -26,6 +27,8 @@ from mprnet.files import make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.inference.folder import restore_all
 from mprnet.inference.jobs import Job, describe_others, find_photos, find_unfinished, plan_jobs
+from mprnet.inference.outcomes import Report
+from mprnet.inference.restorer import Restorer
 from mprnet.tasks import TASKS_FOLDER, find_tasks
 
 
@@ -88,15 +91,9 @@ def _restore_task(folder: Path, a: argparse.Namespace, world: World) -> tuple[li
         print(f"{len(jobs)} pictures in {restorer.precision} on {restorer.device}" + _describe_sharing(world.size))
         for error in found.errors:
             print(f"error: {error}", file=sys.stderr)
-    own = jobs[world.rank :: world.size]
-    remaining = find_unfinished(own) if a.skip_existing else own
-    report = restore_all(remaining, restorer, a.verbose)
-    if report.stopped and world.size > 1:  # its device cannot send to the other processes, either
-        raise UserError(report.stopped)
-    not_tried = len(remaining) - report.done - len(report.failures)
-    done, failed, skipped, not_tried = (
-        int(n) for n in world.all_reduce(report.done, len(report.failures), len(own) - len(remaining), not_tried)
-    )
+    report, not_tried = _restore_jobs(jobs, restorer, a, world)
+    done, failed, not_tried = (int(n) for n in world.all_reduce(report.done, len(report.failures), not_tried))
+    skipped = len(jobs) - done - failed - not_tried
     failed += len(found.errors) + not_tried
     if world.is_main:
         if report.stopped:
@@ -113,6 +110,21 @@ def _restore_task(folder: Path, a: argparse.Namespace, world: World) -> tuple[li
             share = 100 * report.restoring / report.seconds
             print(f"{report.seconds:.1f} s; the network ran {share:.0f} % of this time")
     return jobs, failed
+
+
+def _restore_jobs(jobs: Sequence[Job], restorer: Restorer, a: argparse.Namespace, world: World) -> tuple[Report, int]:
+    """Restore jobs; the processes of the run share them. Return the report, and how many jobs were not tried."""
+    if world.size == 1:
+        unfinished = find_unfinished(jobs) if a.skip_existing else jobs
+        report = restore_all(unfinished, restorer, a.verbose, a.png_level, len(unfinished))
+        return report, len(unfinished) - report.done - len(report.failures)
+    taken = world.share(jobs, str(a.result_dir))
+    # Not before a job is taken: other processes write results meanwhile, and all must count the same jobs.
+    remaining = (job for job in taken if not a.skip_existing or find_unfinished([job]))
+    report = restore_all(remaining, restorer, a.verbose, a.png_level)
+    if report.stopped:  # its device cannot send to the other processes, either
+        raise UserError(report.stopped)
+    return report, 0
 
 
 def _describe_sharing(processes: int) -> str:
@@ -137,6 +149,7 @@ def _parse(tasks: Mapping[str, Path], samples: Path | None) -> argparse.Namespac
     parser.add_argument("--stage", type=int, choices=(1, 2, 3), help="stop after this stage; default: the last")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps, ...")
     parser.add_argument("--format", choices=FORMATS, default="png", help="format of the results; default: png")
+    add_png_option(parser)
     parser.add_argument("--compare", action="store_true", help="also write NAME_compare: the input beside the result")
     parser.add_argument(
         "--skip_existing", action="store_true", help="skip pictures that have a result which is not older"
@@ -155,12 +168,14 @@ def _parse(tasks: Mapping[str, Path], samples: Path | None) -> argparse.Namespac
     if a.picture and not a.task and not a.web:
         parser.error(f"name the task: --task {{{','.join(tasks)}}}")
     a.input_dir = a.picture or a.input_dir
-    for option in ("input_dir", "result_dir", "recursive", "compare", "skip_existing", "report"):
+    for option in ("input_dir", "result_dir", "recursive", "compare", "skip_existing", "report", "png_level"):
         if a.web and getattr(a, option):
             parser.error(f"--{option} does not go with --web: visitors upload pictures and download results")
     for option in page_options:
         if not a.web and getattr(a, option) != parser.get_default(option):
             parser.error(f"--{option} goes with --web: it is about the page")
+    if a.png_level and a.format != "png":
+        parser.error("--png_level goes with --format png")
     for option in ("input_dir", "weights"):
         if getattr(a, option) and not a.task:
             parser.error(f"--{option} goes with --task {{{','.join(tasks)}}}: name the task")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mprnet.apps import command
-from mprnet.apps.options import add_running_options, add_weights_options
+from mprnet.apps.options import add_png_option, add_running_options, add_weights_options
 from mprnet.errors import UserError
 from mprnet.evaluation.protocols import Benchmark, Protocols
 from mprnet.evaluation.scoring import MEASURES
@@ -50,6 +50,7 @@ def parse_arguments(folder: Path, protocols: Protocols) -> argparse.Namespace:
     parser.add_argument("--measure", choices=MEASURES, help=f"for --pairs; default: {protocols.measure}")
     parser.add_argument("--limit", type=int, metavar="N", help="score only the first N images of each set")
     parser.add_argument("--save_images", action="store_true", help="write the results as 8-bit PNG")
+    add_png_option(parser)
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps, ...")
     parser.add_argument("--gpus", help="numbers of the GPUs to use, as in CUDA_VISIBLE_DEVICES")
     parser.add_argument("--workers", type=int, default=-1, help="processes that score; default: one per core")
@@ -65,6 +66,8 @@ def parse_arguments(folder: Path, protocols: Protocols) -> argparse.Namespace:
     for one, other in _EXCLUSIVE:
         if getattr(a, one) not in (None, False) and getattr(a, other) not in (None, False):
             parser.error(f"--{one} and --{other} do not go together")
+    if a.png_level and not a.save_images:
+        parser.error("--png_level is for --save_images")
     if a.measure and not a.pairs:
         parser.error("--measure is for --pairs: the benchmarks have theirs in benchmarks.yml")
     if a.many_to_one and not a.pairs:

@@ -91,7 +91,7 @@ def _denoise(
     results = [restorer(crop) for crop in crops]
     if a.save_images:
         for box, result in enumerate(results):
-            write_png(_picture_path(folder, number, box), to_uint8(result))
+            write_png(_picture_path(folder, number, box), to_uint8(result), a.png_level)
     dnd.write_submission(results, dnd.submission_path(folder, number))
 
 

@@ -123,7 +123,7 @@ def _score_set(setup: _Setup, benchmark: Benchmark) -> tuple[dict[int, Summary],
         **({"noise": str(benchmark.noise)} if benchmark.noise else {}),
         **results_key,
     }
-    plan = Plan(key, benchmark.measure, a.result_dir / benchmark.name, a.save_images, restore)
+    plan = Plan(key, benchmark.measure, a.result_dir / benchmark.name, a.save_images, restore, a.png_level)
     make_folder(plan.folder)
     with setup.world.enter_on_main(lock_folder(plan.folder)):
         records = evaluate(source, numbers, plan, setup.scorers, setup.world)

@@ -59,11 +59,14 @@ def check_format(path: Path, height: int, width: int, has_alpha: bool = False) -
         )
 
 
-def write_photo(path: Path, photo: Photo) -> list[str]:
+def write_photo(path: Path, photo: Photo, png_level: int | None = None) -> list[str]:
     """Write ``photo`` to ``path``, atomically, in the format of its suffix (``format_suffix``).
 
     - PNG and TIFF keep everything, but grey of 16 bits with alpha becomes RGBA in a TIFF.
     - JPEG and WebP have 8 bits. WebP has no grey and no IPTC data. A JPEG holds 64 KiB of EXIF data.
+
+    Args:
+        png_level: the level of compression of PNGs, as for ``encode_png``.
 
     Returns:
         What the format cannot hold of the metadata, for people. It is left out.
@@ -73,7 +76,7 @@ def write_photo(path: Path, photo: Photo) -> list[str]:
     """
     check_format(path, photo.height, photo.width, photo.alpha is not None)
     try:
-        data, left_out = _encode(format_suffix(path), photo)
+        data, left_out = _encode(format_suffix(path), photo, png_level)
     except (OSError, ValueError, RuntimeError, struct.error) as error:
         raise UserError(f"{path}: cannot be written in this format ({error}).") from error
     write_atomically(path, data)
@@ -85,7 +88,7 @@ def describe_left_out(left_out: Sequence[str]) -> str:
     return f"the result is without {' and '.join(left_out)}."
 
 
-def _encode(suffix: str, photo: Photo) -> tuple[bytes, list[str]]:
+def _encode(suffix: str, photo: Photo, png_level: int | None) -> tuple[bytes, list[str]]:
     # Few programs read a TIFF with 16 bits of grey and alpha.
     as_colour = suffix == ".tif" and photo.alpha is not None and photo.pixels.dtype == np.uint16
     if photo.grey and (as_colour or suffix == ".webp"):
@@ -93,7 +96,7 @@ def _encode(suffix: str, photo: Photo) -> tuple[bytes, list[str]]:
         photo = replace(photo, grey=False, icc=profile)
     array, metadata = photo.channels(), photo.metadata
     if suffix == ".png":
-        return encode_png(array, write_metadata(metadata, photo.icc)), []
+        return encode_png(array, write_metadata(metadata, photo.icc), png_level), []
     left_out = ["its HDR colours (cICP)"] if metadata.png_colours and not photo.icc else []
     if suffix == ".tif":
         return encode_tiff(array, photo.alpha is not None, photo.icc, metadata), left_out

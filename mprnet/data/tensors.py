@@ -1,5 +1,7 @@
 """Conversion between arrays (H, W, 3) and tensors (3, H, W), and from the CPU to a device."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -22,8 +24,32 @@ def as_float(images: Tensor) -> Tensor:
     """Return images as float32: uint8 divided by 255, floats unchanged. All devices give the same bits."""
     if images.dtype != torch.uint8:
         return images
+    if images.device.type == "cpu":  # NumPy converts and divides in one pass over memory
+        return torch.from_numpy(np.divide(images.numpy(), 255, dtype=np.float32))
     # GPUs would multiply by 1/255 if the divisor were a number.
     return images.float() / torch.full((), 255.0, device=images.device)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Return images (N, 3, H, W) of float32 as uint8, clipped to [0, 1], times 255, rounded.
+
+    Values must be below 8 million. On a CPU the result has channels last.
+    """
+    if images.device.type != "cpu":
+        return images.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+    result = torch.empty_like(images, dtype=torch.uint8, memory_format=torch.channels_last)
+    for image, given in zip(result.permute(0, 2, 3, 1).numpy(), images.permute(0, 2, 3, 1).numpy(), strict=True):
+        # One pass over memory: OpenCV rounds and clips while it multiplies.
+        cv2.addWeighted(given, 255, given, 0, 0, dst=image, dtype=cv2.CV_8U)
+    return result
+
+
+def are_finite(images: Sequence[Tensor]) -> Tensor:
+    """Return True, as a tensor, if all values of images (N, C, H, W) are finite. A GPU is not waited for.
+
+    Finite values whose sum is not are so far from an image that they count as not finite.
+    """
+    return torch.stack([image.permute(0, 2, 3, 1).sum() for image in images]).isfinite().all()
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

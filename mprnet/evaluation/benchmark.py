@@ -39,6 +39,7 @@ class Plan:
         folder: where scores and pictures go.
         save_images: True to write the results to ``folder``/images/NAME.png.
         restore: makes the results.
+        png_level: the level of compression of these pictures, as for ``encode_png``.
     """
 
     key: dict[str, Any]
@@ -46,6 +47,7 @@ class Plan:
     folder: Path
     save_images: bool
     restore: Restore
+    png_level: int | None = None
 
 
 def evaluate(source: Source, numbers: Sequence[int], plan: Plan, scorers: Scorers, world: World) -> list[Record]:
@@ -149,7 +151,7 @@ class _Evaluator:
         if sample.target.dtype == np.uint8:
             images = {stage: to_uint8(image) for stage, image in images.items()}
         if plan.save_images:
-            write_png(image_path(plan, record["name"]), to_uint8(images[max(images)]))
+            write_png(image_path(plan, record["name"]), to_uint8(images[max(images)]), plan.png_level)
             record["saved"] = True
         futures = {stage: self._scorers.submit(plan.measure, image, sample.target) for stage, image in images.items()}
         self._pending.append((record, futures))

@@ -5,15 +5,17 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from mprnet.errors import UserError, one_line
+from mprnet.inference.launcher import check_environment, read_number
 
-_LAUNCHER = "Start several processes with torchrun; for one process, unset RANK and WORLD_SIZE."
+Item = TypeVar("Item")
+_STOPPED = "another process of this run has stopped: see what it says."
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,29 @@ class World:
         others = (f"process {rank} of this run: {said}" for rank, said in enumerate(sentences) if said)
         raise problem or UserError(next(others))
 
+    def share(self, items: Sequence[Item], name: str) -> Iterator[Item]:
+        """Yield the items that this process takes: always the next one that no process of the run has taken.
+
+        Args:
+            items: the same in all processes.
+            name: of the counter, the same in all processes, and another for each call.
+
+        Raises:
+            UserError: another process of the run has ended, and the counter with it.
+        """
+        if self.size == 1:
+            yield from items
+            return
+        store = dist.PrefixStore("shared", _default_store())
+        while True:
+            try:
+                number = store.add(name, 1) - 1
+            except RuntimeError as error:
+                raise UserError(_STOPPED) from error
+            if number >= len(items):
+                return
+            yield items[number]
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:
@@ -113,12 +138,12 @@ def init_world(gpus: list[int], timeout: timedelta | None = None) -> World:
     """
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         return World(0, 1, _single_device(gpus))
-    _check_environment()
+    check_environment(is_initialized())
     cuda = torch.cuda.is_available()
     device = torch.device("cpu")
     if cuda:
-        local = _read_number("LOCAL_RANK", 0, 0)
-        processes = _read_number("LOCAL_WORLD_SIZE", local + 1, local + 1)
+        local = read_number("LOCAL_RANK", 0, 0)
+        processes = read_number("LOCAL_WORLD_SIZE", local + 1, local + 1)
         device = torch.device("cuda", choose_gpu(gpus, local, processes, torch.cuda.device_count()))
         torch.cuda.set_device(device)
     if not is_initialized():
@@ -133,33 +158,14 @@ def init_world(gpus: list[int], timeout: timedelta | None = None) -> World:
     return World(dist.get_rank(), dist.get_world_size(), device)
 
 
+def _default_store() -> "dist.Store":
+    """Return what the processes of the run use to meet. PyTorch has no public name for it."""
+    return dist.distributed_c10d._get_default_store()
+
+
 def is_initialized() -> bool:
     """True in a process that can communicate with other processes. Some builds of PyTorch have no such processes."""
     return dist.is_available() and dist.is_initialized()
-
-
-def _check_environment() -> None:
-    """Check what a launcher has to say to each of its processes."""
-    size = _read_number("WORLD_SIZE", None, 1)
-    rank = _read_number("RANK", None, 0)
-    if rank >= size:
-        raise UserError(f"RANK is {rank}, but WORLD_SIZE is {size}: ranks count from 0. {_LAUNCHER}")
-    if not dist.is_available():
-        raise UserError("this PyTorch is built without torch.distributed: run one process, without torchrun.")
-    if is_initialized():
-        return
-    if not os.environ.get("MASTER_ADDR"):
-        raise UserError(f"RANK and WORLD_SIZE are set, but MASTER_ADDR is not. {_LAUNCHER}")
-    if _read_number("MASTER_PORT", None, 0) >= 2**16:
-        raise UserError(f"MASTER_PORT is {os.environ['MASTER_PORT']}, but ports are below 65536. {_LAUNCHER}")
-
-
-def _read_number(name: str, default: int | None, least: int) -> int:
-    """Return the number in a variable of the environment; without ``default`` it has to be set."""
-    text = os.environ.get(name, "" if default is None else str(default))
-    if not text.isdecimal() or len(text) > 9 or int(text) < least:
-        raise UserError(f"{name} is {one_line(text, 20) or 'not set'}, not a number from {least} on. {_LAUNCHER}")
-    return int(text)
 
 
 def choose_gpu(gpus: Sequence[int], local_rank: int, processes: int, there: int) -> int:
@@ -214,7 +220,7 @@ def distributed_world(gpus: list[int], timeout: timedelta | None = None) -> Iter
         destroy = True
     except RuntimeError as error:
         if world.size > 1 and "Connection" in str(error):  # closed or reset by the other process
-            raise UserError("another process of this run has stopped: see what it says.") from error
+            raise UserError(_STOPPED) from error
         if world.size > 1 and "Timed out" in str(error):
             raise UserError("another process of this run does not answer: see what it waits for.") from error
         raise

@@ -3,68 +3,99 @@
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from mprnet.data.photo_reading import read_photo
 from mprnet.data.photo_writing import check_format, write_photo
 from mprnet.data.photos import Photo
-from mprnet.data.tensors import to_array, to_tensor
 from mprnet.errors import UserError
+from mprnet.inference.images import photo_to_tensor, replace_pixels
 from mprnet.inference.jobs import Job
+from mprnet.inference.launcher import count_local_processes
+from mprnet.inference.out_of_memory import is_out_of_memory
 from mprnet.inference.outcomes import Outcomes, Report
 from mprnet.inference.restorer import Restorer
-from mprnet.inference.tile_size import is_out_of_memory
 from mprnet.processors import available_processors
 
-# How many threads read files, and how many write them.
-_THREADS = max(1, min(4, available_processors() // 2))
-# How many pictures may wait for the network, and how many to be written.
-_QUEUE = _THREADS
 _GAP = 8  # white pixels between the two halves of a comparison
+# What is said of a picture if memory runs out: the next one may be smaller.
+_NO_MEMORY = "there is not enough memory for it."
+# Waits for a batch, and returns each picture restored, (3, H, W), or the error.
+Results = Callable[[], "list[Tensor | Exception]"]
 
 
-def restore_all(jobs: Sequence[Job], restorer: Restorer, verbose: bool = False) -> Report:
+class _Picture(NamedTuple):
+    """A picture that is read, and its pixels for the network; None: they are not needed any more."""
+
+    job: Job
+    photo: Photo
+    image: Tensor | None
+
+
+def restore_all(
+    jobs: Iterable[Job],
+    restorer: Restorer,
+    verbose: bool = False,
+    png_level: int | None = None,
+    total: int | None = None,
+) -> Report:
     """Restore the pictures of all jobs, and show a progress bar.
 
-    Threads read the next pictures and write the last results meanwhile, so that the network does not wait for files.
-    Consecutive small pictures of one size are restored as a batch if this is faster on the device. If a picture fails,
-    whatever the error, the error is printed and returned, and the other pictures are still restored. If the device
-    fails several times in a row with the same error, the run stops. If the program is interrupted, pictures that are
-    restored are still written.
+    Threads read the next pictures and write the last results meanwhile, as many as there are cores, so that the network
+    does not wait for files. Consecutive small pictures of one size are restored as a batch if this is faster on the
+    device. If a picture fails, whatever the error, the error is printed and returned, and the other pictures are still
+    restored. If the device fails several times in a row with the same error, the run stops. If the program is
+    interrupted, pictures that are restored are still written.
 
     Args:
+        jobs: they are taken one by one, shortly before their pictures are read.
         verbose: also print the tracebacks of errors that the program does not know.
+        png_level: the level of compression of PNGs, as for ``encode_png``.
+        total: how many jobs there are, for the progress bar. None: this is not known.
     """
     start = time.perf_counter()
+    threads = max(1, available_processors() // count_local_processes())
     with (
-        ThreadPoolExecutor(_THREADS, "read") as readers,
-        ThreadPoolExecutor(_THREADS, "write") as writers,
-        tqdm(total=len(jobs), unit="picture", disable=not jobs) as bar,
+        ThreadPoolExecutor(threads, "read") as readers,
+        ThreadPoolExecutor(threads, "write") as writers,
+        tqdm(total=total, unit="picture", disable=total == 0) as bar,
     ):
         restorer.on_tile = lambda done, total: bar.set_postfix_str(f"tile {done} of {total}")
         outcomes = Outcomes(bar, verbose)
         report = outcomes.report
+        running: deque[tuple[list[_Picture], Results]] = deque()
+        writing: deque[tuple[Job, Future[list[str]]]] = deque()
+
+        def finish() -> None:
+            """Wait for the first batch that is running, and let its results be written."""
+            batch, results = running.popleft()
+            for (job, photo, _), result in zip(batch, _timed(results, report), strict=True):
+                outcomes.note_device(result)
+                writing.append((job, writers.submit(_write, job, photo, result, png_level)))
+            while len(writing) > threads:
+                outcomes.finish(*writing.popleft())
+
         try:
-            pending: deque[tuple[Job, Future[list[str]]]] = deque()
-            for batch in _batches(_read_ahead(jobs, readers, outcomes), restorer):
-                begin = time.perf_counter()
-                results = _restore(batch, restorer)
-                report.restoring += time.perf_counter() - begin
-                for (job, photo), result in zip(batch, results, strict=True):
-                    outcomes.note_device(result)
-                    pending.append((job, writers.submit(_write, job, photo, result)))
-                while len(pending) > _QUEUE:
-                    outcomes.finish(*pending.popleft())
+            for batch in _batches(_read_ahead(jobs, restorer, readers, threads, outcomes), restorer):
+                results = _timed(partial(_start, batch, restorer), report)
+                running.append(([picture._replace(image=None) for picture in batch], results))
+                # A GPU has its next batch before this thread waits for the last one.
+                while len(running) > int(restorer.transfers.overlaps):
+                    finish()
                 if report.stopped:
                     break
-            while pending:
-                outcomes.finish(*pending.popleft())
+            while running:
+                finish()
+            while writing:
+                outcomes.finish(*writing.popleft())
         finally:
             restorer.on_tile = None
             readers.shutdown(wait=False, cancel_futures=True)
@@ -72,41 +103,61 @@ def restore_all(jobs: Sequence[Job], restorer: Restorer, verbose: bool = False) 
     return report
 
 
-def _read_ahead(jobs: Sequence[Job], readers: ThreadPoolExecutor, outcomes: Outcomes) -> Iterator[tuple[Job, Photo]]:
-    """Yield each job and its picture, while the next pictures are read. Pictures that cannot be read are left out."""
-    pending: deque[tuple[Job, Future[Photo]]] = deque()
+def _timed(call: Callable[[], Any], report: Report) -> Any:
+    """Return what ``call`` returns, and count its time as time in which the network ran."""
+    begin = time.perf_counter()
+    result = call()
+    report.restoring += time.perf_counter() - begin
+    return result
+
+
+def _read_ahead(
+    jobs: Iterable[Job], restorer: Restorer, readers: ThreadPoolExecutor, most: int, outcomes: Outcomes
+) -> Iterator[_Picture]:
+    """Yield the pictures of jobs, while the next ones are read. Pictures that cannot be read are left out.
+
+    While one picture is at the network, one other is read, and one more each time that the network had to wait, up to
+    ``most``: pictures that wait take memory, and other processes could restore them.
+    """
+    pending: deque[tuple[Job, Future[_Picture]]] = deque()
     next_jobs = iter(jobs)
+    ahead, is_first = 1, True
     while True:
-        for job in islice(next_jobs, _QUEUE + 1 - len(pending)):
-            pending.append((job, readers.submit(_read, job)))
+        for job in islice(next_jobs, ahead + 1 - len(pending)):
+            pending.append((job, readers.submit(_read, job, restorer)))
         if not pending:
             return
-        job, photo = pending.popleft()
+        job, picture = pending.popleft()
+        if not is_first and not picture.done():
+            ahead = min(most, ahead + 1)
+        is_first = False
         outcomes.bar.set_description(job.source.name)
-        if (error := photo.exception()) is None:
-            yield job, photo.result()
+        if (error := picture.exception()) is None:
+            yield picture.result()
         else:
             outcomes.fail(job, error)
 
 
-def _read(job: Job) -> Photo:
+def _read(job: Job, restorer: Restorer) -> _Picture:
     """Return the picture of a job, if the formats of its outputs can hold the results."""
     photo = read_photo(job.source)
     check_format(job.result, photo.height, photo.width, photo.alpha is not None)
     if job.comparison is not None:
         check_format(job.comparison, photo.height, 2 * photo.width + _GAP)
-    return photo
+    with _name_lack_of_memory(job):
+        return _Picture(job, photo, restorer.transfers.pin(photo_to_tensor(photo)))
 
 
-def _batches(photos: Iterable[tuple[Job, Photo]], restorer: Restorer) -> Iterator[list[tuple[Job, Photo]]]:
+def _batches(pictures: Iterable[_Picture], restorer: Restorer) -> Iterator[list[_Picture]]:
     """Yield consecutive pictures of one size together, at most ``restorer.batch_size`` at a time."""
-    batch: list[tuple[Job, Photo]] = []
-    for job, photo in photos:
-        size = photo.pixels.shape[:2]
-        if batch and (size != batch[0][1].pixels.shape[:2] or len(batch) >= restorer.batch_size(*size)):
+    batch: list[_Picture] = []
+    for picture in pictures:
+        size = picture.photo.height, picture.photo.width
+        first = batch[0].photo.pixels if batch else None
+        if first is not None and (size != first.shape[:2] or len(batch) >= restorer.batch_size(*size)):
             yield batch
             batch = []
-        batch.append((job, photo))
+        batch.append(picture)
         if restorer.batch_size(*size) == 1:
             yield batch
             batch = []
@@ -114,50 +165,55 @@ def _batches(photos: Iterable[tuple[Job, Photo]], restorer: Restorer) -> Iterato
         yield batch
 
 
-def _restore(batch: Sequence[tuple[Job, Photo]], restorer: Restorer) -> list[np.ndarray | Exception]:
-    """Return each picture restored, (H, W, 3) float32 in [0, 1], or the error."""
-    if len(batch) == 1:
-        ((job, photo),) = batch
-        try:
-            with _raise_out_of_memory():
-                return [restorer(photo.as_float())]
-        except UserError as error:
-            return [UserError(f"{job.source}: {error}")]
-        except Exception as error:
-            return [error]
+def _start(batch: Sequence[_Picture], restorer: Restorer) -> Results:
+    """Start to restore pictures of one size."""
     try:
-        with _raise_out_of_memory():
-            images = torch.stack([to_tensor(photo.as_float()) for _, photo in batch])
-            return [to_array(restored) for restored in restorer(images)]
-    except Exception:  # restored one by one, only the picture that caused it fails
-        return [result for single in batch for result in _restore([single], restorer)]
+        images = [photo_to_tensor(photo) if image is None else image for _, photo, image in batch]
+        wait = restorer.start(images)
+    except Exception as error:
+        results = _recover(batch, restorer, error)  # now: the error keeps the device's memory
+        return lambda: results
+
+    def finish() -> list[Tensor | Exception]:
+        try:
+            return [*wait()]
+        except Exception as error:
+            return _recover(batch, restorer, error)
+
+    return finish
 
 
-def _write(job: Job, photo: Photo, restored: np.ndarray | Exception) -> list[str]:
+def _recover(batch: Sequence[_Picture], restorer: Restorer, error: Exception) -> list[Tensor | Exception]:
+    """Return the results of pictures that could not be restored together."""
+    if len(batch) > 1:  # restored one by one, only the picture that caused it fails
+        return [result for picture in batch for result in _start([picture], restorer)()]
+    source = batch[0].job.source
+    if isinstance(error, UserError):
+        return [UserError(f"{source}: {error}")]
+    return [UserError(f"{source}: {_NO_MEMORY}") if is_out_of_memory(error) else error]
+
+
+def _write(job: Job, photo: Photo, restored: Tensor | Exception, png_level: int | None) -> list[str]:
     """Write the outputs of a job. Return what of the file is not in the result, for people."""
     if isinstance(restored, Exception):
         raise restored
-    with _raise_out_of_memory(f"{job.source}: "):
-        result = photo.with_image(restored)
-        left_out = write_photo(job.result, result)
+    with _name_lack_of_memory(job):
+        result = replace_pixels(photo, restored)
+        left_out = write_photo(job.result, result, png_level)
         if job.comparison is not None:
-            write_photo(job.comparison, side_by_side(photo, result))
+            write_photo(job.comparison, side_by_side(photo, result), png_level)
     return [*photo.notes, *left_out]
 
 
 @contextlib.contextmanager
-def _raise_out_of_memory(prefix: str = "") -> Iterator[None]:
-    """Raise UserError if memory runs out: then this picture is too large, but the next one may be smaller.
-
-    Args:
-        prefix: the start of the message.
-    """
+def _name_lack_of_memory(job: Job) -> Iterator[None]:
+    """Raise UserError, with the picture's name, if memory runs out."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(f"{prefix}there is not enough memory for it.") from error
+        raise UserError(f"{job.source}: {_NO_MEMORY}") from error
 
 
 def side_by_side(before: Photo, after: Photo) -> Photo:

@@ -1,6 +1,7 @@
 """The kinds of images that people have, as batches for a network, and back."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from mprnet.data.pil_modes import to_plain_mode
 from mprnet.data.tensors import to_array, to_tensor
 from mprnet.errors import UserError
 
-# From a restored batch, (N, 3, H, W) float32 in [0, 1], to an image of the kind that came in.
+# From a restored batch, (N, 3, H, W) of the dtype of the one that came in, to an image of the kind that came in.
 Pack = Callable[[Tensor], Any]
 
 
 def unpack(image: Any, clipped: bool = True) -> tuple[Tensor, Pack]:
-    """Return an image as a batch (N, 3, H, W), float32 in [0, 1], and the function that makes its kind of a result.
+    """Return an image as a batch (N, 3, H, W), and the function that makes its kind of a result.
+
+    The batch is float32 in [0, 1], or uint8 if ``image`` is a tensor of uint8.
 
     Args:
         image: one of
@@ -52,14 +55,9 @@ def _unpack_tensor(image: Tensor, clipped: bool) -> tuple[Tensor, Pack]:
         raise ValueError(f"a tensor of images has the shape (N, 3, H, W) or (3, H, W), not {tuple(image.shape)}.")
 
     def pack(restored: Tensor) -> Tensor:
-        restored = restored.to(image.device)
-        if image.dtype == torch.uint8:
-            restored = (restored * 255).round().to(torch.uint8)
         return restored.reshape(image.shape)
 
-    if image.dtype == torch.uint8:
-        return batch.float() / 255, pack
-    return _check_range(batch, clipped), pack
+    return batch if image.dtype == torch.uint8 else _check_range(batch, clipped), pack
 
 
 def _unpack_array(image: np.ndarray, clipped: bool) -> tuple[Tensor, Pack]:
@@ -122,3 +120,20 @@ def _check_range(batch: Tensor, clipped: bool) -> Tensor:
         expected = "values in [0, 1]" if clipped else "finite values"
         raise ValueError(f"images hold {expected}, not from {float(low):g} to {float(high):g}.")
     return batch.float()
+
+
+def photo_to_tensor(photo: Photo) -> Tensor:
+    """Return the pixels for the network, (3, H, W): uint8 as they are stored, others as float32 in [0, 1]."""
+    pixels = photo.pixels if _is_plain(photo) else photo.as_float()
+    return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)
+
+
+def replace_pixels(photo: Photo, restored: Tensor) -> Photo:
+    """Return the photo with other pixels, (3, H, W), in the dtype in which ``photo_to_tensor`` returns its own."""
+    image = to_array(restored)
+    return replace(photo, pixels=image) if _is_plain(photo) else photo.with_image(image)
+
+
+def _is_plain(photo: Photo) -> bool:
+    """True if rounding is all that is between a result and the pixels. Grey is the mean of three channels."""
+    return photo.pixels.dtype == np.uint8 and not photo.grey and not photo.is_linear

@@ -108,8 +108,12 @@ def free_memory(device: torch.device, limit: int | None = None) -> int | None:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         used = torch.cuda.memory_allocated(device)
-        # Memory that PyTorch has reserved but does not use is free as well.
-        limits = [free + torch.cuda.memory_reserved(device) - used, None if limit is None else limit - used]
+        # Memory that PyTorch has reserved but does not use is free as well, if it does not belong to a CUDA graph.
+        kept = _kept_by_graphs(device)
+        limits = [
+            free + torch.cuda.memory_reserved(device) - used - kept,
+            None if limit is None else limit - used - kept,
+        ]
     elif device.type == "cpu":
         limits = [
             _free_in_system(),
@@ -124,6 +128,15 @@ def free_memory(device: torch.device, limit: int | None = None) -> int | None:
         limits = [limit]
     known = [each for each in limits if each is not None]
     return max(0, min(known)) if known else None
+
+
+def _kept_by_graphs(device: torch.device) -> int:
+    """Return how many bytes lie unused in the pools of CUDA graphs: nothing else can be put there."""
+    return sum(
+        segment["total_size"] - segment["allocated_size"]
+        for segment in torch.cuda.memory_snapshot()
+        if segment["device"] == device.index and any(segment.get("segment_pool_id", ()))
+    )
 
 
 def trim() -> None:

@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from mprnet.data.photo_writing import describe_left_out
@@ -71,7 +71,7 @@ class Outcomes:
         if self._verbose and not known:
             tqdm.write("".join(traceback.format_exception(error)), file=sys.stderr)
 
-    def note_device(self, result: np.ndarray | Exception) -> None:
+    def note_device(self, result: Tensor | Exception) -> None:
         """Stop the run after several equal errors of the device in a row: it will not recover in this process."""
         text = _describe(result) if isinstance(result, Exception) and _is_device_error(result) else ""
         self._times = self._times + 1 if text == self._device_error else 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import nn
+from tqdm import tqdm
 
-from mprnet.errors import UserError
+from mprnet.errors import UserError, one_line
+from mprnet.inference.out_of_memory import is_out_of_memory
 from mprnet.inference.winograd import WinogradConv2d
 from mprnet.model.bands import memory_format
 
@@ -20,6 +23,8 @@ Module = TypeVar("Module", bound=nn.Module)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = ("auto", *DTYPES)
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
+# From this compute capability on, GPUs are faster in fp16 than in fp32 (Volta, Turing).
+_FAST_FP16 = (7, 0)
 # ``auto`` takes bf16 only if it is at least this much faster than fp32.
 _MIN_SPEEDUP = 1.2
 _RUNS = 20
@@ -28,13 +33,21 @@ _RUNS = 20
 def choose_device(name: str) -> torch.device:
     """Return the device that ``name`` says: ``auto``, or a device as PyTorch names it.
 
+    If ``auto`` finds a GPU that cannot compute, a sentence says so, and the CPU is returned.
+
     Raises:
-        UserError: unknown, or not on this machine.
+        UserError: unknown, not on this machine, or it cannot compute.
     """
-    if name == "auto" and not torch.cuda.is_available():
+    if name == "auto":
+        if torch.cuda.is_available():
+            device = torch.device("cuda", torch.cuda.current_device())  # not the one that is current later
+            if not (problem := _find_problem(device)):
+                return device
+            tqdm.write(f"{device} cannot be used ({problem}); continuing on the CPU", file=sys.stderr)
+            return torch.device("cpu")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name in ("auto", "cuda") and torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())  # not the one that is current later
+    if name == "cuda" and torch.cuda.is_available():
+        name = f"cuda:{torch.cuda.current_device()}"
     try:
         device = torch.device(name)
         if device.type not in _DEVICES or (device.type == "cpu" and device.index):
@@ -42,14 +55,29 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise UserError(f"there is no device {name} here; choose auto, cpu, cuda or mps.") from error
+    if device.type == "cuda" and (problem := _find_problem(device)):
+        raise UserError(f"{device} cannot be used ({problem}); choose --device cpu.")
     return device
+
+
+@lru_cache
+def _find_problem(device: torch.device) -> str:
+    """Return why a GPU cannot compute: a driver or a PyTorch that do not know it, for instance. Empty: it can."""
+    try:
+        image = torch.ones(1, 1, 8, 8, device=device)
+        F.conv2d(image, image, padding=4).sum().item()
+    except RuntimeError as error:
+        # Memory that other programs have taken now may be free when the network runs.
+        return "" if is_out_of_memory(error) else one_line(error, 120)
+    return ""
 
 
 def choose_precision(name: str, device: torch.device, channels: int) -> str:
     """Return the precision that ``name`` says: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
-    ``auto`` is bf16 if the device is faster with it, else fp32. PyTorch says so of GPUs. On a CPU, a convolution of
-    ``channels`` channels is timed in both, because some CPUs have the instructions and are slower with them.
+    ``auto`` is bf16 if the device is faster with it, else fp32. PyTorch says so of GPUs; of those that are slower with
+    it, some are faster with fp16. On a CPU, a convolution of ``channels`` channels is timed in both, because some CPUs
+    have the instructions and are slower with them.
 
     Raises:
         UserError: an unknown precision, or one that the device does not support.
@@ -59,7 +87,9 @@ def choose_precision(name: str, device: torch.device, channels: int) -> str:
     if name == "auto":
         if device.type == "cuda":
             with torch.cuda.device(device):
-                return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+                if torch.cuda.is_bf16_supported(including_emulation=False):
+                    return "bf16"
+                return "fp16" if torch.cuda.get_device_capability() >= _FAST_FP16 else "fp32"
         return _fastest_on_cpu(channels) if device.type == "cpu" else "fp32"
     if name != "fp32":
         try:
@@ -168,7 +198,7 @@ def prepare_network(module: Module, device: torch.device, dtype: torch.dtype, wi
         winograd: replace convolutions by WinogradConv2d where that is faster. torch.compile needs nn.Conv2d.
     """
     module = copy.deepcopy(module).eval().requires_grad_(False)
-    module = module.to(device, dtype, memory_format=memory_format(device))  # type: ignore[call-overload]
+    module = module.to(device, dtype, memory_format=memory_format(device, dtype))  # type: ignore[call-overload]
     if device.type != "cpu" or dtype != torch.float32 or not winograd:
         return module
     for parent in list(module.modules()):

@@ -1,9 +1,8 @@
 """A trained network as a function from images to images."""
 
 import copy
-import operator
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -13,16 +12,19 @@ from PIL import Image as PILImage
 from torch import Tensor
 from tqdm import tqdm
 
+from mprnet.data.tensors import are_finite, as_float, to_bytes
 from mprnet.errors import UserError
 from mprnet.inference import tiling
 from mprnet.inference.ensemble import mean_over_symmetries
+from mprnet.inference.fitting import Fitting
 from mprnet.inference.images import unpack
 from mprnet.inference.precision import DTYPES, choose_device, choose_precision, prepare_network
 from mprnet.inference.runner import Runner
 from mprnet.inference.strength import blend, check_strength
-from mprnet.inference.tile_size import TileSizeChooser, check_tile, is_out_of_memory
+from mprnet.inference.tile_size import TileSizeChooser, check_tile
+from mprnet.inference.transfers import Transfers
 from mprnet.model.bands import memory_format
-from mprnet.model.local_pooling import PATCHES, largest_window, set_local_pooling, training_patch
+from mprnet.model.local_pooling import choose_patch, largest_window, set_local_pooling
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
 from mprnet.model.padding import pad_to_multiple
 from mprnet.model.patches import FULL_GRID, PatchGrid
@@ -53,7 +55,9 @@ class Restorer:
             of the original. It can be changed later: ``restorer.strength = 0.5``.
 
     Attributes:
+        transfers: copies images to the device and back.
         on_tile: None, or a function that is called with (tiles done, tiles in all) while an image is restored in tiles.
+            On a GPU, a tile counts as done when its work is queued.
 
     A Restorer on a GPU must not be used by several threads at a time.
 
@@ -80,14 +84,14 @@ class Restorer:
         if model.config["in_c"] != 3:
             raise UserError(f"these weights are for images of {model.config['in_c']} channels; Restorer takes RGB.")
         self.device = choose_device(device)
+        self.transfers = Transfers(self.device)
         self.stage = stage
         self.num_stages = model.num_stages
         self.ensemble, self.strength = ensemble, strength
         self.on_tile: Callable[[int, int], None] | None = None
         self._tile, self._limit = check_tile(tile), limit
-        self.patch = _choose_patch(local_pooling, model)
+        self.patch = choose_patch(local_pooling, model)
         self._compiled = compiled
-        self._batch_pixels = 2**20  # of ``batch_size``; fewer after memory has run out
         chosen = choose_precision(precision, self.device, model.config["n_feat"])
         # Kept for fp32, if a result in fp16 is not finite.
         self._fp32_model = copy.deepcopy(model).cpu() if chosen == "fp16" else None
@@ -100,8 +104,10 @@ class Restorer:
         # A tile must hold a whole window in its middle.
         window = largest_window(model)
         least = tiling.valid_size(window + tiling.min_overlap(1024) + SIZE_MULTIPLE) if window else tiling.SMALLEST
-        self._tile_sizes = TileSizeChooser(model, self.stage, self.device, self._tile, least, self._limit)
-        self._run = Runner(model, self.device, self.stage, self._compiled)
+        self._run = runner = Runner(model, self.device, self.stage, self._compiled)
+        limits = (self._tile, least, self._limit)
+        self._tile_sizes = TileSizeChooser(model, self.stage, self.device, *limits, make_room=runner.make_room)
+        self._fitting = Fitting(self._tile_sizes, runner.make_room)
 
     def __call__(self, image: Image, clipped: bool = True) -> Image:
         """Restore one image or a batch.
@@ -148,103 +154,82 @@ class Restorer:
 
     def batch_size(self, height: int, width: int) -> int:
         """Return how many images of this size to restore at a time: a GPU is not busy with one small image."""
-        return max(1, min(16, self._batch_pixels // (height * width))) if self.device.type == "cuda" else 1
+        return max(1, min(16, self._fitting.batch_pixels // (height * width))) if self.device.type == "cuda" else 1
+
+    def start(self, images: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
+        """Start to restore images of one size; a GPU goes on with them after this method has returned.
+
+        Args:
+            images: each (3, H, W), uint8 or float32 in [0, 1]. A GPU copies them without a wait if they are those that
+                ``transfers.pin`` returned.
+
+        Returns:
+            The function that waits for the restored images, each of the shape, dtype and device of ``images``. It, or
+            this method, raises the errors of ``__call__``.
+        """
+        there = [self.transfers.upload(image) for image in images]
+        wait = self._start(torch.stack(there) if len(there) > 1 else there[0][None], images[0].device)
+        return lambda: list(wait()[0])
 
     def _restore(self, batch: Tensor, all_stages: bool = False) -> list[Tensor]:
-        """Restore a batch, (N, 3, H, W) float32: the last stage's images, or every stage's, the last stage first."""
+        """Restore a batch, (N, 3, H, W) float32 or uint8: the last stage's images, or every stage's, the last first."""
+        return self._start(batch, batch.device, all_stages)()
+
+    def _start(self, batch: Tensor, device: torch.device, all_stages: bool = False) -> Callable[[], list[Tensor]]:
+        """Start to restore a batch. Return the function that waits for the images, which are on ``device`` then."""
+        precision = self.precision
+        image = as_float(self.transfers.upload(batch))
         restore = partial(self._restore_in_memory, all_stages=all_stages)
-        try:
-            images = mean_over_symmetries(restore, batch) if self.ensemble else restore(batch)
-            return [blend(batch, image.clamp(0, 1), self.strength) for image in images]
-        except _OverflowError:
-            if self._fp32_model is None:
-                raise NotFiniteError(
-                    "the network's result is not finite: the weights are broken, or not for such images."
-                ) from None
-        tqdm.write("a result in fp16 is not finite; continuing in fp32", file=sys.stderr)
-        self._prepare(self._fp32_model, "fp32")
-        self._fp32_model = None
-        return self._restore(batch, all_stages)
+        restored = mean_over_symmetries(restore, image) if self.ensemble else restore(image)
+        results = [self._finish(image, each, batch.dtype) for each in restored]
+        wait = self.transfers.download([*results, are_finite(restored)], device)
+
+        def result() -> list[Tensor]:
+            *images, finite = wait()
+            if finite:
+                return images
+            self._leave_fp16(precision)
+            return self._start(batch, device, all_stages)()
+
+        return result
+
+    def _finish(self, image: Tensor, restored: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the result in ``dtype``, blended with the image as ``strength`` says."""
+        if dtype == torch.uint8 and self.strength == 1:
+            return to_bytes(restored)
+        result = blend(image, restored.clamp(0, 1), self.strength)
+        return to_bytes(result) if dtype == torch.uint8 else result
+
+    def _leave_fp16(self, precision: str) -> None:
+        """Continue in fp32, after a result in ``precision`` that is not finite."""
+        if precision != "fp16":
+            raise NotFiniteError("the network's result is not finite: the weights are broken, or not for such images.")
+        if self._fp32_model is not None:  # else an image that was started later has done it
+            tqdm.write("a result in fp16 is not finite; continuing in fp32", file=sys.stderr)
+            self._prepare(self._fp32_model, "fp32")
+            self._fp32_model = None
 
     def _restore_in_memory(self, batch: Tensor, all_stages: bool) -> list[Tensor]:
-        """Restore as many images at a time as fit in memory; if not even one does, in the largest tiles that fit."""
-        height, width = batch.shape[2:]
         # Images beside the network: results, the next or the last picture, and the ensemble's turned image and mean.
         copies = (self.num_stages if all_stages else 1) + 1 + 2 * self.ensemble
-        if len(batch) > 1 and not self._tile_sizes.fits(len(batch), height, width, copies):
-            return self._restore_halves(batch, all_stages)
-        size = self._tile_sizes.choose(len(batch), height, width, copies)
-        while True:
-            try:
-                return self._restore_tiles(batch, size, all_stages)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            # Not inside the handler: the exception keeps the tensors of the failed run alive.
-            if self.device.type != "cpu":
-                released = self._run.release_graphs()
-                torch.get_device_module(self.device).empty_cache()
-                if released:
-                    continue
-            if len(batch) > 1:
-                self._batch_pixels //= 2
-                return self._restore_halves(batch, all_stages)
-            size = self._tile_sizes.shrink(size, height, width)
-            tqdm.write(f"out of memory; continuing in tiles of {size} pixels", file=sys.stderr)
+        return self._fitting.restore(partial(self._restore_tiles, all_stages), batch, copies)
 
-    def _restore_halves(self, batch: Tensor, all_stages: bool) -> list[Tensor]:
-        """Restore half of the images of a batch at a time."""
-        halves = [self._restore_in_memory(half, all_stages) for half in batch.tensor_split(2)]
-        return [torch.cat(stage) for stage in zip(*halves, strict=True)]
-
-    def _restore_tiles(self, batch: Tensor, size: int, all_stages: bool) -> list[Tensor]:
+    def _restore_tiles(self, all_stages: bool, batch: Tensor, size: int) -> list[Tensor]:
         """Restore in tiles of ``size`` pixels, or as a whole if the image is not larger."""
         height, width = batch.shape[2:]
         if size >= max(height, width):
-            return self._restore_padded(batch, all_stages)
-        results: list[Tensor] = []
+            return self._restore_padded(all_stages, batch)
         tiles = tiling.make_tiles(height, width, size, self._tile_sizes.least)
-        self._report_tile(0, len(tiles))
-        for number, tile in enumerate(tiles, start=1):
-            restored = self._restore_padded(tile.crop(batch), all_stages, tile.grid)
-            if not results:
-                results = [torch.zeros_like(batch, memory_format=memory_format(batch.device)) for _ in restored]
-            for part, result in zip(restored, results, strict=True):
-                tile.blend(part, result)
-            self._report_tile(number, len(tiles))
-        return results
+        restore = partial(self._restore_padded, all_stages)
+        return tiling.restore_tiles(restore, batch, tiles, self.on_tile)
 
-    def _restore_padded(self, batch: Tensor, all_stages: bool, grid: PatchGrid = FULL_GRID) -> list[Tensor]:
+    def _restore_padded(self, all_stages: bool, batch: Tensor, grid: PatchGrid = FULL_GRID) -> list[Tensor]:
         """Pad to the network's sizes, run the network, and crop."""
         height, width = batch.shape[2:]
         padded = pad_to_multiple(batch.to(self.device), SIZE_MULTIPLE)
-        images = self._run(padded.contiguous(memory_format=memory_format(self.device)), grid)
-        images = images if all_stages else images[:1]
-        if not all(torch.isfinite(image).all() for image in images):
-            raise _OverflowError
-        return [image[:, :, :height, :width] for image in images]
-
-    def _report_tile(self, done: int, total: int) -> None:
-        if self.on_tile is not None:
-            self.on_tile(done, total)
+        images = self._run(padded.contiguous(memory_format=memory_format(self.device, DTYPES[self.precision])), grid)
+        return [image[:, :, :height, :width] for image in (images if all_stages else images[:1])]
 
 
 class NotFiniteError(UserError):
     """A result is not finite, in fp32 either."""
-
-
-class _OverflowError(Exception):
-    """A result is not finite."""
-
-
-def _choose_patch(local_pooling: bool | int, model: MPRNet) -> int | None:
-    """The training patch for local pooling; None: no local pooling."""
-    if isinstance(local_pooling, bool):
-        return training_patch(model) if local_pooling else None
-    patch = operator.index(local_pooling) if hasattr(local_pooling, "__index__") else 0
-    if patch not in PATCHES:
-        raise UserError(
-            f"local_pooling is True, False or a training patch of {PATCHES[0]} to {PATCHES[-1]} pixels, not "
-            f"{local_pooling}."
-        )
-    return patch

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Callable
 
 import torch
 
@@ -13,14 +14,9 @@ from mprnet.model.network import MPRNet
 _SHARE = 0.85
 # On the CPU, so many bytes more are left for reading and writing files.
 _FILES = 2**27
-# What the C library, CUDA, its libraries and Metal say if memory runs out.
-_NO_MEMORY = (
-    "not enough memory",
-    "out of memory",
-    "can't allocate memory",
-    "STATUS_ALLOC_FAILED",
-    "Invalid buffer size",
-)
+# After memory has run out, tiles stay smaller for so many images. Then a larger size is tried again, because another
+# program may have had the memory. After each attempt that fails, it is tried half as often.
+_PATIENCE = 8
 
 
 class TileSizeChooser:
@@ -33,6 +29,7 @@ class TileSizeChooser:
         tile: ``auto``, ``none`` or a size.
         least: tiles are not smaller than this.
         limit: how many bytes the process may use. None: all memory that is free.
+        make_room: frees what the process can do without.
     """
 
     def __init__(
@@ -43,13 +40,18 @@ class TileSizeChooser:
         tile: int | str,
         least: int,
         limit: int | None,
+        make_room: Callable[[], object] = memory.trim,
     ) -> None:
         self.estimate = memory.MemoryEstimate(model, stages, device)
         self.device = device
         self.tile = tile if isinstance(tile, str) else max(tile, least)
         self.least = least
         self.limit = limit
+        self._make_room = make_room
         self._most: int | None = None  # set after memory has run out
+        self._fitted = 0  # how many images in a row were no larger than this
+        self._patience = _PATIENCE
+        self._is_attempt = False  # True if this image is the first with a larger size
         self._chosen: dict[tuple[int, int, int], int] = {}  # by (count, height, width)
 
     def choose(self, count: int, height: int, width: int, copies: int) -> int:
@@ -68,7 +70,14 @@ class TileSizeChooser:
             size = self.tile
         else:
             size = max(height, width) if self.tile == "none" else self._largest_fitting(count, height, width, copies)
-        return min(size, self._most or size)
+        self._is_attempt = False
+        if self._most is not None and size > self._most:
+            self._is_attempt = self._fitted == self._patience
+            if self._is_attempt:
+                self._most, self._fitted = 2 * self._most, 0
+            self._fitted += 1
+            size = min(size, self._most)
+        return size
 
     def fits(self, count: int, height: int, width: int, copies: int) -> bool:
         """Return True if ``count`` images of this height and width need no tiles, or if tiles are not chosen here.
@@ -81,7 +90,7 @@ class TileSizeChooser:
         peak = self.estimate.peak(count, height, width)
         if peak <= self._usable(count, height, width, copies):
             return True
-        memory.trim()
+        self._make_room()
         return peak <= self._usable(count, height, width, copies)
 
     def shrink(self, size: int, height: int, width: int) -> int:
@@ -96,7 +105,9 @@ class TileSizeChooser:
                 f"there is not enough memory on {self.device} for {width}x{height} pixels"
                 + (" without tiles." if self.tile == "none" else f" in tiles of {size}.")
             )
-        self._most = smaller
+        if self._is_attempt:
+            self._patience *= 2
+        self._most, self._fitted, self._is_attempt = smaller, 0, False
         return smaller
 
     def _largest_fitting(self, count: int, height: int, width: int, copies: int) -> int:
@@ -121,7 +132,7 @@ class TileSizeChooser:
 
     def _usable(self, count: int, height: int, width: int, copies: int) -> float:
         """Return how many bytes a run of the network may take; infinity if the free memory is not known."""
-        images = _FILES + copies * count * 3 * 4 * height * width if self.device.type == "cpu" else 0
+        images = copies * count * 3 * 4 * height * width + (_FILES if self.device.type == "cpu" else 0)
         free = memory.free_memory(self.device, self.limit)
         return math.inf if free is None else _SHARE * free - images
 
@@ -142,8 +153,3 @@ def check_tile(tile: int | str) -> int | str:
     if size < tiling.SMALLEST:
         raise UserError(f"a tile is auto, none or at least {tiling.SMALLEST} pixels, not {tile}.")
     return tiling.valid_size(size)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return True if ``error`` says that the memory of a device or of the system has run out."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in _NO_MEMORY)

@@ -5,11 +5,15 @@ be computed as its pixels are in the whole image. So a tile either has the image
 split there, or it is not split.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mprnet.data.tensors import to_device
+from mprnet.inference.memory import trim
+from mprnet.model.bands import memory_format
 from mprnet.model.network import SIZE_MULTIPLE
 from mprnet.model.padding import round_up
 from mprnet.model.patches import PatchGrid
@@ -105,12 +109,43 @@ class Tile:
         return images[:, :, self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
 
     def blend(self, restored: Tensor, result: Tensor) -> None:
-        """Add the restored tile, (N, C, rows, columns), to the result, (N, C, H, W), with the tile's weights."""
-        weight = self.rows.weight[:, None] * self.columns.weight
-        self.crop(result).add_((restored * weight.to(restored.device)).to(result.device))
+        """Add the restored tile, (N, C, rows, columns), to the result, (N, C, H, W), with the tile's weights.
+
+        Both are on the same device.
+        """
+        # Copies of so few numbers do not wait for the work of a GPU.
+        rows, columns = (to_device(span.weight, result.device) for span in (self.rows, self.columns))
+        self.crop(result).add_(restored * (rows[:, None] * columns))
 
 
 def make_tiles(height: int, width: int, size: int, least: int = SMALLEST) -> list[Tile]:
     """Return tiles that cover an image; arguments as for ``make_spans``."""
     columns = make_spans(width, size, least)
     return [Tile(row, column) for row in make_spans(height, size, least) for column in columns]
+
+
+def restore_tiles(
+    restore: Callable[[Tensor, PatchGrid], list[Tensor]],
+    batch: Tensor,
+    tiles: Sequence[Tile],
+    report: Callable[[int, int], None] | None,
+) -> list[Tensor]:
+    """Return the images that ``restore`` makes of a batch (N, C, H, W), tile by tile.
+
+    Args:
+        restore: from a tile and its grid to images of its size.
+        report: called with (tiles done, tiles in all), at first with 0.
+    """
+    report = report or (lambda done, total: None)
+    results: list[Tensor] = []
+    report(0, len(tiles))
+    for number, tile in enumerate(tiles, start=1):
+        parts = restore(tile.crop(batch), tile.grid)
+        if batch.device.type == "cpu":
+            trim()  # else the C library keeps what one tile has left, and the next, of another shape, takes more
+        if not results:
+            results = [torch.zeros_like(batch, memory_format=memory_format(batch.device)) for _ in parts]
+        for part, result in zip(parts, results, strict=True):
+            tile.blend(part, result)
+        report(number, len(tiles))
+    return results

@@ -11,13 +11,20 @@ def can_overwrite() -> bool:
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
+def memory_format(device: torch.device, dtype: torch.dtype | None = None) -> torch.memory_format:
     """Return the memory format of images, weights and features in which ``device`` convolves fastest.
 
     On Metal this is contiguous: PyTorch, up to 2.10 at least, gives wrong results there with channels_last (its issues
-    147510 and 174345).
+    147510 and 174345). AMD's library for convolutions (ROCm) and true fp32 on NVIDIA's GPUs are made for it as well;
+    tensor cores (16 bits and TF32) take channels_last.
+
+    Args:
+        dtype: of the features, float32 if they are computed in true fp32. None: tensor cores compute them, where there
+            are any.
     """
-    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+    is_rocm = device.type == "cuda" and torch.version.hip is not None
+    is_true_fp32 = device.type == "cuda" and dtype == torch.float32
+    return torch.contiguous_format if device.type == "mps" or is_rocm or is_true_fp32 else torch.channels_last
 
 
 def max_band_bytes(device: torch.device) -> int:
@@ -52,12 +59,10 @@ def apply_in_bands(
         band = layer(*(x.narrow(2, begin, end - begin) for x in inputs))
         if out is None:
             batch, channels, _, width = band.shape
-            out = torch.empty(
-                (batch, channels, height, width),
-                dtype=band.dtype,
-                device=band.device,
-                memory_format=memory_format(band.device),
-            )
+            # In the memory format of the features: of theirs, the numbers of one pixel are neighbours.
+            layout = torch.channels_last if first.stride(1) == 1 else torch.contiguous_format
+            shape = (batch, channels, height, width)
+            out = torch.empty(shape, dtype=band.dtype, device=band.device, memory_format=layout)
         out.narrow(2, top, bottom - top).copy_(band.narrow(2, top - begin, bottom - top))
     assert out is not None
     return out

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from mprnet.model.bands import apply_in_bands, can_overwrite
 from mprnet.model.window_means import expand_to_pixels, pixel_means, window_means
 
+_MOST_ELEMENTS = 2**31 - 1  # of a result of interpolation
+
 
 def conv(in_channels: int, out_channels: int, kernel_size: int, bias: bool) -> nn.Conv2d:
     """Return a stride-1 convolution that keeps height and width; ``kernel_size`` is odd."""
@@ -132,7 +134,28 @@ class Downsample(nn.Module):
 
 
 def upsample_bilinear(features: Tensor) -> Tensor:
-    """Return the features with height and width doubled by bilinear interpolation."""
+    """Return the features with height and width doubled by bilinear interpolation.
+
+    In inference, large results are computed in bands of rows: PyTorch, from 2.6 to 2.12 at least, fails on GPUs if a
+    result has more elements than 32 bits can count.
+    """
+    batch, channels, height, width = features.shape
+    if not can_overwrite() or 4 * features.numel() <= _MOST_ELEMENTS:
+        return _double(features)
+    layout = torch.channels_last if features.stride(1) == 1 else torch.contiguous_format
+    result = torch.empty(
+        (batch, channels, 2 * height, 2 * width), dtype=features.dtype, device=features.device, memory_format=layout
+    )
+    rows = max(1, _MOST_ELEMENTS // (4 * features.numel() // height) - 2)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        begin, end = max(0, top - 1), min(height, bottom + 1)  # a row depends on the next one above and below
+        band = _double(features.narrow(2, begin, end - begin))
+        result.narrow(2, 2 * top, 2 * (bottom - top)).copy_(band.narrow(2, 2 * (top - begin), 2 * (bottom - top)))
+    return result
+
+
+def _double(features: Tensor) -> Tensor:
     return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
 
 

@@ -7,6 +7,7 @@ window is 1.5 times as large as the features that the network saw in training.
 """
 
 import copy
+import operator
 
 import torch
 from torch import Tensor
@@ -57,6 +58,26 @@ def training_patch(model: MPRNet) -> int:
         "local pooling needs the size of the patches that the network was trained on, and these weights do not state "
         "it: say --training_patch N (in Python: local_pooling=N). The published networks have 256, for denoising 128."
     )
+
+
+def choose_patch(local_pooling: bool | int, model: MPRNet) -> int | None:
+    """Return the training patch that an option for local pooling means; None: no local pooling.
+
+    Args:
+        local_pooling: a training patch; True: the one that the weights state.
+
+    Raises:
+        UserError: it is neither, or the weights state none.
+    """
+    if isinstance(local_pooling, bool):
+        return training_patch(model) if local_pooling else None
+    patch = operator.index(local_pooling) if hasattr(local_pooling, "__index__") else 0
+    if patch not in PATCHES:
+        raise UserError(
+            f"local_pooling is True, False or a training patch of {PATCHES[0]} to {PATCHES[-1]} pixels, not "
+            f"{local_pooling}."
+        )
+    return patch
 
 
 def _windows(model: MPRNet, patch: int) -> list[tuple[int, int] | None]:

@@ -1,7 +1,9 @@
 """Means over windows, for local pooling (mprnet/model/local_pooling.py).
 
 Along each dimension, means are a product with a matrix that holds 1 / size inside each window and 0 elsewhere. For
-windows of hundreds of pixels this is faster than running sums, and every mean is a fresh sum in float32.
+windows of hundreds of pixels a CPU is faster with this than with running sums, and every mean is a fresh sum in
+float32. In full float32, a GPU would take longer for these products than for the network. It takes differences of
+running sums, which are limited by memory. The mean of each channel is subtracted before, so that sums stay small.
 """
 
 import torch
@@ -18,11 +20,29 @@ def window_means(features: Tensor, window: tuple[int, int]) -> Tensor:
     Returns:
         (N, C, H - rows + 1, W - columns + 1) float32, with 1 in place of a number below 1.
     """
+    if features.device.type == "cuda":
+        return running_means(features, window)
     means = features.permute(0, 2, 3, 1).float()
     batch, height, width, channels = means.shape
     means = _means_in_blocks(means.reshape(batch, height, width * channels), window[0])
     means = _means_in_blocks(means.view(batch, -1, width, channels), window[1])
     return means.permute(0, 3, 1, 2)
+
+
+def running_means(features: Tensor, window: tuple[int, int]) -> Tensor:
+    """Return ``window_means``, from running sums."""
+    average = features.mean((2, 3), keepdim=True, dtype=torch.float32)
+    means = features - average
+    for dim, size in zip((2, 3), window, strict=True):
+        length = means.shape[dim]
+        if size >= length:
+            means = means.mean(dim, keepdim=True)
+            continue
+        sums = means.cumsum_(dim)
+        means = sums.narrow(dim, size - 1, length - size + 1).clone()
+        means.narrow(dim, 1, length - size).sub_(sums.narrow(dim, 0, length - size))
+        means /= size
+    return means.add_(average)
 
 
 def expand_to_pixels(values: Tensor, window: tuple[int, int], height: int, width: int) -> Tensor:

@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from mprnet.errors import UserError
 from mprnet.files import write_atomically
 from mprnet.inference.distributed import World
-from mprnet.inference.tile_size import is_out_of_memory
+from mprnet.inference.out_of_memory import is_out_of_memory
 from mprnet.training.advice import describe_divergence, describe_memory
 from mprnet.training.datasets import RunData
 from mprnet.training.loading import Batch

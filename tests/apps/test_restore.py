@@ -124,6 +124,20 @@ def test_results_can_have_other_formats(identity, tmp_path, format_):
             assert image.getexif()[271] == expected.camera
 
 
+def test_png_level_makes_smaller_files_of_the_same_pixels(identity, tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (8, 64, 3), np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.tile(rows, (8, 1, 1))).save(tmp_path / "in" / "a.png")
+    sizes = []
+    for words in ([], ["--png_level", "9"]):
+        out = tmp_path / "out"
+        run = demo("--input_dir", tmp_path / "in", "--result_dir", out, "--weights", identity, "--compare", *words)
+        assert run.returncode == 0, run.stderr
+        assert np.array_equal(np.asarray(Image.open(out / "a.png")), np.tile(rows, (8, 1, 1)))
+        sizes.append([(out / name).stat().st_size for name in ("a.png", "a_compare.png")])
+    assert all(2 * small < large for large, small in zip(*sizes, strict=True))
+
+
 def test_recursive_keeps_subfolders_and_skips_the_results(identity, tmp_path):
     write_png(tmp_path / "a.png", 10)
     write_png(tmp_path / "deep" / "er" / "a.png", 20)
@@ -176,15 +190,15 @@ class BrokenDevice(NamedTuple):
     message: str
 
     def prepare(self) -> None:
-        restore = Restorer.__call__
+        start = Restorer.start
         calls = itertools.count(1)
 
-        def fail(restorer, image):
+        def fail(restorer, images):
             if next(calls) > 2:
                 raise RuntimeError(self.message)
-            return restore(restorer, image)
+            return start(restorer, images)
 
-        Restorer.__call__ = fail
+        Restorer.start = fail
 
 
 @pytest.mark.parametrize(
@@ -241,6 +255,8 @@ def test_one_picture_is_restored_with_a_comparison(identity, tmp_path):
         (["--input_dir", "{}/" + "n" * 300], "name too long"),
         (["--input_dir", "{}/in", "--device", "meta"], "no device meta"),
         (["--input_dir", "{}/one.jpg", "--result_dir", "{}"], "would overwrite"),
+        (["--input_dir", "{}/in", "--png_level", "10"], "argument --png_level: invalid choice: 10"),
+        (["--input_dir", "{}/in", "--png_level", "9", "--format", "jpg"], "--png_level goes with --format png"),
     ],
 )
 def test_wrong_arguments_are_refused(identity, tmp_path, arguments, sentence):
@@ -282,7 +298,7 @@ def test_an_interrupted_run_continues(identity, tmp_path):
     for number in range(9):
         write_png(tmp_path / "in" / f"{number}.png", number, 50)
     command = ["--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
-    fourth = programs.Stop("mprnet.inference.restorer.Restorer.__call__", 4, signal.SIGINT)
+    fourth = programs.Stop("mprnet.inference.restorer.Restorer.start", 4, signal.SIGINT)
     run = programs.run(*DEMO, *command, stop=fourth)
     assert "Traceback" not in run.stderr
     assert run.returncode == 130
@@ -333,6 +349,9 @@ def test_two_processes_share_a_folder(identity, tmp_path):
     assert "broken.png" in run.stderr
     for number in range(5):
         assert (cv2.imread(str(tmp_path / "out" / f"{number}.png")) == 40 * number).all()
+    (tmp_path / "out" / "3.png").unlink()
+    run = programs.run(*torchrun, ROOT / "demo.py", "--task", "Denoising", *folders, "--skip_existing")
+    assert "1 of 6 pictures restored, 4 skipped" in run.stdout
 
 
 def test_pictures_are_restored_without_torch_distributed(identity, tmp_path):
@@ -371,7 +390,7 @@ def test_a_bad_picture_in_a_batch_fails_alone(tiny, tmp_path, monkeypatch):
     run = restorer._run
 
     def fail_for_white(batch, grid):
-        images = run(batch, grid)
+        images = [image.clone() for image in run(batch, grid)]
         images[0][batch.mean((1, 2, 3)) > 0.3] = torch.nan
         return images
 
@@ -387,8 +406,9 @@ def test_a_bad_picture_in_a_batch_fails_alone(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", ["photo_reading.to_plain_mode", "photos.Photo.as_float", "photos.Photo.with_image"])
 def test_a_picture_that_does_not_fit_in_memory_fails_alone(tiny, tmp_path, monkeypatch, place):
     """The memory runs out outside of the network, where tiles do not help. The other pictures are restored."""
-    for number in range(3):
-        write_png(tmp_path / "in" / f"{number}.png", 50 * number, 20)
+    (tmp_path / "in").mkdir()
+    for number in range(3):  # grey: their means are taken in floats
+        Image.fromarray(np.full((20, 20), 50 * number, np.uint8)).save(tmp_path / "in" / f"{number}.png")
     jobs = plan_jobs(sorted((tmp_path / "in").iterdir()), tmp_path / "in", tmp_path / "out", ".png", compare=False)
     original = operator.attrgetter(place)(mprnet.data)
 

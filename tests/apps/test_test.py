@@ -19,6 +19,7 @@ from PIL import ExifTags, Image
 
 from apps.miniatures import COUNT, PAIRS, make_pair, write_benchmarks, write_image, write_weights
 from mprnet import Restorer, load_model, metrics
+from mprnet.data.png import encode_png
 from mprnet.evaluation.paper_tables import error_reductions
 
 
@@ -97,7 +98,8 @@ def test_scores_of_pairs_equal_a_direct_computation(project, tmp_path, task):
 
 
 def test_sidd_is_scored_in_single_precision(project, tmp_path):
-    output = run(project, "Denoising", "--result_dir", tmp_path, "--save_images", script="test_SIDD.py")
+    words = ["--result_dir", tmp_path, "--save_images", "--png_level", 9]
+    output = run(project, "Denoising", *words, script="test_SIDD.py")
     found = read_results(tmp_path / "SIDD")
     assert [record["name"] for record in found["images"]] == ["00_00", "00_01", "01_00", "01_01"]
     for number, record in enumerate(found["images"]):
@@ -105,7 +107,10 @@ def test_sidd_is_scored_in_single_precision(project, tmp_path):
         expected = compute_scores("rgb", restore(project, degraded), target.astype(np.float32) / 255)
         assert record["scores"]["3"] == pytest.approx(expected, abs=1e-4)
     assert "4 of 1,280 *" in output
-    assert len(list((tmp_path / "SIDD" / "images").iterdir())) == 4
+    saved = list((tmp_path / "SIDD" / "images").iterdir())
+    assert len(saved) == 4
+    for path in saved:
+        assert path.read_bytes() == encode_png(cv2.imread(str(path))[:, :, ::-1], level=9)
 
 
 def test_noise_is_added_to_clean_pictures(project, tmp_path):
@@ -448,6 +453,7 @@ def test_check_reads_every_kind_of_benchmark(project, tmp_path):
         ["--many_to_one"],
         ["--pairs", "a", "b", "--check"],
         ["--limit", 0],
+        ["--png_level", 9],
     ],
 )
 def test_options_that_would_be_ignored_are_refused(project, arguments):

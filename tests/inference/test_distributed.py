@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import timedelta
 
+import programs
 import pytest
 import torch
 
@@ -180,6 +181,72 @@ def test_processes_that_cannot_meet_raise_a_clear_error(monkeypatch):
             monkeypatch.setenv(name, str(value))
         with pytest.raises(UserError, match=f"cannot meet at 127.0.0.1:{port}, which .*(?i:address already in use)"):
             distributed.init_world([-1])
+
+
+SHARE = """
+import os, sys, time
+from pathlib import Path
+from mprnet import UserError
+from mprnet.inference.distributed import distributed_world
+
+folder, slow, dies = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+try:
+    with distributed_world([-1]) as world:
+        world.barrier()
+        for name in ("first", "second"):
+            for item in world.share(list("abcdefghijklmnop"), name):
+                (folder / f"{name} {item} {world.rank}").touch()
+                if world.rank == dies:
+                    os._exit(3)
+                time.sleep(0.3 if world.rank == slow else 0.01)
+        (folder / f"sum {int(world.all_reduce(1)[0])} {world.rank}").touch()
+except UserError as error:
+    (folder / "error").write_text(str(error))
+"""
+
+
+def share_items(folder, slow: int, dies: int) -> list[str]:
+    """Run two processes that share items, and return the names of what they have written."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    (folder / "share.py").write_text(SHARE)
+    (folder / "out").mkdir()
+    meeting = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    arguments = (folder / "share.py", folder / "out", slow, dies)
+    running = [programs.Program(*arguments, RANK=rank, **meeting) for rank in range(2)]
+    ended = [each.wait() for each in running]
+    assert [each.returncode for each in ended] == [3 if rank == dies else 0 for rank in range(2)], ended
+    return sorted(path.name for path in (folder / "out").iterdir())
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_the_process_that_is_free_takes_the_next_item(tmp_path, slow):
+    """Nothing is taken twice, and everything once. The slow process still has its first item when all are taken."""
+    names = share_items(tmp_path, slow, dies=-1)
+    for name in ("first", "second"):
+        taken = [each.split() for each in names if each.startswith(name)]
+        assert [item for _, item, _ in taken] == list("abcdefghijklmnop")
+        by_slow = [item for _, item, rank in taken if int(rank) == slow]
+        assert len(by_slow) < 5
+    assert [each for each in names if each.startswith("sum")] == ["sum 2 0", "sum 2 1"]
+
+
+def test_a_process_that_ends_leaves_the_other_items_to_the_others(tmp_path):
+    names = share_items(tmp_path, slow=-1, dies=1)
+    first = [each.split() for each in names if each.startswith("first")]
+    assert [item for _, item, _ in first] == list("abcdefghijklmnop")
+    assert sum(rank == "1" for _, _, rank in first) <= 1
+    assert (tmp_path / "out" / "error").read_text() == "another process of this run has stopped: see what it says."
+
+
+def test_the_end_of_the_process_that_counts_is_said_in_one_sentence(tmp_path):
+    """Rank 0 keeps the counter, if no program such as torchrun does."""
+    share_items(tmp_path, slow=1, dies=0)
+    assert (tmp_path / "out" / "error").read_text() == "another process of this run has stopped: see what it says."
+
+
+def test_one_process_takes_all_items():
+    assert list(World(0, 1, CPU).share(["a", "b"], "x")) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

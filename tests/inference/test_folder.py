@@ -31,10 +31,10 @@ def restore(tmp_path: Path, tiny, errors: dict[int, Exception], count: int = 4, 
     """Restore pictures with a network that raises these errors, by the number of the picture."""
 
     class Failing(Restorer):
-        def __call__(self, image):
-            if (error := errors.get(round(255 * float(image[0, 0, 0])))) is not None:
+        def start(self, images):
+            if (error := errors.get(int(images[0][0, 0, 0]))) is not None:
                 raise error
-            return image
+            return lambda: images
 
     return restore_all(write_pictures(tmp_path / "in", count), Failing(tiny, "cpu"), verbose)
 
@@ -72,7 +72,7 @@ def test_the_traceback_of_an_unknown_error_is_printed_if_asked_for(tmp_path, tin
     restore(tmp_path, tiny, {1: KeyError("x"), 2: UserError("known")}, verbose=True)
     printed = capsys.readouterr().err
     assert printed.count("Traceback") == 1
-    assert "in __call__" in printed
+    assert "in start" in printed
 
 
 def test_an_interrupt_ends_the_run(tmp_path, tiny, monkeypatch):
@@ -215,7 +215,7 @@ def test_a_result_with_only_dates_in_the_future_is_made_again(tmp_path, monkeypa
 @pytest.mark.parametrize("compare", [False, True])
 def test_limits_of_a_format_are_told_before_the_work(tmp_path, tiny, compare):
     class Forbidden(Restorer):
-        def __call__(self, image):
+        def start(self, images):
             raise AssertionError("the network was run")
 
     (tmp_path / "in").mkdir()

@@ -97,6 +97,8 @@ def test_floats_outside_0_to_1_are_restored_only_if_the_caller_says_so(restorer)
     assert 0 <= result.min() <= result.max() <= 1
     assert np.abs(result - restorer(image.clip(0, 1))).max() > 0.001
     assert np.array_equal(restorer.every_stage(image, clipped=False)[-1], result)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    assert np.array_equal(restorer(tensor, clipped=False).permute(1, 2, 0).numpy(), result)
     image[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="finite values"):
         restorer(image, clipped=False)

@@ -51,6 +51,19 @@ def test_free_memory_is_the_least_of_all_limits(monkeypatch):
     assert memory.free_memory(CPU) == 7 * 10**9
 
 
+def test_unused_memory_of_cuda_graphs_is_not_free(monkeypatch):
+    def segment(device: int, pool: tuple[int, int], total: int, used: int) -> dict:
+        return dict(device=device, segment_pool_id=pool, total_size=total, allocated_size=used)
+
+    segments = [segment(0, (0, 0), 500, 100), segment(0, (0, 1), 90, 20), segment(1, (0, 1), 70, 0)]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 5000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 590)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 120)
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
+    assert memory.free_memory(torch.device("cuda", 0)) == 1000 + 400
+    assert memory.free_memory(torch.device("cuda", 0), 300) == 300 - 120 - 70
+
+
 def test_the_limits_of_this_system_can_be_read():
     free = memory.free_memory(CPU)
     assert 2**20 < free < 2**50

@@ -1,3 +1,5 @@
+import contextlib
+import copy
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +43,48 @@ def test_auto_works_on_this_machine(tiny):
     assert restorer(np.zeros((9, 9, 3), np.float32)).shape == (9, 9, 3)
 
 
+@pytest.mark.parametrize(
+    ("capability", "bf16", "chosen"),
+    [((6, 1), False, "fp32"), ((7, 0), False, "fp16"), ((7, 5), False, "fp16"), ((8, 0), True, "bf16")],
+)
+def test_auto_chooses_the_precision_of_tensor_cores(monkeypatch, capability, bf16, chosen):
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert precision.choose_precision("auto", torch.device("cuda", 0), 40) == chosen
+
+
+@pytest.fixture
+def broken_gpu(monkeypatch):
+    """A GPU that PyTorch finds, but has no programs for."""
+
+    def fail(*shape, device):
+        raise RuntimeError(messages[0])
+
+    messages = ["CUDA error: no kernel image is available for execution on the device\nCompile with x"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch, "zeros", lambda size, device: None)
+    monkeypatch.setattr(torch, "ones", fail)
+    precision._find_problem.cache_clear()
+    yield messages
+    precision._find_problem.cache_clear()
+
+
+def test_a_gpu_that_cannot_compute_is_left_with_a_sentence(broken_gpu, capsys):
+    assert precision.choose_device("auto") == CPU
+    said = capsys.readouterr().err
+    assert "cuda:0 cannot be used (CUDA error: no kernel image is available for execution on the device Co" in said
+    assert "continuing on the CPU" in said
+    with pytest.raises(UserError, match=r"cuda:0 cannot be used \(CUDA error: no kernel .*\); choose --device cpu"):
+        precision.choose_device("cuda")
+
+
+def test_a_gpu_whose_memory_is_taken_now_is_not_left(broken_gpu):
+    broken_gpu[0] = "CUDA out of memory"
+    assert precision.choose_device("auto") == precision.choose_device("cuda") == torch.device("cuda", 0)
+
+
 def test_an_unknown_precision_raises_a_clear_error():
     with pytest.raises(UserError, match="fp8 is not known; choose one of auto, fp32, bf16, fp16"):
         precision.choose_precision("fp8", CPU, 40)
@@ -65,11 +109,18 @@ def test_an_overflow_in_fp16_continues_in_fp32(tiny, capsys):
         tiny.shallow_feat2[0].weight.mul_(1e7)
         tiny.shallow_feat3[0].weight.mul_(1e7)
     image = np.random.default_rng(0).random((16, 16, 3)).astype(np.float32)
+    overflowing = copy.deepcopy(tiny)
     restorer, expected = Restorer(tiny, "cpu", "fp16"), Restorer(tiny, "cpu")(image)
     torch.nn.init.zeros_(tiny.tail.weight)  # the restorer has its own copy of the network
     np.testing.assert_allclose(restorer(image), expected, atol=1e-6)
     assert "a result in fp16 is not finite; continuing in fp32" in capsys.readouterr().err
     assert restorer.precision == "fp32"
+    # Images that were started in fp16 before are restored again.
+    restorer = Restorer(overflowing, "cpu", "fp16")
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    for wait in [restorer.start([pixels]), restorer.start([pixels])]:
+        torch.testing.assert_close(wait()[0].permute(1, 2, 0).numpy(), expected, atol=1e-6, rtol=0)
+    assert capsys.readouterr().err.count("continuing in fp32") == 1
 
 
 def run_script(folder: Path, script: str) -> None:

@@ -1,5 +1,4 @@
 import functools
-from typing import ClassVar
 
 import numpy as np
 import PIL.Image
@@ -8,10 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from mprnet import Restorer, UserError
-from mprnet.inference import runner
-from mprnet.inference.runner import Runner
+from mprnet.model.bands import apply_in_bands
 from mprnet.model.padding import pad_to_multiple
-from mprnet.model.patches import FULL_GRID
 
 SIZES = [(1, 1), (1, 50), (2, 3), (7, 9), (8, 8), (17, 33), (40, 24)]
 
@@ -101,12 +98,22 @@ def test_without_a_compiler_it_runs_uncompiled(tiny, monkeypatch, capsys):
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_bands_of_rows_give_the_same_result(tiny, monkeypatch, bands, layout):
     image = torch.rand(2, 3, 72, 40)
+    image, tiny = image.to(memory_format=layout), tiny.to(memory_format=layout)
     with torch.inference_mode():
         whole = tiny(image)
-        monkeypatch.setattr("mprnet.model.bands.memory_format", lambda device: layout)  # Metal has the second one
         monkeypatch.setattr("mprnet.model.bands.max_band_bytes", lambda device: bands)
         for a, b in zip(tiny(image), whole, strict=True):
             torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_bands_keep_the_memory_format_of_the_features(monkeypatch, layout):
+    monkeypatch.setattr("mprnet.model.bands.max_band_bytes", lambda device: 2**10)
+    features = torch.rand(1, 4, 64, 40).to(memory_format=layout)
+    with torch.inference_mode():
+        result = apply_in_bands(lambda x: x + 1, [features], halo=0)
+    assert torch.equal(result, features + 1)
+    assert result.stride() == features.stride()
 
 
 def test_the_callers_image_is_not_overwritten(tiny):
@@ -222,50 +229,6 @@ def test_unfit_images_raise_a_clear_error(tiny, image, sentence):
 def test_unknown_options_raise_a_clear_error(tiny, option):
     with pytest.raises(UserError):
         Restorer(tiny, **option)
-
-
-class FakeGraph:
-    """Replaces CUDA graphs on a machine without a GPU. It lists the recorded shapes, and replays return 0.5."""
-
-    made: ClassVar[list[tuple[int, ...]]] = []
-
-    def __init__(self, model, batch, stages, grid, pool):
-        self.made.append(tuple(batch.shape[2:]))
-        if batch.shape[2] == 24:
-            raise RuntimeError("operation not permitted when stream is capturing")
-
-    def replay(self, batch):
-        return [torch.full_like(batch, 0.5)]
-
-
-def test_graphs_are_recorded_from_the_second_pass_of_a_shape_on(tiny, monkeypatch):
-    """At most four graphs are kept. A pass without a graph runs if recording fails, or after memory has run out."""
-    monkeypatch.setattr(runner, "_Graph", FakeGraph)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
-    monkeypatch.setattr(FakeGraph, "made", [])
-    plain = Runner(tiny, torch.device("cpu"), None, compiled=False)
-    recording = Runner(tiny, torch.device("cpu"), None, compiled=False)
-    recording._use_graphs = True
-    batches = {side: torch.rand(1, 3, side, 8) for side in (8, 16, 24, 32, 40, 48)}
-
-    def replayed(side):
-        last = recording(batches[side], FULL_GRID)[0]
-        if (last == 0.5).all():
-            return True
-        assert torch.equal(last, plain(batches[side], FULL_GRID)[0])
-        return False
-
-    assert [replayed(8) for _ in range(3)] == [False, True, True]
-    assert [replayed(24) for _ in range(3)] == [False, False, False]
-    for side in (16, 32, 40):
-        assert [replayed(side) for _ in range(2)] == [False, True]
-    assert FakeGraph.made == [(side, 8) for side in (8, 24, 16, 32, 40)]
-    assert len(recording._graphs) == 4
-    assert replayed(8)
-    assert FakeGraph.made[5:] == [(8, 8)]
-    assert recording.release_graphs()
-    assert not replayed(8)
-    assert not recording.release_graphs()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -9,6 +9,7 @@ from mprnet import Restorer, UserError, load_model
 from mprnet.data.synthetic.dead_leaves import dead_leaves
 from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.inference import tiling
+from mprnet.inference.out_of_memory import is_out_of_memory
 from mprnet.model.layers import ChannelAttention
 
 BUNDLED = ROOT / "Denoising" / "pretrained_models" / "model_denoising_lite.safetensors"
@@ -95,6 +96,79 @@ def test_after_out_of_memory_tiles_are_halved(tiny, capsys):
     assert max(memory.sizes) == 112
 
 
+def test_after_graphs_are_dropped_the_same_size_is_tried_once_more(tiny):
+    restorer = Restorer(tiny, "cpu")
+    restorer._run = lambda batch, grid: [batch]
+    memory = LimitedMemory(restorer, 150 * 150)
+    restorer._fitting._make_room = lambda: True
+    restorer(np.zeros((200, 200, 3), np.float32))
+    assert memory.sizes[:2] == [200, 200]
+    assert max(memory.sizes[2:]) == 96
+
+
+@pytest.mark.parametrize("released", [0, 10**9])
+def test_what_can_be_released_is_dropped_before_a_picture_is_cut_into_tiles(tiny, monkeypatch, released):
+    """For example CUDA graphs. They stay if there is enough memory."""
+    free, calls = [10**9], []
+
+    def make_room() -> bool:
+        calls.append(free[0])
+        free[0] += released
+        return True
+
+    monkeypatch.setattr("mprnet.inference.runner.Runner.make_room", lambda runner: make_room())
+    monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: free[0])
+    monkeypatch.setattr("mprnet.inference.tile_size._FILES", 0)
+    restorer = Restorer(tiny, "cpu")
+    memory = LimitedMemory(restorer, 10**9)
+    image = torch.zeros(1, 3, 96, 200)
+    restorer(image)
+    assert calls == []
+    free[0] = restorer._tile_sizes.estimate.peak(1, 96, 200)  # too little: some is left for other programs
+    restorer(image)
+    assert len(calls) == 1
+    assert (memory.sizes[1:] == [200]) == (released == 10**9)
+
+
+def test_tiles_grow_again_after_a_shortage(tiny):
+    """After 8 pictures a larger size is tried; if it fails, the next attempt comes after 16."""
+    restorer = Restorer(tiny, "cpu")
+    restorer._run = lambda batch, grid: [batch]
+    memory = LimitedMemory(restorer, 150 * 150)
+    image = np.zeros((200, 200, 3), np.float32)
+
+    def largest_tiles(count: int) -> list[int]:
+        found = []
+        for _ in range(count):
+            memory.sizes.clear()
+            restorer(image)
+            found.append(max(memory.sizes))
+        return found
+
+    assert largest_tiles(1) == [200]  # then 96
+    assert largest_tiles(8) == [96] * 8
+    assert largest_tiles(1) == [192]  # fails
+    assert largest_tiles(16) == [96] * 16
+    memory.pixels = 10**9  # the other program has ended
+    assert largest_tiles(18) == [192] * 16 + [200] * 2
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory. Tried to allocate 2 GiB",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "GET was unable to find an engine to execute this computation",
+        "Unable to find a valid cuDNN algorithm to run convolution",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_words_of_libraries_for_a_lack_of_memory_are_known(message):
+    assert is_out_of_memory(RuntimeError(message))
+    assert not is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"))
+
+
 def test_out_of_memory_with_the_smallest_tiles_raises_a_clear_error(tiny):
     image = np.zeros((300, 500, 3), np.float32)
     restorer = Restorer(tiny, "cpu")
@@ -119,7 +193,7 @@ def test_before_tiles_fewer_images_are_restored_at_a_time(tiny):
     assert set(memory.sizes) == {72}
     # Later batches have fewer images. Only a GPU restores several at a time.
     restorer.device = torch.device("cuda")
-    assert restorer.batch_size(256, 256) == 4
+    assert restorer.batch_size(64, 72) == 2
 
 
 def test_images_that_do_not_fit_at_a_time_are_not_tried(tiny, monkeypatch):
@@ -131,6 +205,8 @@ def test_images_that_do_not_fit_at_a_time_are_not_tried(tiny, monkeypatch):
     restorer(torch.rand(5, 3, 64, 72))
     assert memory.counts == [2, 1, 2]
     assert set(memory.sizes) == {72}
+    restorer.device = torch.device("cuda")
+    assert restorer.batch_size(64, 72) == 2
 
 
 def test_other_errors_are_not_taken_for_out_of_memory(tiny):

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from torch import Tensor
 from mprnet import MPRNet, Restorer, UserError
 from mprnet.model.layers import ChannelAttention
 from mprnet.model.local_pooling import largest_window, set_local_pooling, training_patch
-from mprnet.model.window_means import window_means
+from mprnet.model.window_means import running_means, window_means
 
 
 def naive_mean(features: Tensor, rows: int, columns: int) -> Tensor:
@@ -48,9 +50,10 @@ def use_naive_pooling(model: MPRNet) -> None:
 
 
 @pytest.mark.parametrize("window", [(3, 3), (4, 6), (1, 1), (7, 40), (40, 5), (90, 90)])
-def test_window_means_equal_those_of_loops(window):
+@pytest.mark.parametrize("function", [window_means, running_means])
+def test_window_means_equal_those_of_loops(window, function):
     features = torch.rand(2, 3, 37, 30)
-    means = window_means(features, window)
+    means = function(features, window)
     assert means.shape[2:] == tuple(max(1, side - size + 1) for side, size in zip((37, 30), window, strict=True))
     centre = naive_mean(features, *window)
     top, left = (0 if s >= n else (s - 1) // 2 for s, n in zip(window, (37, 30), strict=True))
@@ -64,6 +67,32 @@ def test_means_of_long_rows_are_exact():
     means = window_means(features, (1, 12))[0, 0, 0]
     expected = np.convolve(features[0, 0, 0].double(), np.full(12, 1 / 12), "valid")
     np.testing.assert_allclose(means, expected, rtol=3e-7)
+
+
+def test_running_sums_are_for_cuda(monkeypatch):
+    monkeypatch.setattr("mprnet.model.window_means.running_means", lambda features, window: "running sums")
+    assert window_means(SimpleNamespace(device=torch.device("cuda", 0)), (3, 3)) == "running sums"
+    assert window_means(torch.ones(1, 1, 4, 4), (3, 3)).shape == (1, 1, 2, 2)
+
+
+def exact_means(features: Tensor, size: int) -> Tensor:
+    """Return the means over windows of ``size`` rows and columns, in float64."""
+    means = features.double()
+    for dim in (2, 3):
+        sums = torch.cat([torch.zeros_like(means.narrow(dim, 0, 1)), means.cumsum(dim)], dim)
+        count = means.shape[dim] - size + 1
+        means = (sums.narrow(dim, size, count) - sums.narrow(dim, 0, count)) / size
+    return means
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_running_sums_are_precise_far_from_zero(dtype):
+    """Without the channel's mean subtracted before, the error would be 2e-5, and more on a GPU."""
+    features = (torch.randn(1, 2, 600, 700) + 100).to(dtype).to(memory_format=torch.channels_last)
+    before = features.clone()
+    error = running_means(features, (384, 384)) - exact_means(features, 384)
+    assert error.abs().max() < 1e-5
+    assert torch.equal(features, before)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (24, 40), (56, 32), (8, 72)])

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import TASKS, golden_weights, read_fact, task_module
 from torch import nn
 
 from mprnet import AblationMPRNet, MPRNet
+from mprnet.model import layers
+from mprnet.model.bands import memory_format
 
 GOLDEN = read_fact("golden_forward.json")["cases"]
 
@@ -87,6 +90,39 @@ def test_a_batch_equals_single_images(tiny):
     images = torch.rand(3, 3, 32, 16)
     for together, alone in zip(tiny(images), zip(*[tiny(image[None]) for image in images], strict=True), strict=True):
         torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("most", [1, 200, 1000, 5000, 10**6])
+def test_large_results_of_upsampling_are_computed_in_bands(monkeypatch, layout, most):
+    features = torch.rand(2, 3, 13, 8).to(memory_format=layout)
+    expected = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+    monkeypatch.setattr(layers, "_MOST_ELEMENTS", most)
+    sizes = []
+    double = layers._double
+    monkeypatch.setattr(layers, "_double", lambda x: sizes.append(4 * x.numel()) or double(x))
+    with torch.inference_mode():
+        result = layers.upsample_bilinear(features)
+    assert torch.equal(result, expected)
+    assert result.stride() == expected.stride()
+    assert max(sizes) <= max(most, 3 * 4 * 2 * 3 * 8)  # three rows at least
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "hip", "layout"),
+    [
+        ("cpu", torch.float32, None, torch.channels_last),
+        ("cuda", None, None, torch.channels_last),
+        ("cuda", torch.bfloat16, None, torch.channels_last),
+        ("cuda", torch.float16, None, torch.channels_last),
+        ("cuda", torch.float32, None, torch.contiguous_format),
+        ("cuda", torch.bfloat16, "6.2", torch.contiguous_format),
+        ("mps", torch.float16, None, torch.contiguous_format),
+    ],
+)
+def test_every_device_has_its_memory_format(monkeypatch, device, dtype, hip, layout):
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert memory_format(torch.device(device), dtype) == layout
 
 
 @torch.inference_mode()
