@@ -37,7 +37,8 @@ class Check:
         deadline: when the part has to end, a time of ``time.time``. It is killed then.
         batch: size of the training batches.
         patch: height and width of the training patches.
-        picture: width and height of generated pictures.
+        picture: width and height of generated pictures for training.
+        restored: width and height of pictures to restore.
         steps: number of training steps that are measured, at least.
         matrix: height and width of the matrices whose product gives the peak.
     """
@@ -48,6 +49,7 @@ class Check:
     batch: int = 16
     patch: int = 256
     picture: tuple[int, int] = (1280, 720)
+    restored: tuple[int, int] = (1280, 720)
     steps: int = 10
     matrix: int = 8192
 
@@ -60,7 +62,8 @@ class Check:
 def make_check(device: str, deadline: float) -> Check:
     """Return what to measure on a device. On the CPU, all sizes are small: it is only a rehearsal."""
     if device == "cpu":
-        return Check(torch.device(device), deadline, ("tiny",), 2, 32, picture=(64, 48), steps=1, matrix=256)
+        sizes = {"batch": 2, "patch": 32, "picture": (64, 48), "restored": (320, 128), "steps": 1, "matrix": 256}
+        return Check(torch.device(device), deadline, ("tiny",), **sizes)  # type: ignore[arg-type]
     return Check(torch.device(device), deadline)
 
 

@@ -1,25 +1,21 @@
 """Shared by many tests: facts of the published network, the tasks' modules, small networks, the option --no-skips."""
 
 import importlib.util
-import json
 import os
 import shutil
 import signal
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
 # PyTorch reads this on import. Tests compare results bit for bit, and sums depend on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from torch import nn
 
 from mprnet import MPRNet, save_weights
 
@@ -68,24 +64,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.write_line(f"tests skipped: {reasons.total()}")
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"  {count}: {reason}")
-
-
-def read_fact(name: str) -> Any:
-    """Return the content of a file of facts about the published network (tests/facts)."""
-    return json.loads((ROOT / "tests" / "facts" / name).read_text())
-
-
-def golden_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the weights that the facts were computed with. golden_forward.json describes how they are made."""
-    weights = {}
-    for key, value in model.state_dict().items():
-        shape = tuple(value.shape)
-        if value.numel() == 1:
-            weights[key] = torch.full(shape, 0.25)
-        else:
-            draw = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
-            weights[key] = torch.from_numpy((draw * 0.7 / np.sqrt(np.prod(shape[1:]))).astype(np.float32))
-    return weights
 
 
 def task_module(task: str, name: str) -> ModuleType:

@@ -1,5 +1,6 @@
 """make gpu-check: its parts, rehearsed with tiny sizes, and what it does if a part fails."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -23,10 +24,12 @@ def modules(monkeypatch):
     for name in names:  # tests/ has a package of the same name, training
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_inference
     import gpu_parts
     import gpu_training
 
-    yield SimpleNamespace(parts=gpu_parts, training=gpu_training, check=gpu_parts.make_check("cpu", time.time() + 600))
+    check = gpu_parts.make_check("cpu", time.time() + 600)
+    yield SimpleNamespace(parts=gpu_parts, training=gpu_training, inference=gpu_inference, check=check)
     for name in names:
         sys.modules.pop(name, None)
 
@@ -107,6 +110,77 @@ def test_the_peak_of_a_device(modules, monkeypatch):
     for name, peak in (("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H100 PCIe", 756), ("NVIDIA L40S", 362), ("T4", None)):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
         assert modules.parts.find_known_peak(torch.device("cuda", 0), is_bf16=True) == peak
+
+
+def test_outputs_are_compared_with_the_published_ones(modules, capsys, monkeypatch):
+    monkeypatch.setattr(modules.inference, "find_precisions", lambda device, channels: ["fp32"])
+    modules.inference.compare_outputs(modules.check)
+    precision, difference, graph = rows(capsys.readouterr().out)["Deraining"]
+    assert (precision, graph) == ("fp32", "none")
+    assert float(difference) < 1e-4
+    weights = modules.inference.golden_weights
+    monkeypatch.setattr(
+        modules.inference, "golden_weights", lambda model: {key: 1.01 * value for key, value in weights(model).items()}
+    )
+    with pytest.raises(ValueError, match="wrong results: Deraining in fp32"):
+        modules.inference.compare_outputs(modules.check)
+
+
+def test_a_graph_that_gives_something_else_is_noticed(modules, monkeypatch):
+    """The result of each pass is another one."""
+    check, case = modules.check, {"seed": 0, "shape": [1, 3, 16, 16], "stages": []}
+    model = modules.inference.make_model(check)
+    run = modules.inference.Runner.__call__
+
+    def replay(runner, batch, grid):
+        graph = modules.inference.Graph.__new__(modules.inference.Graph)
+        return modules.inference.Graph.replay(graph, run(runner, batch + torch.rand(()), grid))
+
+    monkeypatch.setattr(modules.inference.Graph, "replay", lambda graph, images: images)
+    monkeypatch.setattr(modules.inference.Runner, "__call__", replay)
+    case["stages"] = [{"sample": [[[[0.0]]] * 3]}] * 3
+    assert modules.inference.compare_output(check.device, model, "fp32", case)[1] == "differs"
+
+
+def test_the_precisions_of_a_device(modules):
+    assert {"fp32", "bf16"} <= set(modules.inference.find_precisions(torch.device("cpu"), 8))
+
+
+def test_tiles_are_compared_with_those_on_the_cpu(modules, capsys, monkeypatch):
+    modules.inference.compare_tiles(modules.check)
+    found = rows(capsys.readouterr().out)
+    assert found["tiles, local pooling"] == found["self-ensemble"] == ["0.0e+00"]
+    images = iter(range(100))
+    monkeypatch.setattr(
+        modules.inference, "Restorer", lambda *_, **options: lambda image: torch.full((1,), float(next(images)))
+    )
+    with pytest.raises(ValueError, match=r"the device differs from the CPU by 1\.0e\+00"):
+        modules.inference.compare_tiles(modules.check)
+
+
+def test_a_picture_survives_a_shortage_of_memory(modules, capsys, monkeypatch):
+    modules.inference.survive_shortage(modules.check)
+    found = rows(capsys.readouterr().out)
+    assert int(found["tiles"][0]) > 1
+    monkeypatch.setattr(modules.inference, "limit_memory", lambda *_: contextlib.nullcontext())
+    with pytest.raises(ValueError, match="memory did not run out"):
+        modules.inference.survive_shortage(modules.check)
+
+
+def test_half_of_the_memory_is_left(modules, monkeypatch):
+    cuda, fractions = torch.cuda, []
+    for name, result in (
+        ("reset_peak_memory_stats", None),
+        ("empty_cache", None),
+        ("memory_allocated", 100),
+        ("max_memory_allocated", 300),
+        ("get_device_properties", SimpleNamespace(total_memory=1000)),
+    ):
+        monkeypatch.setattr(cuda, name, lambda *_, result=result: result)
+    monkeypatch.setattr(cuda, "set_per_process_memory_fraction", lambda fraction, device: fractions.append(fraction))
+    with modules.inference.limit_memory(torch.device("cuda"), lambda image: image, torch.zeros(1)):
+        assert fractions == [0.2]
+    assert fractions == [0.2, 1.0]
 
 
 # Instead of benchmarks/gpu.py, with parts of its own.

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import read_fact
+from golden import read_fact
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,

@@ -99,8 +99,9 @@ class TileSizeChooser:
         Raises:
             UserError: there is no smaller size.
         """
-        smaller = tiling.valid_size(min(size, max(height, width)) // 2)
-        if self.tile == "none" or smaller < self.least or smaller == size:
+        size = min(size, max(height, width))
+        smaller = max(self.least, tiling.valid_size(size // 2))
+        if self.tile == "none" or smaller >= size:
             raise UserError(
                 f"there is not enough memory on {self.device} for {width}x{height} pixels"
                 + (" without tiles." if self.tile == "none" else f" in tiles of {size}.")

@@ -182,6 +182,15 @@ def test_out_of_memory_with_the_smallest_tiles_raises_a_clear_error(tiny):
     assert len(memory.sizes) == 1
 
 
+def test_the_smallest_tiles_are_tried_before_giving_up(tiny):
+    """With local pooling, the smallest tiles of this network have 128 pixels, more than half of 200."""
+    restorer = Restorer(tiny, "cpu", local_pooling=16)
+    memory = LimitedMemory(restorer, 130 * 130)
+    restorer(np.zeros((200, 200, 3), np.float32))
+    assert memory.sizes[0] == 200
+    assert max(memory.sizes[1:]) == 128
+
+
 def test_before_tiles_fewer_images_are_restored_at_a_time(tiny):
     batch = torch.rand(5, 3, 64, 72)
     expected = Restorer(tiny, "cpu").every_stage(batch)

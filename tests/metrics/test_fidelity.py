@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 import scipy.ndimage
-from conftest import ROOT, read_fact
+from conftest import ROOT
+from golden import read_fact
 
 from mprnet import metrics
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TASKS, golden_weights, read_fact, task_module
+from conftest import TASKS, task_module
+from golden import golden_image, golden_weights, read_fact
 from torch import nn
 
 from mprnet import AblationMPRNet, MPRNet
@@ -24,8 +25,7 @@ def networks() -> dict[str, MPRNet]:
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{case['task']}-{case['seed']}")
 @torch.inference_mode()
 def test_every_stage_equals_the_published_network(case, networks):
-    draw = np.random.RandomState(case["seed"]).uniform(size=case["shape"])
-    images = networks[case["task"]](torch.from_numpy(draw.astype(np.float32)))
+    images = networks[case["task"]](golden_image(case))
     assert len(images) == len(case["stages"]) == 3
     for image, golden in zip(images, case["stages"], strict=True):
         np.testing.assert_allclose(image[:, :, ::16, ::16], golden["sample"], atol=1e-4)

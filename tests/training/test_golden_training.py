@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import golden_weights, read_fact
+from golden import golden_weights, read_fact
 
 from mprnet import MPRNet
 from mprnet.inference.distributed import World

@@ -2,7 +2,8 @@ import warnings
 
 import pytest
 import torch
-from conftest import ROOT, read_fact
+from conftest import ROOT
+from golden import read_fact
 
 from mprnet.training.schedule import make_schedule
 from mprnet.training.settings import load
