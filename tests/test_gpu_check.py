@@ -17,18 +17,10 @@ BENCHMARKS = ROOT / "benchmarks"
 
 
 @pytest.fixture
-def modules(monkeypatch):
+def modules(import_benchmark):
     """The modules of benchmarks/, and what a rehearsal measures."""
-    names = [path.stem for path in BENCHMARKS.glob("*.py")]
-    for name in names:  # tests/ has a package of the same name, training
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import gpu_parts
-    import gpu_training
-
-    yield SimpleNamespace(parts=gpu_parts, training=gpu_training, check=gpu_parts.make_check("cpu", time.time() + 600))
-    for name in names:
-        sys.modules.pop(name, None)
+    parts, training = import_benchmark("gpu_parts"), import_benchmark("gpu_training")
+    return SimpleNamespace(parts=parts, training=training, check=parts.make_check("cpu", time.time() + 600))
 
 
 def rows(text: str) -> dict[str, list[str]]:
