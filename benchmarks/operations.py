@@ -85,7 +85,7 @@ def convolution_peak(device: torch.device, dtype: torch.dtype, channels: int = 1
 def costliest_operations(run: Callable[[], object], device: torch.device, count: int = 10) -> list[Operation]:
     """Return the kinds of operations of a call that take the most time, the costliest first.
 
-    On a GPU, time is that of the kernels. The call is made twice: the first one is not measured.
+    Time is wall-clock time; on a GPU, that of the kernels. The call is made twice: the first one is not measured.
     """
     is_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * is_cuda
