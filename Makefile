@@ -46,13 +46,19 @@ fuzz: .venv/installed-dev
 	$(BIN)/python tests/fuzz/weights.py --count 500 --seed $(SEED)
 	$(BIN)/python tests/fuzz/runner.py page --count 600 --seed $(SEED)
 
-# Ten minutes on a GPU: time and memory of training, and what else is in benchmarks/gpu.py. Writes docs/gpu_figures.md.
-gpu-check: .venv/installed
+# Ten minutes on a GPU: results and speed of inference, time and memory of training (benchmarks/gpu.py). Writes
+# docs/gpu_figures.md.
+gpu-check: .venv/installed-bench
 	$(BIN)/python benchmarks/gpu.py --device $(DEVICE)
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -r requirements.txt
+	touch $@
+
+# With the published network.
+.venv/installed-bench: .venv/installed
+	$(BIN)/pip install -e ".[bench]"
 	touch $@
 
 .venv/installed-dev: .venv/installed

@@ -1,7 +1,7 @@
 """Measures this project on a GPU in ten minutes, part by part, and writes docs/gpu_figures.md.
 
     make gpu-check
-    make gpu-check DEVICE=cpu    # a rehearsal in two minutes, with small sizes; prints the page and writes nothing
+    make gpu-check DEVICE=cpu    # a rehearsal in three minutes, with small sizes; prints the page and writes nothing
 
 Each part runs in a process of its own, with a share of the time. If it fails or takes too long, the page says so, and
 the next part runs. A new part needs a line in PARTS and a function that takes a ``Check`` (gpu_parts.py) and prints the
@@ -40,6 +40,10 @@ class Part(NamedTuple):
 PARTS = [
     Part("Machine", "gpu_parts:describe_machine", 20),
     Part("Waits of a training step", "gpu_training:count_waits", 20),
+    Part("Results of inference", "gpu_inference:compare_outputs", 20),
+    Part("Tiles and local pooling", "gpu_inference:compare_tiles", 15),
+    Part("A shortage of memory", "gpu_inference:survive_shortage", 15),
+    Part("Speed of inference", "gpu_inference:measure_speed", 20),
     Part("Feeding", "gpu_training:measure_feeding", 20),
     Part("Training steps", "gpu_training:measure_steps", 40),
 ]
@@ -108,7 +112,7 @@ def run_all(device: str, seconds: float) -> tuple[str, bool]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure this project on a GPU, and write docs/gpu_figures.md.")
     parser.add_argument("--device", default="cuda", help="cpu: a rehearsal with small sizes; default: %(default)s")
-    parser.add_argument("--minutes", type=float, help="for all parts; default: 10, and 2 for a rehearsal")
+    parser.add_argument("--minutes", type=float, help="for all parts; default: 10, and 3 for a rehearsal")
     parser.add_argument("--output", type=Path, help=f"default: {PAGE.name} in docs/; a rehearsal is printed only")
     parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--deadline", type=float, help=argparse.SUPPRESS)
@@ -117,7 +121,7 @@ def main() -> int:
         return run_here(a.part, a.device, a.deadline)
     is_rehearsal = a.device == "cpu"
     try:
-        page, is_complete = run_all(a.device, 60 * (a.minutes or (2 if is_rehearsal else 10)))
+        page, is_complete = run_all(a.device, 60 * (a.minutes or (3 if is_rehearsal else 10)))
     except KeyboardInterrupt:
         print("\nstopped.", file=sys.stderr)
         return 130

@@ -1,14 +1,18 @@
 """The parts of benchmarks/gpu.py about inference: results in every precision, graphs, tiles, memory, and speed."""
 
 import contextlib
+import statistics
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from gpu_parts import Check
-from published import NETWORKS, WIDTHS
+from gpu_parts import Check, find_known_peak, measure_peak
+from inference import make_runs
+from operations import count_flops, seconds
+from published import NETWORKS, WIDTHS, load_published
 from torch import Tensor
 
 from mprnet import MPRNet, Restorer
@@ -28,6 +32,9 @@ _TOLERANCE = 1e-4
 # How far images in tiles may be from those without, with local pooling: at their seams, tiles are blended.
 _TILE_TOLERANCE = 1e-3
 _PATCH = 64  # of training, for local pooling
+_ROUNDS = 10  # of all networks, by turns
+# With less time than this, the networks of a task are not measured.
+_LEAST_SECONDS = 10.0
 
 
 def compare_outputs(check: Check) -> None:
@@ -166,3 +173,44 @@ def limit_memory(device: torch.device, restorer: Restorer, image: Tensor) -> Ite
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+@torch.inference_mode()
+def measure_speed(check: Check) -> None:
+    """Print the time of a pass of the published network and of ours, for each task.
+
+    All networks of a task run by turns, and medians are compared.
+    """
+    peaks = {is_bf16: measure_peak(check, is_bf16) for is_bf16 in (True, False)}
+    known = find_known_peak(check.device, is_bf16=True)
+    width, height = check.restored
+    print(f"{width}x{height} pixels; TFLOP/s are of the operations of the published network. Products of matrices")
+    print(f"reach {peaks[True]:,.4g} TFLOP/s in bf16{f'; the data sheet says {known:,.0f}' if known else ''}.\n")
+    print("| task | network | ms | published fp32 / this | TFLOP/s | of the products |\n|---|---|---|---|---|---|")
+    for task in check.tasks:
+        if check.seconds_left < _LEAST_SECONDS:
+            print(f"| {task} | no time left |  |  |  |  |", flush=True)
+            continue
+        model = MPRNet(*NETWORKS[task]).eval()
+        image = make_image(check).to(check.device)
+        operations = count_flops(load_published(model), image.shape)
+        medians = time_by_turns(check, make_runs(model, image, check.device, compiled=False))
+        for name, median in medians.items():
+            speed = operations / median / 1e12
+            # There are no products in full fp32 to compare with.
+            share = f"{speed / peaks[True]:.0%}" if "bf16" in name or "fp16" in name else ""
+            ratio = medians["published fp32"] / median
+            print(f"| {task} | {name} | {1000 * median:.1f} | {ratio:.2f} | {speed:.3g} | {share} |", flush=True)
+
+
+def time_by_turns(check: Check, runs: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the median of the seconds of each run, after the warm-up of all; fewer rounds if time is short."""
+    for run in runs.values():
+        for _ in range(_PASSES if check.device.type == "cuda" else 1):
+            run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    end = time.time() + check.seconds_left / 2
+    while not times["published fp32"] or (len(times["published fp32"]) < _ROUNDS and time.time() < end):
+        for name, run in runs.items():
+            times[name].append(seconds(run, check.device))
+    return {name: statistics.median(values) for name, values in times.items()}

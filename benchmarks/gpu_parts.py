@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from operations import matrix_peak
 
 from mprnet.processors import available_processors
 
@@ -67,12 +68,6 @@ def make_check(device: str, deadline: float) -> Check:
     return Check(torch.device(device), deadline)
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def describe_machine(check: Check) -> None:
     """Print what was measured where."""
     torch.zeros(1, device=check.device)  # raises an error if there is no such device
@@ -105,18 +100,7 @@ def find_known_peak(device: torch.device, is_bf16: bool) -> float | None:
 def measure_peak(check: Check, is_bf16: bool) -> float:
     """Return how fast the device multiplies large matrices, in bf16 or TF32, in TFLOP/s."""
     torch.backends.cuda.matmul.allow_tf32 = True
-    matrix = torch.rand(
-        check.matrix, check.matrix, device=check.device, dtype=torch.bfloat16 if is_bf16 else torch.float32
-    )
-    best = float("inf")
-    for _ in range(5):
-        synchronize(check.device)
-        start = time.perf_counter()
-        for _ in range(5):
-            matrix @ matrix
-        synchronize(check.device)
-        best = min(best, (time.perf_counter() - start) / 5)
-    del matrix
+    peak = matrix_peak(check.device, torch.bfloat16 if is_bf16 else torch.float32, check.matrix)
     if check.device.type == "cuda":
         torch.cuda.empty_cache()  # other processes measure how much memory they need
-    return 2 * check.matrix**3 / best / 1e12
+    return peak / 1e12

@@ -4,6 +4,8 @@
     python benchmarks/inference.py                                   # each task at 256x256
     python benchmarks/inference.py --task Deraining --size 256 512 1024
     python benchmarks/inference.py --device cuda --task Deblurring --size 720x1280 --peak 790
+    python benchmarks/inference.py --network paper lite plus         # also the shapes of the bundled networks
+    python benchmarks/inference.py --operations                      # which operations of ours take the time
     python benchmarks/inference.py --memory                          # peak memory, in separate processes
 
 The published network is that of the package spandrel_extra_arches, run eagerly in fp32 (on a GPU without TF32, and also
@@ -11,7 +13,8 @@ in bf16). Ours runs in fp32, in the precision `auto`, and compiled if asked for.
 that the machine is in the same state for all. Medians are compared. For all, the number of operations is that of the
 published network, 2 per multiplication and addition; ours does fewer operations.
 
-The share of the peak is relative to the fastest matrix product in the same run, or to --peak, in TFLOP/s.
+The share of the peak is relative to the fastest matrix product in the same run, or to --peak, in TFLOP/s. The speed of
+a large 3x3 convolution is printed beside it. Where other programs run, --threads 1 gives steadier figures.
 """
 
 import argparse
@@ -21,36 +24,43 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import torch
+from operations import convolution_peak, costliest_operations, count_flops, matrix_peak, print_operations, seconds
 from published import WIDTHS, load_published
 from torch import Tensor
 
-from mprnet import MPRNet, Restorer
-from mprnet.inference.precision import choose_precision
+from mprnet import MPRNet, Restorer, load_model
+from mprnet.inference.precision import DTYPES, choose_precision
+from mprnet.tasks import GRADES, available_weights, find_task
 
-# Operations of the published networks per pixel.
-FLOPS = {"Deblurring": 1.519e12 / 256**2, "Denoising": 1.146e12 / 256**2, "Deraining": 0.282e12 / 256**2}
 DOCS = Path(__file__).parents[1] / "docs"
+NETWORKS = ("paper", *GRADES)
 Run = Callable[[], object]
 
 
-def make_runs(task: str, image: Tensor, device: torch.device, compiled: bool) -> dict[str, Run]:
-    """Return the runs to measure, by name; the first is the published network in fp32."""
+def make_network(task: str, network: str) -> MPRNet:
+    """Return the paper's network of a task, with random weights, or a bundled one."""
     torch.manual_seed(0)
-    model = MPRNet(*WIDTHS[task]).eval()
+    if network == "paper":
+        return MPRNet(*WIDTHS[task]).eval()
+    return load_model(available_weights(find_task(task))[network])
+
+
+def make_runs(model: MPRNet, image: Tensor, device: torch.device, compiled: bool) -> dict[str, Run]:
+    """Return the runs to measure, by name; the first is the published network in fp32."""
     theirs = load_published(model).eval().to(device)
     runs: dict[str, Run] = {"published fp32": lambda: last_stage(theirs(image))}
     if device.type == "cuda":
         half = load_published(model).eval().to(device).bfloat16()
         runs["published bf16"] = lambda: last_stage(half(image.bfloat16()))
-    auto = choose_precision("auto", device, WIDTHS[task][0])
+    auto = choose_precision("auto", device, model.config["n_feat"])
     for precision in dict.fromkeys(("fp32", auto)):
         ours = Restorer(model, str(device), precision, tile="none")
         runs[f"ours {precision}" + (" (auto)" if precision == auto else "")] = partial(ours, image)
@@ -64,29 +74,24 @@ def last_stage(output: Tensor | list[Tensor]) -> Tensor:
     return output if isinstance(output, Tensor) else output[0]
 
 
-def seconds(run: Run, device: torch.device) -> float:
-    """Return the wall-clock time of one call; the device is idle before and after it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the FLOP/s of the fastest of ten large matrix products."""
-    side = 8192 if device.type == "cuda" else 2048
-    a = torch.rand(side, side, device=device).to(dtype)
-    return max(2 * side**3 / seconds(lambda: a @ a, device) for _ in range(10))
+def measure_peaks(device: torch.device) -> dict[str, float]:
+    """Measure and print the FLOP/s of large products and convolutions. Return those of the products, by precision."""
+    peaks = {}
+    for name in ("fp32", "bf16"):
+        peaks[name] = matrix_peak(device, DTYPES[name])
+        convolution = convolution_peak(device, DTYPES[name])
+        print(f"{name}: a matrix product reaches {peaks[name] / 1e12:.3f} TFLOP/s, ", end="")
+        print(f"a 3x3 convolution {convolution / 1e12:.3f} TFLOP/s", flush=True)
+    return peaks
 
 
 @torch.inference_mode()
-def compare(task: str, height: int, width: int, a: argparse.Namespace) -> list[dict[str, object]]:
+def compare(task: str, network: str, height: int, width: int, a: argparse.Namespace) -> list[dict[str, object]]:
     """Measure and print one row for each run, and return the rows."""
     image = torch.rand(1, 3, height, width, device=a.device)
-    runs = make_runs(task, image, a.device, a.compiled)
+    model = make_network(task, network)
+    operations = count_flops(load_published(model), image.shape)
+    runs = make_runs(model, image, a.device, a.compiled)
     reference = last_stage(runs["published fp32"]()).clamp(0, 1)  # type: ignore[arg-type]
     differences = {name: float((run().float().clamp(0, 1) - reference).abs().max()) for name, run in runs.items()}  # type: ignore[attr-defined]
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -94,14 +99,13 @@ def compare(task: str, height: int, width: int, a: argparse.Namespace) -> list[d
         for name, run in runs.items():
             times[name].append(seconds(run, a.device))
     median = {name: statistics.median(values) for name, values in times.items()}
-    peaks = {half: matrix_peak(a.device, torch.bfloat16 if half else torch.float32) for half in (False, True)}
     rows: list[dict[str, object]] = []
     for name in runs:
-        speed = FLOPS[task] * height * width / median[name]
-        peak = 1e12 * a.peak if a.peak else peaks["bf16" in name]
+        speed = operations / median[name]
+        peak = 1e12 * a.peak if a.peak else a.peaks["bf16" if "bf16" in name else "fp32"]
         rows.append(
             {
-                "task": task,
+                "task": title(task, network),
                 "size": f"{height}x{width}",
                 "network": name,
                 "seconds": median[name],
@@ -112,44 +116,62 @@ def compare(task: str, height: int, width: int, a: argparse.Namespace) -> list[d
             }
         )
         print(
-            f"{task:10} {height}x{width} {name:22} {median[name]:8.3f} s  {rows[-1]['ratio']:5.2f} times as fast  "
+            f"{rows[-1]['task']:15} {height}x{width} {name:22} {median[name]:8.3f} s  "
+            f"{rows[-1]['ratio']:5.2f} times as fast  "
             f"{speed / 1e12:7.3f} TFLOP/s  {speed / peak:4.0%} of a matrix product  difference {differences[name]:.1e}",
             flush=True,
         )
     return rows
 
 
-def peak_memory(task: str, height: int, width: int, name: str, device: torch.device) -> float:
+def title(task: str, network: str) -> str:
+    return task if network == "paper" else f"{task} {network}"
+
+
+@torch.inference_mode()
+def show_operations(task: str, network: str, height: int, width: int, a: argparse.Namespace) -> list[dict[str, object]]:
+    """Print the costliest operations of our network, in fp32 and in the precision `auto`. Return no rows."""
+    image = torch.rand(1, 3, height, width, device=a.device)
+    runs = make_runs(make_network(task, network), image, a.device, compiled=False)
+    for name in [name for name in runs if name.startswith("ours")]:
+        print(f"\n{title(task, network)} {height}x{width}, {name}\n")
+        print_operations(costliest_operations(runs[name], a.device))
+    return []
+
+
+def peak_memory(task: str, network: str, height: int, width: int, name: str, device: torch.device) -> float:
     """Return by how many bytes the memory of this process grows in one pass. Call it in a new process."""
     small = torch.rand(1, 3, 64, 64, device=device)
     image = torch.rand(1, 3, height, width, device=device)
-    model = MPRNet(*WIDTHS[task]).eval()
+    model = make_network(task, network)
     ours = None if name == "published" else Restorer(model, str(device), name, tile="none")
-    network: Callable[[Tensor], object] = ours or load_published(model).eval().to(device)
+    run: Callable[[Tensor], object] = ours or load_published(model).eval().to(device)
     with torch.inference_mode():
-        network(small)  # loads libraries
+        run(small)  # loads libraries
         if device.type == "cuda":
             before = torch.cuda.memory_allocated(device)
             torch.cuda.reset_peak_memory_stats(device)
-            network(image)
+            run(image)
             return torch.cuda.max_memory_allocated(device) - before
         before = 1024 * int(Path("/proc/self/statm").read_text().split()[1]) * (resource.getpagesize() // 1024)
-        network(image)
+        run(image)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 
 
-def compare_memory(task: str, height: int, width: int, a: argparse.Namespace) -> list[dict[str, object]]:
+def compare_memory(task: str, network: str, height: int, width: int, a: argparse.Namespace) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for name in ("published", "fp32", "bf16"):
         command = [sys.executable, "-W", "ignore", __file__, "--one", name, "--task", task, "--device", str(a.device)]
         output = subprocess.run(
-            [*command, "--size", f"{height}x{width}"], check=True, capture_output=True, text=True
+            [*command, "--network", network, "--size", f"{height}x{width}"], check=True, capture_output=True, text=True
         ).stdout
         growth = float(output.split()[-1])
         share = growth / float(rows[0]["bytes"]) if rows else 1.0  # type: ignore[arg-type]
-        rows.append({"task": task, "size": f"{height}x{width}", "network": name, "bytes": growth, "share": share})
+        subject = title(task, network)
+        rows.append({"task": subject, "size": f"{height}x{width}", "network": name, "bytes": growth, "share": share})
         print(
-            f"{task:10} {height}x{width} {name:10} {growth / 2**30:6.2f} GiB  {share:.2f} of the published", flush=True
+            f"{subject:15} {height}x{width} {name:10} {growth / 2**30:6.2f} GiB  {share:.2f} of the published",
+            flush=True,
         )
     return rows
 
@@ -194,24 +216,32 @@ def parse_size(text: str) -> tuple[int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=Path(__file__).stem)
     parser.add_argument("--task", choices=WIDTHS, nargs="+", default=list(WIDTHS))
+    parser.add_argument("--network", choices=NETWORKS, nargs="+", default=["paper"], help="default: the paper's sizes")
     parser.add_argument("--size", type=parse_size, nargs="+", default=[(256, 256)], metavar="HEIGHT[xWIDTH]")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--threads", type=int, help="of the CPU; 1: times are the processor's, not the wall clock's")
     parser.add_argument("--compiled", action="store_true", help="also measure ours compiled, which takes minutes")
+    parser.add_argument("--operations", action="store_true", help="the ten costliest operations instead of the time")
     parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
     parser.add_argument("--peak", type=float, help="TFLOP/s of the machine, for the share of the peak")
     parser.add_argument("--save", action="store_true", help="write docs/inference.json and docs/inference.png")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     a = parser.parse_args()
     torch.backends.cudnn.allow_tf32 = False
+    if a.threads:
+        torch.set_num_threads(a.threads)
     if a.one:
-        print(peak_memory(a.task[0], *a.size[0], a.one, a.device))
+        print(peak_memory(a.task[0], a.network[0], *a.size[0], a.one, a.device))
         return
-    measure = compare_memory if a.memory else compare
-    print(describe_machine(a.device))
-    rows = [row for task in a.task for one in a.size for row in measure(task, *one, a)]
-    if a.save and not a.memory:
-        machine = describe_machine(a.device)
+    measure = compare_memory if a.memory else show_operations if a.operations else compare
+    machine = describe_machine(a.device)
+    print(machine)
+    if measure is compare:
+        a.peaks = measure_peaks(a.device)
+    choices = product(a.task, a.network, a.size)
+    rows = [row for task, network, size in choices for row in measure(task, network, *size, a)]
+    if a.save and measure is compare:
         (DOCS / "inference.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
         draw_figure(rows, DOCS / "inference.png", machine)
 

@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable
 
 import torch
+from operations import count_flops
 from published import NETWORKS, load_published
-from torch.utils.flop_counter import FlopCounterMode
 
 from mprnet import MPRNet
 from mprnet.inference.distributed import World
@@ -67,9 +67,9 @@ def our_step(task: str, variant: str, device: torch.device) -> Callable[[torch.T
 
 def count_operations(task: str, batch: int, patch: int) -> float:
     """Return the floating-point operations of a step: forward, and twice as many backward."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        MPRNet(*NETWORKS[task])(torch.empty(batch, 3, patch, patch))
-    return 3 * counter.get_total_flops()
+    with torch.device("meta"):
+        network = MPRNet(*NETWORKS[task])
+    return 3 * count_flops(network, (batch, 3, patch, patch))
 
 
 def measure(

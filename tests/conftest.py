@@ -1,11 +1,13 @@
 """Shared by many tests: facts of the published network, the tasks' modules, small networks, the option --no-skips."""
 
+import importlib
 import importlib.util
 import os
 import shutil
 import signal
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,6 +83,18 @@ def tiny() -> MPRNet:
     """A complete MPRNet with a few thousand parameters. They are random, and the same in every test."""
     torch.manual_seed(0)
     return MPRNet(n_feat=4, scale_unetfeats=2, scale_orsnetfeats=3, num_cab=1, reduction=2).eval()
+
+
+@pytest.fixture
+def import_benchmark(monkeypatch) -> Iterator[Callable[[str], ModuleType]]:
+    """A function that imports a module of benchmarks/ by name."""
+    names = [path.stem for path in (ROOT / "benchmarks").glob("*.py")]
+    for name in names:  # tests/ has a package of the same name, training
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield importlib.import_module
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="session")

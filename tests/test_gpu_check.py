@@ -18,20 +18,12 @@ BENCHMARKS = ROOT / "benchmarks"
 
 
 @pytest.fixture
-def modules(monkeypatch):
+def modules(import_benchmark):
     """The modules of benchmarks/, and what a rehearsal measures."""
-    names = [path.stem for path in BENCHMARKS.glob("*.py")]
-    for name in names:  # tests/ has a package of the same name, training
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import gpu_inference
-    import gpu_parts
-    import gpu_training
-
-    check = gpu_parts.make_check("cpu", time.time() + 600)
-    yield SimpleNamespace(parts=gpu_parts, training=gpu_training, inference=gpu_inference, check=check)
-    for name in names:
-        sys.modules.pop(name, None)
+    names = ("gpu_parts", "gpu_training", "gpu_inference")
+    parts, training, inference = (import_benchmark(name) for name in names)
+    check = parts.make_check("cpu", time.time() + 600)
+    return SimpleNamespace(parts=parts, training=training, inference=inference, check=check)
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -183,6 +175,33 @@ def test_half_of_the_memory_is_left(modules, monkeypatch):
     assert fractions == [0.2, 1.0]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning", "ignore:.*torch.jit.script:DeprecationWarning")
+def test_the_speed_of_inference(modules, capsys):
+    check = dataclasses.replace(modules.check, restored=(64, 48))
+    modules.inference.measure_speed(check)
+    table = [
+        line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| tiny")
+    ]
+    assert [row[1] for row in table][:2] in (["published fp32", "ours fp32"], ["published fp32", "ours fp32 (auto)"])
+    assert table[0][3] == "1.00"
+    for row in table:
+        assert float(row[2]) > 0
+        assert float(row[3]) == pytest.approx(float(table[0][2]) / float(row[2]), rel=0.2)
+    modules.inference.measure_speed(dataclasses.replace(check, deadline=time.time() + 5))
+    assert "| tiny | no time left |" in capsys.readouterr().out
+
+
+def test_networks_are_timed_by_turns(modules, monkeypatch):
+    """The first call of each warms up; then each round has one call of each."""
+    calls = []
+    runs = {name: lambda name=name: calls.append(name) for name in ("published fp32", "ours fp32")}
+    durations = iter([3.0, 1.0, 5.0, 2.0, 4.0, 3.0])
+    monkeypatch.setattr(modules.inference, "seconds", lambda run, device: (run(), next(durations))[1])
+    monkeypatch.setattr(modules.inference, "_ROUNDS", 3)
+    assert modules.inference.time_by_turns(modules.check, runs) == {"published fp32": 4.0, "ours fp32": 2.0}
+    assert calls == 4 * ["published fp32", "ours fp32"]
+
+
 # Instead of benchmarks/gpu.py, with parts of its own.
 PARTS = f"""
     import os, sys, time
@@ -205,7 +224,8 @@ PARTS = f"""
         print("so far", flush=True)
         time.sleep(3600)
 
-    gpu.PARTS = [gpu.Part(name, f"__main__:{{name}}", 1) for name in WORDS]
+    # What hangs gets a few seconds, however slow the machine is.
+    gpu.PARTS = [gpu.Part(name, f"__main__:{{name}}", 0.1 if name == "hangs" else 1) for name in WORDS]
     sys.exit(gpu.main())
 """
 
@@ -237,7 +257,7 @@ def test_a_part_that_fails_does_not_stop_the_others(run_parts, tmp_path):
 
 
 def test_a_part_that_hangs_is_stopped(run_parts, tmp_path):
-    status, _ = run_parts(["good", "hangs", "good"], "--output", str(tmp_path / "page.md"), "--minutes", "0.1")
+    status, _ = run_parts(["good", "hangs", "good"], "--output", str(tmp_path / "page.md"), "--minutes", "1")
     assert status == 1
     page = (tmp_path / "page.md").read_text()
     assert re.search(r"so far\n\n\*\*Stopped after \d seconds\.\*\*", page)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import statistics
 import sys
 import threading
 import time
@@ -105,25 +106,29 @@ def _fastest_on_cpu(channels: int) -> str:
     # PyTorch without oneDNN, as on Macs, does not have the second function.
     if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return "fp32"
-    times = _seconds(channels)
-    return "bf16" if _MIN_SPEEDUP * times[torch.bfloat16] < times[torch.float32] else "fp32"
+    return "bf16" if _bf16_speedup(channels) > _MIN_SPEEDUP else "fp32"
 
 
 @torch.inference_mode()
-def _seconds(channels: int) -> dict[torch.dtype, float]:
-    """Return the seconds of a convolution in each dtype: the shortest of many runs, which alternate."""
+def _bf16_speedup(channels: int) -> float:
+    """Return how many times as fast as in fp32 a convolution is in bf16.
+
+    It is the median of many runs in turns. So other programs, which slow some of the runs down, hardly change it.
+    """
     cpu = torch.device("cpu")
     layer = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
     image = torch.rand(1, channels, 96, 96).contiguous(memory_format=torch.channels_last)
-    runs = {dtype: (prepare_network(layer, cpu, dtype), image.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
-    times = dict.fromkeys(runs, float("inf"))
+    runs = [(prepare_network(layer, cpu, dtype), image.to(dtype)) for dtype in (torch.float32, torch.bfloat16)]
+    ratios = []
     with full_fp32():
         for _ in range(_RUNS):
-            for dtype, (network, given) in runs.items():
+            times = []
+            for network, given in runs:
                 start = time.perf_counter()
                 network(given)
-                times[dtype] = min(times[dtype], time.perf_counter() - start)
-    return times
+                times.append(time.perf_counter() - start)
+            ratios.append(times[0] / times[1])
+    return statistics.median(ratios)
 
 
 @contextlib.contextmanager
