@@ -22,7 +22,7 @@ from mprnet.files import write_atomically
 from mprnet.processors import available_processors
 
 # Change it when ``read_rgb`` returns other pixels, or the files of tiles change. At most 16 characters.
-_DECODER = "mprnet 1"
+_DECODER = "mprnet 2"
 _INDEX = "index.json"
 _NAME = re.compile(r"([0-9a-f]{32})_([0-9]+)x([0-9]+)(?:\.rgb|_([0-9]+)\.tiles)")
 
