@@ -138,7 +138,7 @@ class PictureCache:
         suspects = [path for path in paths if path not in self.left_out and not self.is_prepared(path)]
         with ThreadPoolExecutor(available_processors()) as pool:
             results = pool.map(self._has_same_content, suspects)
-            bar = tqdm(results, "comparing", len(suspects), unit="picture", leave=False, disable=not suspects)
+            bar = tqdm(results, "comparing", len(suspects), unit="picture", leave=False, disable=None)
             return [path for path, is_same in zip(suspects, bar, strict=True) if not is_same]
 
     def _has_same_content(self, path: Path) -> bool:
