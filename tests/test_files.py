@@ -27,6 +27,29 @@ def test_lock_folder_works_on_a_file_system_without_locks(tmp_path, monkeypatch,
         assert (tmp_path / ".lock").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of processes with several threads
+def test_a_lock_ends_with_its_process_and_not_with_those_that_it_has_forked(tmp_path):
+    """Workers of a run that was killed live on for seconds. The run may start again meanwhile."""
+    reading, writing = os.pipe()
+    with lock_folder(tmp_path):
+        child = os.fork()
+        if not child:
+            try:
+                os.close(writing)
+                os.read(reading, 1)  # until the test has ended
+            finally:
+                os._exit(0)
+        with pytest.raises(UserError, match="another program is at work"), lock_folder(tmp_path):
+            pass
+    try:
+        with lock_folder(tmp_path):
+            pass
+    finally:
+        os.close(writing)
+        os.waitpid(child, 0)
+        os.close(reading)
+
+
 @pytest.mark.parametrize("enter", [make_folder, lambda folder: write_atomically(folder / "a", b"")])
 def test_old_leftovers_of_killed_programs_are_removed_once(tmp_path, monkeypatch, enter):
     """Others stay: those of live programs, and files with similar names. Later calls do not search again."""
