@@ -107,7 +107,9 @@ def _estimate_share(paths: Sequence[Path]) -> float:
         return len(encode_tiles(pixels)), pixels.nbytes
 
     with ThreadPoolExecutor(available_processors()) as pool:
-        sizes = list(tqdm(pool.map(measure, paths), "estimating", len(paths), unit="picture", leave=False, disable=None))
+        sizes = list(
+            tqdm(pool.map(measure, paths), "estimating", len(paths), unit="picture", leave=False, disable=None)
+        )
     compressed, raw = (sum(column) for column in zip(*sizes, strict=True))
     return compressed / raw if raw else 1.0
 

@@ -5,6 +5,7 @@ import multiprocessing.queues
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -110,8 +111,7 @@ def load_batches(loader: "DataLoader[Any]") -> Iterator[Any]:
     try:
         if pool is not None:
             pool.release_all()  # an epoch that was not read to its end leaves batches behind
-        with _one_opencv_thread():
-            iterator = iter(loader)  # starts the processes
+        iterator = _start(loader)
         if loader.num_workers and hasattr(signal, "SIGCHLD"):
             # PyTorch's handler raises an error when a worker dies, also in the middle of a step. Without it, the error
             # comes when a batch of this worker is awaited, and the state can be saved.
@@ -131,6 +131,26 @@ def load_batches(loader: "DataLoader[Any]") -> Iterator[Any]:
         if not exit_codes:
             raise
         raise UserError(_describe_dead_worker(exit_codes, loader.num_workers)) from error
+
+
+def _start(loader: "DataLoader[Any]") -> Iterator[Any]:
+    """Return the loader's iterator. Its processes start to read.
+
+    Raises:
+        UserError: the system does not allow so many processes, or so many files.
+    """
+    try:
+        with _one_opencv_thread():
+            return iter(loader)
+    except OSError as error:
+        # PyTorch prints a traceback when it deletes an iterator that has only some of its processes.
+        hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+        traceback.clear_frames(error.__traceback__)
+        sys.unraisablehook = hook
+        raise UserError(
+            f"the processes that read pictures cannot be started ({error.strerror or error}): lower TRAINING.WORKERS "
+            f"(it is {loader.num_workers}; 0 needs none), or raise the limits of files and processes (ulimit -n, -u)."
+        ) from error
 
 
 def _dead_workers(loader: "DataLoader[Any]") -> list[int]:

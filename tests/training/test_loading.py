@@ -1,4 +1,5 @@
 import itertools
+import multiprocessing.process
 import os
 import signal
 import threading
@@ -213,6 +214,26 @@ def test_a_batch_that_cannot_be_sent_is_an_error(capfd):
     with pytest.raises(UserError, match=r"has ended with status 1\. What it says is above"):
         list(load_batches(loader))
     assert "cannot send a batch: cannot pickle '_thread.lock' object" in capfd.readouterr().err
+    stop_workers(loader)
+
+
+def test_processes_that_cannot_be_started_are_an_error(monkeypatch, capfd):
+    """The second one, as with ulimit -u."""
+    numbers, start = itertools.count(1), multiprocessing.process.BaseProcess.start
+
+    def refuse(process):
+        if next(numbers) == 2:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        start(process)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
+    loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), 2, pin_memory=False)
+    sentence = (
+        r"cannot be started \(Resource temporarily unavailable\): lower TRAINING.WORKERS \(it is 2; 0 needs none\)"
+    )
+    with pytest.raises(UserError, match=sentence):
+        next(load_batches(loader))
+    assert not capfd.readouterr().err
     stop_workers(loader)
 
 
