@@ -17,7 +17,7 @@ from mprnet.training import loading
 from mprnet.training.loading import SampleStacker, choose_workers, load_batches, make_loader, stop_workers
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.stopping import list_stop_signals
-from training.runs import Noise
+from training.runs import Noise, overwrite_released_batches
 
 
 class Broken(Noise):
@@ -47,7 +47,9 @@ class Handlers(Dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_come_in_order_with_and_without_workers(workers):
+def test_batches_come_in_order_with_and_without_workers(workers, monkeypatch):
+    """Each is valid until the next one is taken."""
+    overwritten = overwrite_released_batches(monkeypatch)
     sampler = DistributedBatchSampler(10, 4, seed=1)
     loader = make_loader(Noise(), sampler, workers, pin_memory=False)
     for epoch in (1, 2):
@@ -59,6 +61,7 @@ def test_batches_come_in_order_with_and_without_workers(workers):
             assert torch.equal(degraded, torch.stack([sample[0] for sample in expected]))
             assert torch.equal(target, torch.stack([sample[1] for sample in expected]))
         if epoch == 1:
+            assert len(overwritten) == (3 if workers else 0)
             assert not loader.collate_fn.pool._is_used.any()
     stop_workers(loader)
 
