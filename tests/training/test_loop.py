@@ -364,6 +364,21 @@ def test_a_second_signal(tmp_path, monkeypatch, number, seconds, stops_at_once):
         trainer.signals.handle(number, None)
 
 
+def test_signals_do_not_end_a_run_that_writes_its_last_checkpoint(tmp_path, monkeypatch):
+    """A second SIGUSR1 would end it at once by default."""
+    handlers, close = [], writer.CheckpointWriter.close
+
+    def record(self) -> None:
+        handlers.append(signal.getsignal(signal.SIGUSR1))
+        close(self)
+
+    monkeypatch.setattr(writer.CheckpointWriter, "close", record)
+    trainer = make_trainer(tmp_path, tiny_settings(), Signalling(5, signal.SIGUSR1))
+    with pytest.raises(Stopped):
+        trainer.run()
+    assert handlers == [trainer.signals.handle]
+
+
 class Bytes(Noise):
     def __getitem__(self, key):
         return tuple(image.clamp(0, 1).mul(255).to(torch.uint8) for image in super().__getitem__(key))
