@@ -10,6 +10,7 @@ import cv2
 import pytest
 import torch
 from torch.utils.data import Dataset
+from torch.utils.data._utils import signal_handling
 
 from mprnet import UserError
 from mprnet.errors import NotPreparedError
@@ -188,6 +189,19 @@ def test_a_dead_worker_is_an_error_when_its_batch_is_awaited(number, sentence):
     with pytest.raises(UserError, match=sentence):
         list(load_batches(loader))
     stop_workers(loader)
+
+
+def test_a_dead_worker_does_not_interrupt_a_step(monkeypatch):
+    """PyTorch's handler of SIGCHLD raises an error wherever the program is."""
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        next(load_batches(loader))
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+        stop_workers(loader)
 
 
 class Ends(Noise):
