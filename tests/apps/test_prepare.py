@@ -67,7 +67,8 @@ def test_what_does_not_fit_on_the_disk_as_pixels_is_stored_as_tiles(folder, monk
         assert prepare(folder) == 0
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == (
-            "0.01 GiB as pixels, more than the 0.07 GiB that are free: stored as compressed tiles, about 0.00 GiB"
+            "0.01 GiB as pixels, more than fits into the 0.07 GiB that are free (0.06 GiB of them are kept free): "
+            "stored as compressed tiles, about 0.00 GiB"
         )
         assert lines[-1] == f"6 pictures are prepared in {cache}; {decoded} of them were decoded now"
         assert sorted(path.suffix for path in cache.iterdir()) == ["", ".json", *6 * [".tiles"]]
