@@ -1,6 +1,7 @@
 """Loads batches of samples in worker processes."""
 
 import contextlib
+import errno
 import multiprocessing.queues
 import os
 import signal
@@ -137,7 +138,7 @@ def _start(loader: "DataLoader[Any]") -> Iterator[Any]:
     """Return the loader's iterator. Its processes start to read.
 
     Raises:
-        UserError: the system does not allow so many processes, or so many files.
+        UserError: the system does not allow so many processes or files, or there is no shared memory left.
     """
     try:
         with _one_opencv_thread():
@@ -147,6 +148,10 @@ def _start(loader: "DataLoader[Any]") -> Iterator[Any]:
         hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
         traceback.clear_frames(error.__traceback__)
         sys.unraisablehook = hook
+        if error.errno == errno.ENOSPC:  # for semaphores
+            raise UserError(
+                f"{NO_SHARED_MEMORY}, or lower TRAINING.WORKERS (it is {loader.num_workers}; 0 needs none)."
+            ) from error
         raise UserError(
             f"the processes that read pictures cannot be started ({error.strerror or error}): lower TRAINING.WORKERS "
             f"(it is {loader.num_workers}; 0 needs none), or raise the limits of files and processes (ulimit -n, -u)."

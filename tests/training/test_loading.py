@@ -1,3 +1,4 @@
+import errno
 import itertools
 import multiprocessing.process
 import os
@@ -235,20 +236,24 @@ def test_a_batch_that_cannot_be_sent_is_an_error(capfd):
     stop_workers(loader)
 
 
-def test_processes_that_cannot_be_started_are_an_error(monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.EAGAIN, r"cannot be started \(.*\): lower TRAINING.WORKERS \(it is 2; 0 needs none\), or raise"),
+        (errno.ENOSPC, r"/dev/shm: .*--shm-size.* TRAINING.WORKERS \(it is 2; 0 needs none\)\.$"),
+    ],
+)
+def test_processes_that_cannot_be_started_are_an_error(monkeypatch, capfd, number, sentence):
     """The second one, as with ulimit -u."""
     numbers, start = itertools.count(1), multiprocessing.process.BaseProcess.start
 
     def refuse(process):
         if next(numbers) == 2:
-            raise BlockingIOError(11, "Resource temporarily unavailable")
+            raise OSError(number, os.strerror(number))
         start(process)
 
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
     loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), 2, pin_memory=False)
-    sentence = (
-        r"cannot be started \(Resource temporarily unavailable\): lower TRAINING.WORKERS \(it is 2; 0 needs none\)"
-    )
     with pytest.raises(UserError, match=sentence):
         next(load_batches(loader))
     assert not capfd.readouterr().err
