@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import cv2
 import torch
+import torch.multiprocessing
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -220,6 +221,8 @@ def _one_opencv_thread() -> Iterator[None]:
 def _prepare_worker(worker: int) -> None:
     """Set the threads and signals of a worker process."""
     cv2.setNumThreads(1)  # a process that is not forked has as many as the machine has processors
+    # If the trainer is killed, a worker that waits for a disk would stay, with all files and the GPU that it inherited.
+    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]  # only Linux has it
     # Ctrl-C and other signals often go to the whole process group. But the trainer needs one more batch from its
     # workers before it saves its state.
     for number in list_stop_signals():

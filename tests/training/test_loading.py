@@ -3,11 +3,13 @@ import itertools
 import multiprocessing.process
 import os
 import signal
+import sys
 import threading
 import time
 from multiprocessing.queues import Queue
 
 import cv2
+import psutil
 import pytest
 import torch
 from torch.utils.data import Dataset
@@ -19,7 +21,7 @@ from mprnet.training import loading
 from mprnet.training.loading import SampleStacker, choose_workers, load_batches, make_loader, stop_workers
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.stopping import list_stop_signals
-from training.runs import Noise, overwrite_released_batches
+from training.runs import Noise, overwrite_released_batches, start
 
 
 class Broken(Noise):
@@ -152,6 +154,7 @@ def test_a_worker_continues_for_30_seconds_after_sigterm(monkeypatch, threads):
     """The trainer still needs a batch from it."""
     before = {number: signal.getsignal(number) for number in list_stop_signals()}
     monkeypatch.setattr(Queue, "_on_queue_feeder_error", None)  # is replaced, too
+    monkeypatch.setattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig", lambda number: None)
     alarms = []
     monkeypatch.setattr(loading.signal, "alarm", alarms.append)
     try:
@@ -245,12 +248,12 @@ def test_a_batch_that_cannot_be_sent_is_an_error(capfd):
 )
 def test_processes_that_cannot_be_started_are_an_error(monkeypatch, capfd, number, sentence):
     """The second one, as with ulimit -u."""
-    numbers, start = itertools.count(1), multiprocessing.process.BaseProcess.start
+    numbers, start_process = itertools.count(1), multiprocessing.process.BaseProcess.start
 
     def refuse(process):
         if next(numbers) == 2:
             raise OSError(number, os.strerror(number))
-        start(process)
+        start_process(process)
 
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
     loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), 2, pin_memory=False)
@@ -275,3 +278,32 @@ def test_a_stalled_worker_is_not_waited_for():
     (worker,) = loader._iterator._workers
     stop_workers(loader)
     assert worker.exitcode == -signal.SIGKILL
+
+
+class Telling(Stalled):
+    """Writes the number of its process to a file first."""
+
+    def __init__(self, path) -> None:
+        super().__init__()
+        self.path = path
+
+    def __getitem__(self, key):
+        if key[1] == 5:
+            self.path.write_text(str(os.getpid()))
+        return super().__getitem__(key)
+
+
+def load_until_killed(path) -> None:
+    next(load_batches(make_loader(Telling(path), DistributedBatchSampler(10, 10, seed=1), 1, pin_memory=False)))
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process that its parent has ended")
+def test_a_stalled_worker_ends_when_the_trainer_is_killed(tmp_path):
+    path = tmp_path / "worker"
+    process = start(load_until_killed, path)
+    while process.is_alive() and not (path.exists() and path.read_text()):
+        time.sleep(0.01)
+    worker = psutil.Process(int(path.read_text()))
+    process.kill()
+    worker.wait(60)
