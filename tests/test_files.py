@@ -1,5 +1,6 @@
 import errno
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -35,19 +36,21 @@ def test_a_lock_ends_with_its_process_and_not_with_those_that_it_has_forked(tmp_
         child = os.fork()
         if not child:
             try:
-                os.close(writing)
-                os.read(reading, 1)  # until the test has ended
+                os.write(writing, b"x")
+                time.sleep(600)
             finally:
                 os._exit(0)
+        os.read(reading, 1)  # until it runs
         with pytest.raises(UserError, match="another program is at work"), lock_folder(tmp_path):
             pass
     try:
         with lock_folder(tmp_path):
             pass
     finally:
-        os.close(writing)
+        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(reading)
+        os.close(writing)
 
 
 @pytest.mark.parametrize("enter", [make_folder, lambda folder: write_atomically(folder / "a", b"")])

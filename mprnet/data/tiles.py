@@ -96,7 +96,9 @@ class TiledPicture:
         # Without it, most damage would give other pixels and no error.
         if imagecodecs.deflate_crc32(data) != int.from_bytes(self._data[start : start + _CHECKSUM_BYTES], "little"):
             raise ValueError("wrong checksum")
-        planes = np.frombuffer(imagecodecs.zstd_decode(data), np.uint8).reshape(3, min(height, _SIDE), min(width, _SIDE))
+        planes = np.frombuffer(imagecodecs.zstd_decode(data), np.uint8).reshape(
+            3, min(height, _SIDE), min(width, _SIDE)
+        )
         lines = planes[:, : rows.stop, : columns.stop].transpose(1, 0, 2).copy()
         above = lines[0]
         for line in lines[1:]:  # several times as fast as NumPy's sums along this axis
