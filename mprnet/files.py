@@ -14,6 +14,8 @@ _UNFINISHED = re.compile(r"\.[0-9a-f]{12}\.unfinished")
 _LEFTOVER_AGE = 3600  # seconds
 # The folders in which this process has looked for leftovers.
 _cleared: set[Path] = set()
+# The files of the locks that this process holds.
+_locks: set[int] = set()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -46,12 +48,15 @@ def write_atomically(path: Path, data: bytes) -> None:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Lock ``folder``: only one process at a time gets past this call.
 
-    The lock ends with the ``with`` block, or with the process. On a system without locks, every process gets past.
+    The lock ends with the ``with`` block, or with the process, also if processes that it has forked go on. On a system
+    without locks, every process gets past.
 
     Raises:
         UserError: another process holds the lock.
     """
-    with open(folder / ".lock", "w") as file:
+    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    _locks.add(file)
+    try:
         try:
             import fcntl
 
@@ -61,6 +66,21 @@ def lock_folder(folder: Path) -> Iterator[None]:
         except (ImportError, OSError):  # Windows, or a file system without locks
             pass
         yield
+    finally:
+        if file in _locks:
+            _locks.remove(file)
+            os.close(file)
+
+
+def _close_locks() -> None:
+    """Close the files of locks in a forked process: a lock ends when the last process closes its file."""
+    for file in _locks:
+        os.close(file)
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_close_locks)
 
 
 def make_folder(path: Path) -> None:

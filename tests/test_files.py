@@ -1,5 +1,6 @@
 import errno
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -25,6 +26,31 @@ def test_lock_folder_works_on_a_file_system_without_locks(tmp_path, monkeypatch,
         return
     with lock_folder(tmp_path):
         assert (tmp_path / ".lock").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of processes with several threads
+def test_a_lock_ends_with_its_process_and_not_with_those_that_it_has_forked(tmp_path):
+    """Workers of a run that was killed live on for seconds. The run may start again meanwhile."""
+    reading, writing = os.pipe()
+    with lock_folder(tmp_path):
+        child = os.fork()
+        if not child:
+            try:
+                os.write(writing, b"x")
+                time.sleep(600)
+            finally:
+                os._exit(0)
+        os.read(reading, 1)  # until it runs
+        with pytest.raises(UserError, match="another program is at work"), lock_folder(tmp_path):
+            pass
+    try:
+        with lock_folder(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reading)
+        os.close(writing)
 
 
 @pytest.mark.parametrize("enter", [make_folder, lambda folder: write_atomically(folder / "a", b"")])

@@ -168,7 +168,7 @@ def _check_set(data: Any, kind: str, expected: int, all_findings: list[Findings]
     except UserError as error:
         return [str(error)]
     sizes: set[str] = set()
-    for index in tqdm(range(len(items)), kind, unit="item", leave=False):
+    for index in tqdm(range(len(items)), kind, unit="item", leave=False, disable=None):
         try:
             target = items[(1, index) if kind == "training" else index][1]
             sizes.add(f"{target.shape[2]}x{target.shape[1]}")

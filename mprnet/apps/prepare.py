@@ -76,7 +76,8 @@ def _choose_plan(pairs: Sequence[Pair], cache: PictureCache, most: float) -> Pla
         elif is_over:
             plan = plan_preparation(pairs, cache, limit)
     if plan.tiled:
-        bound = f"TRAINING.CACHE_GIB {most:g}" if is_over else f"the {_to_gib(free)} that are free"
+        kept = f"{_to_gib(_MARGIN)} of them are kept free"
+        bound = f"TRAINING.CACHE_GIB {most:g}" if is_over else f"fits into the {_to_gib(free)} that are free ({kept})"
         print(
             f"{_to_gib(pixels.total if is_over else pixels.missing)} as pixels, more than {bound}: stored as "
             f"compressed tiles, about {_to_gib(plan.total)}"

@@ -102,7 +102,7 @@ def _parse(folder: Path) -> argparse.Namespace:
         "--prepare", action="store_true", help="decode the training pictures once, into TRAINING.CACHE_DIR, and stop"
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="settings, such as OPTIM.BATCH_SIZE 8")
-    a = parser.parse_args()
+    a = parser.parse_intermixed_args()  # options may stand between the settings
     if not a.config.exists() and (folder / a.config).exists():
         a.config = folder / a.config  # a file of the task, named from another folder
     return a

@@ -22,7 +22,7 @@ from mprnet.files import write_atomically
 from mprnet.processors import available_processors
 
 # Change it when ``read_rgb`` returns other pixels, or the files of tiles change. At most 16 characters.
-_DECODER = "mprnet 1"
+_DECODER = "mprnet 2"
 _INDEX = "index.json"
 _NAME = re.compile(r"([0-9a-f]{32})_([0-9]+)x([0-9]+)(?:\.rgb|_([0-9]+)\.tiles)")
 
@@ -138,7 +138,7 @@ class PictureCache:
         suspects = [path for path in paths if path not in self.left_out and not self.is_prepared(path)]
         with ThreadPoolExecutor(available_processors()) as pool:
             results = pool.map(self._has_same_content, suspects)
-            bar = tqdm(results, "comparing", len(suspects), unit="picture", leave=False, disable=not suspects)
+            bar = tqdm(results, "comparing", len(suspects), unit="picture", leave=False, disable=None)
             return [path for path, is_same in zip(suspects, bar, strict=True) if not is_same]
 
     def _has_same_content(self, path: Path) -> bool:

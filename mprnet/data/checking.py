@@ -71,7 +71,7 @@ def check_pairs(pairs: Sequence[Pair], name: str, aligned: bool = True) -> Findi
     findings = Findings(list(pairs))
     with ThreadPoolExecutor(available_processors()) as pool:
         checks = pool.map(partial(check_pair, aligned=aligned), pairs)
-        _collect(findings, tqdm(checks, name, total=len(pairs), unit="pair", leave=False))
+        _collect(findings, tqdm(checks, name, total=len(pairs), unit="pair", leave=False, disable=None))
     return findings
 
 

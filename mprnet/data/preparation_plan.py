@@ -90,7 +90,7 @@ def _find_prepared(paths: Sequence[Path], cache: PictureCache, tiled: bool) -> s
 def _measure(paths: Sequence[Path], cache: PictureCache, prepared: set[Path]) -> dict[Path, int]:
     """Return how many bytes each picture takes: as it is stored if it is ``prepared``, else as pixels."""
     sizes = {}
-    for path in tqdm(paths, "sizes", unit="picture", leave=False):
+    for path in tqdm(paths, "sizes", unit="picture", leave=False, disable=None):
         stored = cache.records[path].stored if path in prepared else 3 * _count_pixels(path)
         sizes[path] = -(-stored // _BLOCK) * _BLOCK
     return sizes
@@ -107,7 +107,9 @@ def _estimate_share(paths: Sequence[Path]) -> float:
         return len(encode_tiles(pixels)), pixels.nbytes
 
     with ThreadPoolExecutor(available_processors()) as pool:
-        sizes = list(tqdm(pool.map(measure, paths), "estimating", len(paths), unit="picture", leave=False))
+        sizes = list(
+            tqdm(pool.map(measure, paths), "estimating", len(paths), unit="picture", leave=False, disable=None)
+        )
     compressed, raw = (sum(column) for column in zip(*sizes, strict=True))
     return compressed / raw if raw else 1.0
 

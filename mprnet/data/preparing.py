@@ -55,7 +55,7 @@ def prepare_pictures(plan: Plan, cache: PictureCache) -> Preparation:
     pool = ThreadPoolExecutor(available_processors())
     try:
         outcomes = pool.map(partial(_prepare, cache=cache, known=known, tiled=plan.tiled), plan.pictures)
-        bar = tqdm(outcomes, "preparing", len(plan.pictures), unit="picture")
+        bar = tqdm(outcomes, "preparing", len(plan.pictures), unit="picture", disable=None)
         for path, outcome in zip(plan.pictures, bar, strict=True):
             if outcome.record is not None:
                 records[path] = outcome.record

@@ -22,12 +22,14 @@ from mprnet.errors import NotPreparedError
 _SIDE = 512
 _LEVEL = 1  # of zstd. Higher levels make differences of noisy pixels no smaller.
 _OFFSET = np.dtype("<u8")
+_CHECKSUM_BYTES = 4
 
 
 def encode_tiles(pixels: np.ndarray) -> bytes:
     """Return the content of a file of tiles, for ``TiledPicture``.
 
-    It begins with the offsets of all tiles, row by row, and the length of the file, as 64-bit integers.
+    It begins with the offsets of all tiles, row by row, and the length of the file, as 64-bit integers. A tile is the
+    CRC-32 of its data, and its data.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -89,9 +91,14 @@ class TiledPicture:
         """Decode some rows and columns of a tile into ``target``."""
         height, width = self.shape[0] - row * _SIDE, self.shape[1] - column * _SIDE
         number = row * -(-self.shape[1] // _SIDE) + column
-        start, end = np.frombuffer(self._data, _OFFSET, 2, number * _OFFSET.itemsize)
-        data = imagecodecs.zstd_decode(self._data[int(start) : int(end)])
-        planes = np.frombuffer(data, np.uint8).reshape(3, min(height, _SIDE), min(width, _SIDE))
+        start, end = (int(offset) for offset in np.frombuffer(self._data, _OFFSET, 2, number * _OFFSET.itemsize))
+        data = self._data[start + _CHECKSUM_BYTES : end]
+        # Without it, most damage would give other pixels and no error.
+        if imagecodecs.deflate_crc32(data) != int.from_bytes(self._data[start : start + _CHECKSUM_BYTES], "little"):
+            raise ValueError("wrong checksum")
+        planes = np.frombuffer(imagecodecs.zstd_decode(data), np.uint8).reshape(
+            3, min(height, _SIDE), min(width, _SIDE)
+        )
         lines = planes[:, : rows.stop, : columns.stop].transpose(1, 0, 2).copy()
         above = lines[0]
         for line in lines[1:]:  # several times as fast as NumPy's sums along this axis
@@ -112,7 +119,8 @@ def _encode(tile: np.ndarray) -> bytes:
     planes[2] -= planes[1]
     planes[:, 1:] -= planes[:, :-1]
     planes[:, :, 1:] -= planes[:, :, :-1]
-    return bytes(imagecodecs.zstd_encode(planes.tobytes(), level=_LEVEL))
+    data = bytes(imagecodecs.zstd_encode(planes.tobytes(), level=_LEVEL))
+    return int(imagecodecs.deflate_crc32(data)).to_bytes(_CHECKSUM_BYTES, "little") + data
 
 
 def _split(start: int, stop: int) -> Iterator[tuple[int, slice, int]]:

@@ -1,15 +1,18 @@
 """Loads batches of samples in worker processes."""
 
 import contextlib
+import errno
 import multiprocessing.queues
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import cv2
 import torch
+import torch.multiprocessing
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -110,8 +113,7 @@ def load_batches(loader: "DataLoader[Any]") -> Iterator[Any]:
     try:
         if pool is not None:
             pool.release_all()  # an epoch that was not read to its end leaves batches behind
-        with _one_opencv_thread():
-            iterator = iter(loader)  # starts the processes
+        iterator = _start(loader)
         if loader.num_workers and hasattr(signal, "SIGCHLD"):
             # PyTorch's handler raises an error when a worker dies, also in the middle of a step. Without it, the error
             # comes when a batch of this worker is awaited, and the state can be saved.
@@ -131,6 +133,30 @@ def load_batches(loader: "DataLoader[Any]") -> Iterator[Any]:
         if not exit_codes:
             raise
         raise UserError(_describe_dead_worker(exit_codes, loader.num_workers)) from error
+
+
+def _start(loader: "DataLoader[Any]") -> Iterator[Any]:
+    """Return the loader's iterator. Its processes start to read.
+
+    Raises:
+        UserError: the system does not allow so many processes or files, or there is no shared memory left.
+    """
+    try:
+        with _one_opencv_thread():
+            return iter(loader)
+    except OSError as error:
+        # PyTorch prints a traceback when it deletes an iterator that has only some of its processes.
+        hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+        traceback.clear_frames(error.__traceback__)
+        sys.unraisablehook = hook
+        if error.errno == errno.ENOSPC:  # for semaphores
+            raise UserError(
+                f"{NO_SHARED_MEMORY}, or lower TRAINING.WORKERS (it is {loader.num_workers}; 0 needs none)."
+            ) from error
+        raise UserError(
+            f"the processes that read pictures cannot be started ({error.strerror or error}): lower TRAINING.WORKERS "
+            f"(it is {loader.num_workers}; 0 needs none), or raise the limits of files and processes (ulimit -n, -u)."
+        ) from error
 
 
 def _dead_workers(loader: "DataLoader[Any]") -> list[int]:
@@ -195,6 +221,8 @@ def _one_opencv_thread() -> Iterator[None]:
 def _prepare_worker(worker: int) -> None:
     """Set the threads and signals of a worker process."""
     cv2.setNumThreads(1)  # a process that is not forked has as many as the machine has processors
+    # If the trainer is killed, a worker that waits for a disk would stay, with all files and the GPU that it inherited.
+    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]  # only Linux has it
     # Ctrl-C and other signals often go to the whole process group. But the trainer needs one more batch from its
     # workers before it saves its state.
     for number in list_stop_signals():

@@ -50,6 +50,7 @@ class RunLogger:
         self.is_main = is_main
         self.history: list[dict[str, Any]] = []
         self._tensorboard: Any = None
+        self._columns: list[str] = []  # of log.csv; empty: the file is not up to date
 
     def start(self, settings: CfgNode, steps_done: int) -> None:
         """Write settings.yml and environment.json (versions, device, git revision, command), and open TensorBoard.
@@ -93,20 +94,31 @@ class RunLogger:
             tqdm.write(f"warning: could not write this line to the log: {_format_row(row)} ({error})", file=sys.stderr)
 
     def _write(self, row: dict[str, Any]) -> None:
-        text = io.StringIO(newline="")
-        # A column of luma PSNR is only written if there are values for it.
-        used = set().union(*self.history)
-        columns = [column for column in COLUMNS if column in used or "luma" not in column]
-        writer = csv.DictWriter(text, columns)
-        writer.writeheader()
-        writer.writerows(self.history)
-        write_atomically(self.folder / LOG, text.getvalue().encode())
+        self._write_table(row)
         self.print(_format_row(row))
         # Drawing takes as long as a short epoch. The last row of a run has a PSNR, so the final curves are complete.
         if "psnr" in row:
             draw_curves(self.folder / "curves.png", {"restored": self.history})
         with self._optional("TensorBoard"):
             self._write_tensorboard(row)
+
+    def _write_table(self, row: dict[str, Any]) -> None:
+        """Add a row to the end of log.csv. At first, and if the row needs more columns, write the whole file."""
+        path, text = self.folder / LOG, io.StringIO(newline="")
+        columns, self._columns = self._columns, []  # if this fails, the next row writes the whole file
+        if columns and set(row) <= set(columns) and path.exists():
+            csv.DictWriter(text, columns).writerow(row)
+            with open(path, "a", encoding="utf-8", newline="") as file:
+                file.write(text.getvalue())
+        else:
+            # A column of luma PSNR is only written if there are values for it.
+            used = set().union(*self.history)
+            columns = [column for column in COLUMNS if column in used or "luma" not in column]
+            writer = csv.DictWriter(text, columns)
+            writer.writeheader()
+            writer.writerows(self.history)
+            write_atomically(path, text.getvalue().encode())
+        self._columns = columns
 
     def _write_tensorboard(self, row: dict[str, Any]) -> None:
         if self._tensorboard is None:

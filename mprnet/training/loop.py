@@ -93,19 +93,19 @@ class Trainer:
             self.logger.print(f"note: {note}")
         # All batches have one size, so it pays to time cuDNN's algorithms for it.
         benchmark, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
-        try:
-            with self.signals:
+        with self.signals:  # also while the last checkpoint is written
+            try:
                 self.steps.rehearse()
                 self.meter.restart()
                 while not self.progress.is_finished:
                     self._train_epoch(self.progress.epochs_done + 1)
                     self._end_epoch()
-        finally:
-            torch.backends.cudnn.benchmark = benchmark
-            stop_workers(self.loader)
-            self.validator.close()
-            self.logger.close()
-            self.progress.writer.close()  # waits for the last checkpoint
+            finally:
+                torch.backends.cudnn.benchmark = benchmark
+                stop_workers(self.loader)
+                self.validator.close()
+                self.logger.close()
+                self.progress.writer.close()  # waits for the last checkpoint
 
     def _train_epoch(self, epoch: int) -> None:
         progress = self.progress

@@ -71,7 +71,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         degraded, target = check_item(item, label)[:2]
         if any(side % SIZE_MULTIPLE for side in target.shape[1:]):
             raise UserError(f"{label} is {format_size(target)}: crop it to multiples of {SIZE_MULTIPLE}.")
-        return degraded, target
+        return (degraded, target) if self._has_samples else _copy(degraded, target)
 
     @property
     def _has_samples(self) -> bool:
@@ -118,6 +118,8 @@ class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
         if not (torch.isfinite(degraded).all() and torch.isfinite(target).all()):
             raise UserError(f"{label} holds values that are not finite.")
         name = others[0] if others and isinstance(others[0], str) else str(index)
+        if not has_bytes:
+            degraded, target = _copy(degraded, target)
         return degraded, target, re.sub(r"[/\\:]", "_", name)  # the name becomes a file name
 
     def count_bytes(self) -> int:
@@ -148,6 +150,11 @@ class ValidationPairs(Sequence[tuple[Tensor, Tensor, str]]):
         for part in parts:
             digest.update(part)
         return digest.hexdigest()
+
+
+def _copy(degraded: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return copies. A data set may return the same tensors again and again, with other values each time."""
+    return degraded.clone(), target.clone()
 
 
 def find_pairs(data: Any) -> Sequence[Pair] | None:

@@ -75,7 +75,10 @@ class BatchPool:
             self._is_used[batch.worker, batch.place] = False
 
     def release_all(self) -> None:
-        """Do the same for all batches, also for those that were never received."""
+        """Do the same for all batches, also for those that were never received.
+
+        Batches that a worker still makes, and that nothing receives, keep their places until the next call.
+        """
         self._is_used.zero_()
 
 

@@ -33,7 +33,9 @@ def prepare(folder, *overrides: object, training=get_training_data) -> int:
 
 def test_the_space_and_the_results_are_printed(folder, capsys):
     assert prepare(folder) == 0
-    lines = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert not err  # bars are only for terminals
     cache = folder / "a" / "cache"
     assert lines[0].startswith(f"6 pictures take 0.01 GiB in {cache}; 0.01 GiB are to be written, ")
     assert lines[1:] == [f"6 pictures are prepared in {cache}; 6 of them were decoded now"]
@@ -65,7 +67,8 @@ def test_what_does_not_fit_on_the_disk_as_pixels_is_stored_as_tiles(folder, monk
         assert prepare(folder) == 0
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == (
-            "0.01 GiB as pixels, more than the 0.07 GiB that are free: stored as compressed tiles, about 0.00 GiB"
+            "0.01 GiB as pixels, more than fits into the 0.07 GiB that are free (0.06 GiB of them are kept free): "
+            "stored as compressed tiles, about 0.00 GiB"
         )
         assert lines[-1] == f"6 pictures are prepared in {cache}; {decoded} of them were decoded now"
         assert sorted(path.suffix for path in cache.iterdir()) == ["", ".json", *6 * [".tiles"]]
@@ -81,7 +84,9 @@ def test_the_space_of_tiles_is_estimated(folder, noise, monkeypatch, capsys):
     for number in range(3):
         cv2.imwrite(str(folder / "set" / "input" / f"{number}.png"), np.full((700, 1000, 3), number, np.uint8))
     assert prepare(folder, "TRAINING.CACHE_GIB", 7.2) == 0
-    line = capsys.readouterr().out.splitlines()[0]
+    out, err = capsys.readouterr()
+    line = out.splitlines()[0]
+    assert not err
     message = "12.61 GiB as pixels, more than TRAINING.CACHE_GIB 7.2: stored as compressed tiles, about "
     assert line.startswith(message)
     assert 6.3 < float(line[len(message) :].split()[0]) < 7.1

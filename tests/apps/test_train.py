@@ -23,6 +23,7 @@ from programs import Stop, WithoutDistributed, run
 
 from apps.miniatures import write_pairs, write_training_sets
 from mprnet import load_model, save_weights
+from mprnet.apps import train as train_module
 
 TINY = ["MODEL.N_FEAT", "8", "MODEL.SCALE_UNETFEATS", "4", "MODEL.SCALE_ORSNETFEATS", "4", "MODEL.NUM_CAB", "1"]
 SHORT = [*TINY, "OPTIM.BATCH_SIZE", "4", "OPTIM.NUM_EPOCHS", "4", "OPTIM.WARMUP_EPOCHS", "1", "TRAINING.WORKERS", "0"]
@@ -121,6 +122,14 @@ def test_the_released_recipe_trains_with_many_options(project, tmp_path):
     assert "this trains Denoising's network under another name, Mine (MODEL.MODE)" in output
     run = tmp_path / "Mine" / "models" / "MPRNet_released"
     assert len(list((run / "validation").iterdir())) == 3
+
+
+def test_options_may_stand_between_settings(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "A", "1", "--prepare", "B", "-2", "--config", "c.yml", "C", "3"])
+    arguments = train_module._parse(ROOT / "Deraining")
+    assert arguments.prepare
+    assert arguments.config == Path("c.yml")
+    assert arguments.overrides == ["A", "1", "B", "-2", "C", "3"]
 
 
 def test_settings_of_a_task_are_found_from_every_folder():

@@ -1,9 +1,12 @@
 """Prepared pictures: what is decoded, when, and that training sees the same pixels."""
 
+import itertools
 import os
 import pickle
 import resource
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -13,7 +16,7 @@ import torch
 
 from mprnet import UserError
 from mprnet.data import cache as cache_module
-from mprnet.data import preparing, tiles
+from mprnet.data import preparation_plan, preparing, tiles
 from mprnet.data.cache import PictureCache, pictures_of
 from mprnet.data.paired import get_training_data
 from mprnet.data.pairs import Pair
@@ -166,6 +169,57 @@ def test_an_interrupted_preparation_continues(pairs, folder, decoded, monkeypatc
     assert len(decoded) == 5
     assert not cache.find_unprepared(pictures_of(pairs))
     assert len(list(folder.glob("*_*"))) == 8
+
+
+def test_an_interruption_is_not_followed_by_the_pictures_that_are_left(pairs, folder, decoded, monkeypatch):
+    cancelled = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait=True, **options):
+            super().shutdown(wait=False, **options)
+            cancelled.set()
+            super().shutdown(wait)
+
+    def stop_at_the_third(outcomes, *arguments, **options):
+        yield from itertools.islice(outcomes, 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparing, "available_processors", lambda: 1)
+    monkeypatch.setattr(preparing, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(preparing, "write_atomically", lambda path, data: len(decoded) <= 3 or cancelled.wait())
+    monkeypatch.setattr(preparing, "tqdm", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(pairs, folder)
+    assert len(decoded) <= 4
+
+
+def test_the_index_is_written_before_unused_pictures_are_removed(pairs, folder, monkeypatch):
+    """After an interruption between the two, no picture of the index is missing."""
+
+    def interrupt(cache):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparing, "remove_unused_files", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(pairs, folder)
+    assert not PictureCache.load(folder, pairs[0].input.parents[1]).find_unprepared(pictures_of(pairs))
+
+
+def test_the_space_of_tiles_is_estimated_from_pictures_of_the_whole_set(pairs, folder, monkeypatch):
+    monkeypatch.setattr(preparation_plan, "_COMPRESSED", 4)
+    for path in pictures_of(pairs[:2]):
+        rewrite(path)
+    plan = plan_tiles(pairs, PictureCache(folder, folder))
+    assert 0.4 < plan.missing / (8 * 4096) < 0.9  # half of them become no smaller
+
+
+def test_a_picture_that_was_removed_meanwhile_does_not_stop_the_others(pairs, folder):
+    pairs[1].input.unlink()
+    cache = PictureCache.load(folder, pairs[0].input.parents[1])
+    result = prepare_pictures(plan_preparation(pairs, cache), cache)
+    assert result.problems == [f"{pairs[1].input}: cannot be read (No such file or directory)."]
+    assert result.decoded == 7
+    assert cache.find_unprepared(pictures_of(pairs)) == [pairs[1].input]
 
 
 @pytest.mark.parametrize("tiled", [False, True])

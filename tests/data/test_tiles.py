@@ -49,12 +49,14 @@ def test_smooth_pictures_become_much_smaller():
     assert len(encode_tiles(pixels)) < pixels.nbytes / 20
 
 
-@pytest.mark.parametrize("damage", ["offset", "tile", "cut", "swapped"])
+@pytest.mark.parametrize("damage", ["offset", "far offset", "pixels", "tile", "cut", "swapped"])
 def test_a_damaged_file_is_an_error(monkeypatch, damage):
     monkeypatch.setattr(tiles, "_SIDE", 16)
     _, data, _ = make_picture(20, 20)
     damaged = {
         "offset": b"\xff" * 16 + data[16:],
+        "far offset": b"\x7f" * 16 + data[16:],
+        "pixels": data[:-9] + bytes([data[-9] ^ 255]) + data[-8:],
         "tile": data[:40] + bytes(len(data) - 40),
         "cut": data[:20],
         "swapped": data[8:16] + data[:8] + data[16:],

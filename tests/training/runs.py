@@ -23,6 +23,7 @@ from mprnet.training.datasets import RunData
 from mprnet.training.keys import get_defaults
 from mprnet.training.loop import Trainer
 from mprnet.training.samples import TrainingSamples, ValidationPairs
+from mprnet.training.shared_memory import BatchPool, PooledBatch
 from mprnet.training.state import load_latest
 
 ONE_PROCESS = World(0, 1, torch.device("cpu"))
@@ -96,6 +97,20 @@ def make_trainer(
     )
     checkpoint = load_latest(folder) if settings.TRAINING.RESUME else None
     return Trainer(tiny_network(), data, settings, folder, {}, world, workers, checkpoint)
+
+
+def overwrite_released_batches(monkeypatch: Any) -> list[int]:
+    """Fill batches with other values as soon as workers may. Return a list to which each of them appends its worker."""
+    release, overwritten = BatchPool.release, []
+
+    def overwrite(self: BatchPool, batch: PooledBatch) -> None:
+        if batch.place >= 0:
+            batch.images.view(torch.uint8).fill_(0xFF)  # as float32: NaN
+            overwritten.append(batch.worker)
+        release(self, batch)
+
+    monkeypatch.setattr(BatchPool, "release", overwrite)
+    return overwritten
 
 
 def read_log(folder: Path, with_meter: bool = False) -> list[dict[str, str]]:

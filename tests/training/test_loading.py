@@ -1,14 +1,19 @@
+import errno
 import itertools
+import multiprocessing.process
 import os
 import signal
+import sys
 import threading
 import time
 from multiprocessing.queues import Queue
 
 import cv2
+import psutil
 import pytest
 import torch
 from torch.utils.data import Dataset
+from torch.utils.data._utils import signal_handling
 
 from mprnet import UserError
 from mprnet.errors import NotPreparedError
@@ -16,7 +21,7 @@ from mprnet.training import loading
 from mprnet.training.loading import SampleStacker, choose_workers, load_batches, make_loader, stop_workers
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.stopping import list_stop_signals
-from training.runs import Noise
+from training.runs import Noise, overwrite_released_batches, start
 
 
 class Broken(Noise):
@@ -46,7 +51,9 @@ class Handlers(Dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_come_in_order_with_and_without_workers(workers):
+def test_batches_come_in_order_with_and_without_workers(workers, monkeypatch):
+    """Each is valid until the next one is taken."""
+    overwritten = overwrite_released_batches(monkeypatch)
     sampler = DistributedBatchSampler(10, 4, seed=1)
     loader = make_loader(Noise(), sampler, workers, pin_memory=False)
     for epoch in (1, 2):
@@ -57,7 +64,9 @@ def test_batches_come_in_order_with_and_without_workers(workers):
             expected = [Noise()[key] for key in keys]
             assert torch.equal(degraded, torch.stack([sample[0] for sample in expected]))
             assert torch.equal(target, torch.stack([sample[1] for sample in expected]))
-        assert not loader.collate_fn.pool._is_used.any()
+        if epoch == 1:
+            assert len(overwritten) == (3 if workers else 0)
+            assert not loader.collate_fn.pool._is_used.any()
     stop_workers(loader)
 
 
@@ -145,6 +154,7 @@ def test_a_worker_continues_for_30_seconds_after_sigterm(monkeypatch, threads):
     """The trainer still needs a batch from it."""
     before = {number: signal.getsignal(number) for number in list_stop_signals()}
     monkeypatch.setattr(Queue, "_on_queue_feeder_error", None)  # is replaced, too
+    monkeypatch.setattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig", lambda number: None)
     alarms = []
     monkeypatch.setattr(loading.signal, "alarm", alarms.append)
     try:
@@ -185,6 +195,19 @@ def test_a_dead_worker_is_an_error_when_its_batch_is_awaited(number, sentence):
     stop_workers(loader)
 
 
+def test_a_dead_worker_does_not_interrupt_a_step(monkeypatch):
+    """PyTorch's handler of SIGCHLD raises an error wherever the program is."""
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        next(load_batches(loader))
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+        stop_workers(loader)
+
+
 class Ends(Noise):
     """Ends the process that reads the sixth sample."""
 
@@ -216,6 +239,30 @@ def test_a_batch_that_cannot_be_sent_is_an_error(capfd):
     stop_workers(loader)
 
 
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.EAGAIN, r"cannot be started \(.*\): lower TRAINING.WORKERS \(it is 2; 0 needs none\), or raise"),
+        (errno.ENOSPC, r"/dev/shm: .*--shm-size.* TRAINING.WORKERS \(it is 2; 0 needs none\)\.$"),
+    ],
+)
+def test_processes_that_cannot_be_started_are_an_error(monkeypatch, capfd, number, sentence):
+    """The second one, as with ulimit -u."""
+    numbers, start_process = itertools.count(1), multiprocessing.process.BaseProcess.start
+
+    def refuse(process):
+        if next(numbers) == 2:
+            raise OSError(number, os.strerror(number))
+        start_process(process)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
+    loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), 2, pin_memory=False)
+    with pytest.raises(UserError, match=sentence):
+        next(load_batches(loader))
+    assert not capfd.readouterr().err
+    stop_workers(loader)
+
+
 class Stalled(Noise):
     """Waits for an hour before the sixth sample, as for a disk that does not answer."""
 
@@ -231,3 +278,32 @@ def test_a_stalled_worker_is_not_waited_for():
     (worker,) = loader._iterator._workers
     stop_workers(loader)
     assert worker.exitcode == -signal.SIGKILL
+
+
+class Telling(Stalled):
+    """Writes the number of its process to a file first."""
+
+    def __init__(self, path) -> None:
+        super().__init__()
+        self.path = path
+
+    def __getitem__(self, key):
+        if key[1] == 5:
+            self.path.write_text(str(os.getpid()))
+        return super().__getitem__(key)
+
+
+def load_until_killed(path) -> None:
+    next(load_batches(make_loader(Telling(path), DistributedBatchSampler(10, 10, seed=1), 1, pin_memory=False)))
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process that its parent has ended")
+def test_a_stalled_worker_ends_when_the_trainer_is_killed(tmp_path):
+    path = tmp_path / "worker"
+    process = start(load_until_killed, path)
+    while process.is_alive() and not (path.exists() and path.read_text()):
+        time.sleep(0.01)
+    worker = psutil.Process(int(path.read_text()))
+    process.kill()
+    worker.wait(60)

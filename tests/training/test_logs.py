@@ -82,6 +82,39 @@ def test_luma_is_printed_and_has_columns_if_it_is_measured(tmp_path):
     assert (third["best_psnr"], third["best_luma_psnr"]) == ("", "24.5")
 
 
+def test_a_row_does_not_write_the_rows_before_it_again(tmp_path, monkeypatch):
+    """A run of 400,000 steps can have that many rows."""
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.history = [ROW]  # of the run before
+    written = []
+    monkeypatch.setattr(logs, "write_atomically", lambda path, data: written.append(path.write_bytes(data)))
+    for _ in range(3):
+        logger.add_row(ROW)
+    logger.add_row(VALIDATED)
+    assert len(written) == 1
+    assert len(read_log(tmp_path)) == 5
+    (tmp_path / "log.csv").unlink()  # by the user
+    logger.add_row(ROW)
+    assert len(read_log(tmp_path)) == 6
+
+
+def test_a_row_that_could_not_be_written_is_written_with_the_next_one(tmp_path, monkeypatch, capsys):
+    logger = RunLogger(tmp_path, is_main=True)
+    logger.add_row(ROW)
+
+    def write_a_part(self, text):
+        with open(tmp_path / "log.csv", "a") as file:
+            file.write("1,2")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(logs.csv.DictWriter, "writerow", write_a_part)
+        logger.add_row(ROW)
+    assert "could not write this line" in capsys.readouterr().err
+    logger.add_row(ROW)
+    assert [row["loss"] for row in read_log(tmp_path)] == [str(ROW["loss"])] * 3
+
+
 def test_other_processes_keep_rows_but_write_nothing(tmp_path, capsys):
     logger = RunLogger(tmp_path, is_main=False)
     logger.start(tiny_settings(), 0)
@@ -211,6 +244,7 @@ def test_a_file_that_cannot_be_written_keeps_its_content(tmp_path, monkeypatch, 
         raise OSError("no space")
 
     monkeypatch.setattr(os, "replace", fail)
+    logger = RunLogger(tmp_path, is_main=True)  # of a resumed run
     with contextlib.suppress(UserError, OSError):
         logger.start(tiny_settings("OPTIM.BATCH_SIZE", 5), 0)
     logger.add_row(VALIDATED)

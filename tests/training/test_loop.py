@@ -20,7 +20,17 @@ from mprnet.training.loading import load_batches
 from mprnet.training.mixup import draw_mixup
 from mprnet.training.state import LATEST
 from mprnet.training.stopping import Stopped
-from training.runs import ONE_PROCESS, SLOW_LOGS, Grey, Noise, are_equal, make_trainer, read_log, tiny_settings
+from training.runs import (
+    ONE_PROCESS,
+    SLOW_LOGS,
+    Grey,
+    Noise,
+    are_equal,
+    make_trainer,
+    overwrite_released_batches,
+    read_log,
+    tiny_settings,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -352,6 +362,39 @@ def test_a_second_signal(tmp_path, monkeypatch, number, seconds, stops_at_once):
             trainer.signals.handle(number, None)
     else:
         trainer.signals.handle(number, None)
+
+
+def test_signals_do_not_end_a_run_that_writes_its_last_checkpoint(tmp_path, monkeypatch):
+    """A second SIGUSR1 would end it at once by default."""
+    handlers, close = [], writer.CheckpointWriter.close
+
+    def record(self) -> None:
+        handlers.append(signal.getsignal(signal.SIGUSR1))
+        close(self)
+
+    monkeypatch.setattr(writer.CheckpointWriter, "close", record)
+    trainer = make_trainer(tmp_path, tiny_settings(), Signalling(5, signal.SIGUSR1))
+    with pytest.raises(Stopped):
+        trainer.run()
+    assert handlers == [trainer.signals.handle]
+
+
+class Bytes(Noise):
+    def __getitem__(self, key):
+        return tuple(image.clamp(0, 1).mul(255).to(torch.uint8) for image in super().__getitem__(key))
+
+
+@pytest.mark.parametrize("kind", [Noise, Bytes])
+def test_no_step_needs_a_batch_whose_memory_is_used_again(tmp_path, monkeypatch, kind):
+    """With floats, the network's input is the memory of the batch itself."""
+    options = ["AUGMENT.MIXUP_FROM_EPOCH", 2, "OPTIM.EMA", 0.9, "OPTIM.ACCUMULATE", 2, "TRAINING.VAL_TIMES", 3]
+    alone = run(tmp_path / "alone", *options, training=kind())
+    overwritten = overwrite_released_batches(monkeypatch)
+    shared = run(tmp_path / "shared", *options, training=kind(), workers=2)
+    assert set(overwritten) == {0, 1}
+    for name in ("model", "eval_model"):
+        assert are_equal(*(getattr(trainer.stepper, name).state_dict() for trainer in (alone, shared)))
+    assert read_log(tmp_path / "alone") == read_log(tmp_path / "shared")
 
 
 def test_save_minutes_0_saves_after_every_step(tmp_path, monkeypatch):

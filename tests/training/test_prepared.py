@@ -72,7 +72,7 @@ def test_samples_from_tiles_are_the_same_too(folder, monkeypatch):
         assert all(torch.equal(a, b) for a, b in zip(prepared.training[1, index], expected[index], strict=True))
 
 
-def test_a_new_or_changed_picture_is_an_error(folder, cached):
+def test_a_new_or_changed_picture_is_an_error(folder, cached, capsys):
     for side in ("input", "target"):
         cv2.imwrite(str(folder / "train" / side / "new.png"), np.zeros((16, 16, 3), np.uint8))
     message = (
@@ -80,6 +80,7 @@ def test_a_new_or_changed_picture_is_an_error(folder, cached):
     )
     with pytest.raises(UserError, match=message):
         make(folder, *cached)
+    assert not capsys.readouterr().err  # bars are only for terminals
     (folder / "cache" / "index.json").unlink()
     with pytest.raises(UserError, match=r"14 of the 14 .* run train.py --prepare with the same settings, or set"):
         make(folder, *cached)

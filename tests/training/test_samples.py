@@ -297,3 +297,24 @@ def test_fingerprints_of_other_data_sets_include_items():
     assert len({one, ValidationPairs(Grey(0.3)).fingerprint(), ValidationPairs(Grey(side=24)).fingerprint()}) == 3
     item = Grey()[0]
     assert ValidationPairs([item, item]).fingerprint() != one
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+@pytest.mark.parametrize("by_epoch", [False, True])
+def test_a_data_set_may_return_the_same_tensors_with_other_values(dtype, by_epoch):
+    """Within a batch, or while a worker sends a pair, the values must not change."""
+
+    class Kept(Dataset):
+        addressed_by_epoch = by_epoch
+        images = torch.zeros(2, 3, 8, 8, dtype=dtype)
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, key):
+            self.images.fill_(key[1] if isinstance(key, tuple) else key)
+            return tuple(self.images)
+
+    for data, keys in ((TrainingSamples(Kept(), 1), [(1, 0), (1, 1)]), (ValidationPairs(Kept()), [0, 1])):
+        items = [data[key] for key in keys]
+        assert [[image.unique().tolist() for image in item[:2]] for item in items] == [[[0], [0]], [[1], [1]]]

@@ -43,6 +43,15 @@ def test_without_links_the_checkpoint_is_copied(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model_latest_before.pth"]
 
 
+def test_a_link_that_a_killed_run_left_behind_does_not_matter(tmp_path):
+    save_latest(tmp_path, make_content(1))
+    (tmp_path / ".model_latest_before.pth.link").write_bytes(b"")
+    before = (tmp_path / LATEST).stat().st_ino
+    save_latest(tmp_path, make_content(2))
+    assert (tmp_path / "model_latest_before.pth").stat().st_ino == before  # not a copy
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, "model_latest_before.pth"]
+
+
 def test_without_a_usable_checkpoint_loading_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"there is no model_latest\.pth in .*TRAINING.RESUME False"):
         load_latest(tmp_path)

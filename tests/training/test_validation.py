@@ -245,6 +245,7 @@ def test_pairs_wait_for_others_of_their_size():
 
     assert group(8, 16, 8, 8, 16, batch_size=2) == [[0, 2], [1, 4], [3]]
     assert group(8, 16, 8, batch_size=1) == [[0], [1], [2]]
+    assert group(8, 16, 16, 24, batch_size=3) == [[0], [1, 2], [3]]  # what is left at the end
     assert group(batch_size=2) == []
     assert max(map(len, group(*[8] * 40, batch_size=16))) == 16
     # So many wait at the most: with more, the largest group goes.

@@ -98,3 +98,13 @@ def test_a_damaged_latest_checkpoint_is_left_out_of_one_write(checkpoints, monke
         checkpoints.write(make_content())
     checkpoints.wait()
     assert damaged == [True, False]
+
+
+def test_the_latest_checkpoint_is_written_last(checkpoints, monkeypatch):
+    """If the run is killed between two files, it resumes before the other ones, and writes them again."""
+    written = []
+    monkeypatch.setattr(module, "save_epoch", lambda *arguments: written.append("epoch"))
+    monkeypatch.setattr(module, "save_latest", lambda *arguments: written.append("latest"))
+    checkpoints.write(make_content(), is_epoch_file=True)
+    checkpoints.wait()
+    assert written == ["epoch", "latest"]

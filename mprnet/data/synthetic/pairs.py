@@ -65,7 +65,7 @@ def _draw_bank(path: Path, draw: Callable[[int], np.ndarray], shape: tuple[int, 
     # Windows can wait for at most 61 processes.
     with ProcessPoolExecutor(min(61, workers), initializer=_ignore_interrupts) as pool:
         pictures = pool.map(draw, range(len(bank)), chunksize=4)
-        for index, picture in enumerate(tqdm(pictures, "drawing pictures", len(bank), unit="picture")):
+        for index, picture in enumerate(tqdm(pictures, "drawing pictures", len(bank), unit="picture", disable=None)):
             bank[index] = picture
     file = io.BytesIO()
     np.save(file, bank)
