@@ -149,20 +149,23 @@ def _read(job: Job, restorer: Restorer) -> _Picture:
 
 
 def _batches(pictures: Iterable[_Picture], restorer: Restorer) -> Iterator[list[_Picture]]:
-    """Yield consecutive pictures of one size together, at most ``restorer.batch_size`` at a time."""
+    """Yield consecutive pictures together if their images have one shape and dtype, ``restorer.batch_size`` at most."""
     batch: list[_Picture] = []
     for picture in pictures:
-        size = picture.photo.height, picture.photo.width
-        first = batch[0].photo.pixels if batch else None
-        if first is not None and (size != first.shape[:2] or len(batch) >= restorer.batch_size(*size)):
+        most = restorer.batch_size(picture.photo.height, picture.photo.width)
+        if batch and (_kind(picture) != _kind(batch[0]) or len(batch) >= most):
             yield batch
             batch = []
         batch.append(picture)
-        if restorer.batch_size(*size) == 1:
+        if most == 1:
             yield batch
             batch = []
     if batch:
         yield batch
+
+
+def _kind(picture: _Picture) -> tuple[object, ...]:
+    return () if picture.image is None else (picture.image.shape, picture.image.dtype)
 
 
 def _start(batch: Sequence[_Picture], restorer: Restorer) -> Results:

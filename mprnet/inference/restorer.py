@@ -157,7 +157,7 @@ class Restorer:
         return max(1, min(16, self._fitting.batch_pixels // (height * width))) if self.device.type == "cuda" else 1
 
     def start(self, images: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
-        """Start to restore images of one size; a GPU goes on with them after this method has returned.
+        """Start to restore images of one size and dtype; a GPU goes on with them after this method has returned.
 
         Args:
             images: each (3, H, W), uint8 or float32 in [0, 1]. A GPU copies them without a wait if they are those that

@@ -59,13 +59,17 @@ def apply_in_bands(
         band = layer(*(x.narrow(2, begin, end - begin) for x in inputs))
         if out is None:
             batch, channels, _, width = band.shape
-            # In the memory format of the features: of theirs, the numbers of one pixel are neighbours.
-            layout = torch.channels_last if first.stride(1) == 1 else torch.contiguous_format
-            shape = (batch, channels, height, width)
-            out = torch.empty(shape, dtype=band.dtype, device=band.device, memory_format=layout)
+            out = empty_in_format_of(first, (batch, channels, height, width), band.dtype)
         out.narrow(2, top, bottom - top).copy_(band.narrow(2, top - begin, bottom - top))
     assert out is not None
     return out
+
+
+def empty_in_format_of(features: Tensor, shape: tuple[int, int, int, int], dtype: torch.dtype) -> Tensor:
+    """Return a tensor (N, C, H, W) without values, on the device and in the memory format of ``features``."""
+    # With channels last, the numbers of one pixel are neighbours.
+    layout = torch.channels_last if features.stride(1) == 1 else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device=features.device, memory_format=layout)
 
 
 def accumulate(total: Tensor, addend: Tensor) -> Tensor:

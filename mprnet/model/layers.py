@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mprnet.model.bands import apply_in_bands, can_overwrite
+from mprnet.model.bands import apply_in_bands, can_overwrite, empty_in_format_of
 from mprnet.model.window_means import expand_to_pixels, pixel_means, window_means
 
 _MOST_ELEMENTS = 2**31 - 1  # of a result of interpolation
@@ -142,10 +142,7 @@ def upsample_bilinear(features: Tensor) -> Tensor:
     batch, channels, height, width = features.shape
     if not can_overwrite() or 4 * features.numel() <= _MOST_ELEMENTS:
         return _double(features)
-    layout = torch.channels_last if features.stride(1) == 1 else torch.contiguous_format
-    result = torch.empty(
-        (batch, channels, 2 * height, 2 * width), dtype=features.dtype, device=features.device, memory_format=layout
-    )
+    result = empty_in_format_of(features, (batch, channels, 2 * height, 2 * width), features.dtype)
     rows = max(1, _MOST_ELEMENTS // (4 * features.numel() // height) - 2)
     for top in range(0, height, rows):
         bottom = min(height, top + rows)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mprnet.data.tensors import as_float
 from mprnet.errors import UserError, one_line
+from mprnet.inference.launcher import count_local_processes
 from mprnet.processors import available_processors
 from mprnet.training.items import format_size
 from mprnet.training.order import DistributedBatchSampler
@@ -27,7 +28,6 @@ from mprnet.training.shared_memory import (
     NO_SHARED_MEMORY,
     BatchPool,
     PooledBatch,
-    count_local_processes,
 )
 from mprnet.training.stopping import list_stop_signals
 

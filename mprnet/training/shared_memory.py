@@ -1,6 +1,5 @@
 """Shared memory, through which batches come from worker processes. Containers often have little of it."""
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from mprnet.errors import UserError
+from mprnet.inference.launcher import count_local_processes
 
 NO_SHARED_MEMORY = (
     "a worker found no space for a batch in /dev/shm: give the container more (--shm-size 8g, or --ipc host)"
@@ -92,11 +92,6 @@ def _allocate(size: int) -> Tensor:
         return torch.empty(size, dtype=torch.uint8).share_memory_()
     except RuntimeError as error:  # PyTorch has no class for it
         raise UserError(f"{NO_SHARED_MEMORY}, or lower TRAINING.WORKERS (0 needs none).") from error
-
-
-def count_local_processes() -> int:
-    """Return how many processes torchrun has started on this machine; 1 without torchrun."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def fit_workers(workers: int, batch_bytes: int) -> tuple[int, str]:

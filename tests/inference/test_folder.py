@@ -75,6 +75,24 @@ def test_the_traceback_of_an_unknown_error_is_printed_if_asked_for(tmp_path, tin
     assert "in start" in printed
 
 
+def test_only_pictures_of_one_size_and_dtype_are_restored_together(tmp_path, tiny, monkeypatch):
+    """Colour of 8 bits is restored as bytes; grey and 16 bits as floats. Batches are for GPUs."""
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 256, size, np.uint8) for size in [(9, 9, 3)] * 3 + [(9, 9)] * 2 + [(8, 9, 3)] * 2]
+    (tmp_path / "in").mkdir()
+    for number, array in enumerate(pixels):
+        Image.fromarray(array).save(tmp_path / "in" / f"{number}.png")
+    photos = find_photos(tmp_path / "in", False, skip=tmp_path / "out").photos
+    restorer, counts = Restorer(tiny, "cpu"), []
+    monkeypatch.setattr(restorer, "batch_size", lambda height, width: 2)
+    monkeypatch.setattr(restorer, "_run", lambda batch, grid: counts.append(len(batch)) or [batch])
+    jobs = plan_jobs(photos, tmp_path / "in", tmp_path / "out", ".png", compare=False)
+    assert restore_all(jobs, restorer).done == 7
+    assert counts == [2, 1, 2, 2]
+    for number, array in enumerate(pixels):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / f"{number}.png")), array)
+
+
 def test_an_interrupt_ends_the_run(tmp_path, tiny, monkeypatch):
     interrupted: Future[None] = Future()
     interrupted.set_exception(KeyboardInterrupt())
