@@ -50,6 +50,13 @@ class Handlers(Dataset):
         return handled, torch.full_like(handled, cv2.getNumThreads())
 
 
+def expect_error(loader, sentence: str) -> None:
+    """Read batches until an error comes, and compare it."""
+    with pytest.raises(UserError, match=sentence):
+        list(load_batches(loader))
+    stop_workers(loader)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_come_in_order_with_and_without_workers(workers, monkeypatch):
     """Each is valid until the next one is taken."""
@@ -75,9 +82,7 @@ def test_the_error_of_a_worker_has_no_traceback(workers, error):
     data = Broken()
     data.error = error
     loader = make_loader(data, DistributedBatchSampler(10, 4, seed=1), workers, pin_memory=False)
-    with pytest.raises(UserError, match=r"^3\.png: broken\.$"):
-        list(load_batches(loader))
-    stop_workers(loader)
+    expect_error(loader, r"^3\.png: broken\.$")
 
 
 @pytest.fixture
@@ -190,9 +195,7 @@ class Deadly(Noise):
 )
 def test_a_dead_worker_is_an_error_when_its_batch_is_awaited(number, sentence):
     loader = make_loader(Deadly(number), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
-    with pytest.raises(UserError, match=sentence):
-        list(load_batches(loader))
-    stop_workers(loader)
+    expect_error(loader, sentence)
 
 
 def test_a_dead_worker_does_not_interrupt_a_step(monkeypatch):
@@ -219,9 +222,7 @@ class Ends(Noise):
 
 def test_a_worker_that_ends_is_an_error():
     loader = make_loader(Ends(), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
-    with pytest.raises(UserError, match="has ended with status 0"):
-        list(load_batches(loader))
-    stop_workers(loader)
+    expect_error(loader, "has ended with status 0")
 
 
 def test_a_batch_that_cannot_be_sent_is_an_error(capfd):
@@ -233,10 +234,8 @@ def test_a_batch_that_cannot_be_sent_is_an_error(capfd):
 
     loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
     loader.collate_fn = collate
-    with pytest.raises(UserError, match=r"has ended with status 1\. What it says is above"):
-        list(load_batches(loader))
+    expect_error(loader, r"has ended with status 1\. What it says is above")
     assert "cannot send a batch: cannot pickle '_thread.lock' object" in capfd.readouterr().err
-    stop_workers(loader)
 
 
 @pytest.mark.parametrize(
@@ -257,10 +256,8 @@ def test_processes_that_cannot_be_started_are_an_error(monkeypatch, capfd, numbe
 
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
     loader = make_loader(Noise(), DistributedBatchSampler(10, 2, seed=1), 2, pin_memory=False)
-    with pytest.raises(UserError, match=sentence):
-        next(load_batches(loader))
+    expect_error(loader, sentence)
     assert not capfd.readouterr().err
-    stop_workers(loader)
 
 
 class Stalled(Noise):

@@ -35,6 +35,15 @@ def save(progress: Progress) -> None:
     progress.writer.wait()
 
 
+def save_run(folder, steps: int, best_psnr: float = float("-inf")) -> Checkpoint:
+    """Return the checkpoint of a run after so many steps."""
+    progress = make_progress(folder)
+    advance(progress, steps)
+    progress.best_psnr = best_psnr
+    save(progress)
+    return load_latest(folder)
+
+
 def learning_rate(progress: Progress) -> float:
     (group,) = progress._stepper.optimizer.param_groups
     return group["lr"]
@@ -105,30 +114,24 @@ def test_a_resumed_run_has_the_same_counters_and_learning_rate(tmp_path):
 @pytest.mark.filterwarnings("ignore:Detected call of")
 @pytest.mark.parametrize("change", [["OPTIM.BATCH_SIZE", 5], ["TRAINING.SEED", 8]])
 def test_changed_batches_restart_the_epoch_and_its_steps_still_count(tmp_path, change):
-    first = make_progress(tmp_path)
-    advance(first, 5)
-    save(first)
+    checkpoint = save_run(tmp_path, 5)
     resumed = make_progress(tmp_path, *change)
-    resumed.resume(load_latest(tmp_path))
+    resumed.resume(checkpoint)
     assert (resumed.epochs_done, resumed.steps_done, resumed.total_steps) == (1, 0, 5)
     assert resumed.totals.samples == 0.0
 
 
 def test_a_changed_number_of_samples_restarts_the_epoch(tmp_path):
-    first = make_progress(tmp_path)
-    advance(first, 2)
-    save(first)
+    checkpoint = save_run(tmp_path, 2)
     resumed = make_progress(tmp_path, samples=12)
-    resumed.resume(load_latest(tmp_path))
+    resumed.resume(checkpoint)
     assert (resumed.steps_done, resumed.total_steps) == (0, 2)
 
 
 def test_changed_batches_do_not_matter_at_the_end_of_an_epoch(tmp_path, capsys):
-    first = make_progress(tmp_path)
-    advance(first, 3)
-    save(first)
+    checkpoint = save_run(tmp_path, 3)
     resumed = make_progress(tmp_path, "OPTIM.BATCH_SIZE", 5)
-    resumed.resume(load_latest(tmp_path))
+    resumed.resume(checkpoint)
     assert (resumed.epochs_done, resumed.total_steps) == (1, 3)
     assert "trained from its start" not in capsys.readouterr().out
 
@@ -195,11 +198,7 @@ def test_a_changed_learning_rate_is_used_during_the_warm_up(tmp_path):
 
 
 def test_a_changed_measure_resets_the_best_also_in_the_first_epoch(tmp_path):
-    first = make_progress(tmp_path)
-    advance(first, 2)
-    first.best_psnr = 31.5
-    save(first)
-    checkpoint = load_latest(tmp_path)
+    checkpoint = save_run(tmp_path, 2, 31.5)
     for measure, best in ((checkpoint.content["validation"]["measure"], 31.5), ("another", float("-inf"))):
         checkpoint.content["validation"]["measure"] = measure
         resumed = make_progress(tmp_path)
@@ -212,10 +211,7 @@ def test_a_changed_measure_resets_the_best_also_in_the_first_epoch(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Detected call of")
 def test_the_measure_of_the_best_psnr_is_that_of_the_checkpoint_until_the_validation_is_checked(tmp_path):
-    first = make_progress(tmp_path)
-    advance(first, 3)
-    save(first)
-    checkpoint = load_latest(tmp_path)
+    checkpoint = save_run(tmp_path, 3)
     resumed = make_progress(tmp_path, "TRAINING.BEST_BY", "luma")
     assert resumed.best_by == "luma"
     for settings in (checkpoint.content["settings"], {}):  # earlier checkpoints do not have this setting
@@ -227,11 +223,7 @@ def test_the_measure_of_the_best_psnr_is_that_of_the_checkpoint_until_the_valida
 
 
 def test_a_checkpoint_from_before_there_were_several_measures_keeps_its_best(tmp_path):
-    first = make_progress(tmp_path)
-    advance(first, 2)
-    first.best_psnr = 31.5
-    save(first)
-    checkpoint = load_latest(tmp_path)
+    checkpoint = save_run(tmp_path, 2, 31.5)
     del checkpoint.content["settings"]["TRAINING.BEST_BY"]
     checkpoint.content["validation"]["measure"] = "RGB PSNR of outputs clamped to [0, 1], mean of the images"
     resumed = make_progress(tmp_path)
