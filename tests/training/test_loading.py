@@ -6,7 +6,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.queues import Queue
+from pathlib import Path
 
 import cv2
 import psutil
@@ -24,13 +27,32 @@ from mprnet.training.stopping import list_stop_signals
 from training.runs import Noise, overwrite_released_batches, start
 
 
-class Broken(Noise):
-    error: type[UserError] = UserError
+class Acting(Noise):
+    """Calls a function in the process that reads the sixth sample."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self.act = act
 
     def __getitem__(self, key):
-        if key[1] == 3:
-            raise self.error("3.png: broken.")
+        if key[1] == 5:
+            self.act()
         return super().__getitem__(key)
+
+
+def fail(error: type[UserError]) -> None:
+    raise error("3.png: broken.")
+
+
+def send_signal(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def stall(path: Path | None = None) -> None:
+    """Wait for an hour, as for a disk that does not answer. Write the number of this process to a file before."""
+    if path is not None:
+        path.write_text(str(os.getpid()))
+    time.sleep(3600)
 
 
 class Handlers(Dataset):
@@ -79,8 +101,7 @@ def test_batches_come_in_order_with_and_without_workers(workers, monkeypatch):
 
 @pytest.mark.parametrize(("workers", "error"), [(0, UserError), (1, UserError), (1, NotPreparedError)])
 def test_the_error_of_a_worker_has_no_traceback(workers, error):
-    data = Broken()
-    data.error = error
+    data = Acting(partial(fail, error))
     loader = make_loader(data, DistributedBatchSampler(10, 4, seed=1), workers, pin_memory=False)
     expect_error(loader, r"^3\.png: broken\.$")
 
@@ -172,19 +193,6 @@ def test_a_worker_continues_for_30_seconds_after_sigterm(monkeypatch, threads):
     assert alarms == [30]
 
 
-class Deadly(Noise):
-    """Kills the process that reads the sixth sample."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-    def __getitem__(self, key):
-        if key[1] == 5:
-            os.kill(os.getpid(), self.number)
-        return super().__getitem__(key)
-
-
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
@@ -194,7 +202,9 @@ class Deadly(Noise):
     ],
 )
 def test_a_dead_worker_is_an_error_when_its_batch_is_awaited(number, sentence):
-    loader = make_loader(Deadly(number), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
+    loader = make_loader(
+        Acting(partial(send_signal, number)), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False
+    )
     expect_error(loader, sentence)
 
 
@@ -211,17 +221,8 @@ def test_a_dead_worker_does_not_interrupt_a_step(monkeypatch):
         stop_workers(loader)
 
 
-class Ends(Noise):
-    """Ends the process that reads the sixth sample."""
-
-    def __getitem__(self, key):
-        if key[1] == 5:
-            os._exit(0)
-        return super().__getitem__(key)
-
-
 def test_a_worker_that_ends_is_an_error():
-    loader = make_loader(Ends(), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
+    loader = make_loader(Acting(partial(os._exit, 0)), DistributedBatchSampler(10, 2, seed=1), 1, pin_memory=False)
     expect_error(loader, "has ended with status 0")
 
 
@@ -260,38 +261,17 @@ def test_processes_that_cannot_be_started_are_an_error(monkeypatch, capfd, numbe
     assert not capfd.readouterr().err
 
 
-class Stalled(Noise):
-    """Waits for an hour before the sixth sample, as for a disk that does not answer."""
-
-    def __getitem__(self, key):
-        if key[1] == 5:
-            time.sleep(3600)
-        return super().__getitem__(key)
-
-
 def test_a_stalled_worker_is_not_waited_for():
-    loader = make_loader(Stalled(), DistributedBatchSampler(10, 10, seed=1), 1, pin_memory=False)
+    loader = make_loader(Acting(stall), DistributedBatchSampler(10, 10, seed=1), 1, pin_memory=False)
     iter(loader)
     (worker,) = loader._iterator._workers
     stop_workers(loader)
     assert worker.exitcode == -signal.SIGKILL
 
 
-class Telling(Stalled):
-    """Writes the number of its process to a file first."""
-
-    def __init__(self, path) -> None:
-        super().__init__()
-        self.path = path
-
-    def __getitem__(self, key):
-        if key[1] == 5:
-            self.path.write_text(str(os.getpid()))
-        return super().__getitem__(key)
-
-
-def load_until_killed(path) -> None:
-    next(load_batches(make_loader(Telling(path), DistributedBatchSampler(10, 10, seed=1), 1, pin_memory=False)))
+def load_until_killed(path: Path) -> None:
+    data = Acting(partial(stall, path))
+    next(load_batches(make_loader(data, DistributedBatchSampler(10, 10, seed=1), 1, pin_memory=False)))
 
 
 @pytest.mark.processes
