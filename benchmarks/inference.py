@@ -204,7 +204,8 @@ def describe_machine(device: torch.device) -> str:
         # Virtual machines often hide the name. These two numbers still show the generation.
         if "cpu family" in info and "model" in info:
             name += f" (family {info['cpu family']}, model {info['model']})"
-        name = f"{name}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        name = f"{name}, {threads} thread{'s' * (threads > 1)}"
     return f"{name}, PyTorch {torch.__version__}"
 
 

@@ -145,8 +145,10 @@ def draw_figure(results: dict[str, dict[str, Any]], machine: str) -> None:
     for shape, values in results.items():
         if "photographs" in values and "fp32" in values:
             point = values["fp32"]["of plus"], values["photographs"]
-            axes.plot(*point, "o", color="tab:red" if shape in (LITE, PLUS) else "tab:blue")
-            axes.annotate(shape, point, (4, 4), textcoords="offset points", fontsize=8)
+            is_first = shape in (LITE, PLUS)
+            axes.plot(*point, "o", color="tab:red" if is_first else "tab:blue")
+            name = f"{shape} (the first {'lite' if shape == LITE else 'plus'})" if is_first else shape
+            axes.annotate(name, point, (4, 4), textcoords="offset points", fontsize=8)
     limits = {"0.65 of the first lite": 0.65 * results[LITE]["fp32"]["of plus"], "the first plus": 1.0}
     for text, limit in limits.items():
         axes.axvline(limit, color="grey", linestyle=":")
@@ -157,7 +159,7 @@ def draw_figure(results: dict[str, dict[str, Any]], machine: str) -> None:
     axes.set_ylabel(f"PSNR of six photographs, sigma {SIGMA}, dB")
     steps = sorted({values["steps"] for values in results.values() if "steps" in values})
     axes.set_title(f"after {' or '.join(map(str, steps))} steps; {machine}", fontsize=8)
-    axes.margins(x=0.12)
+    axes.margins(x=0.2, y=0.12)
     axes.grid(alpha=0.3)
     figure.savefig(RESULTS.with_suffix(".png"), dpi=90)
 
