@@ -81,8 +81,13 @@ def run_here(number: int, device: str, deadline: float) -> int:
     """Run a part in this process, print its text, and return the exit status."""
     from gpu_parts import make_check  # imports PyTorch, which the main process does not need
 
+    from mprnet.errors import UserError
+
     try:
         resolve_name(PARTS[number].function)(make_check(device, deadline))
+    except UserError as error:
+        print(f"**{error}**")
+        return 1
     except Exception as error:
         traceback.print_exc()
         message = " ".join(str(error).split())[:300]

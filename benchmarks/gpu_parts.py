@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from operations import matrix_peak
 
+from mprnet.inference.precision import choose_device
 from mprnet.processors import available_processors
 
 # Peaks of dense matrix products in TFLOP/s, from NVIDIA's data sheets: bf16, TF32. The first name that is in the
@@ -69,8 +70,12 @@ def make_check(device: str, deadline: float) -> Check:
 
 
 def describe_machine(check: Check) -> None:
-    """Print what was measured where."""
-    torch.zeros(1, device=check.device)  # raises an error if there is no such device
+    """Print what was measured where.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    choose_device(str(check.device))
     rows = {"device": platform.processor() or platform.machine()}
     if check.device.type == "cuda":
         properties = torch.cuda.get_device_properties(check.device)

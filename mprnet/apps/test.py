@@ -27,9 +27,9 @@ from mprnet.evaluation.scoring import MEASURES, Scorers
 from mprnet.evaluation.sources import BlockSource, NoisySource, PairSource, Sample, Source, read_8bit, results_by_target
 from mprnet.files import lock_folder, make_folder
 from mprnet.inference.distributed import World, distributed_world
+from mprnet.inference.launcher import own_processors
 from mprnet.inference.restorer import Restorer
 from mprnet.model.network import MPRNet
-from mprnet.processors import available_processors
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> 
         return 0
     with distributed_world([-1], TIMEOUT) as world:
         restorer, weights = _load_restorer(network, folder, a, world)
-        # Processes of torchrun share the cores.
-        workers = a.workers if a.workers >= 0 else max(1, available_processors() // world.size)
+        workers = a.workers if a.workers >= 0 else own_processors()
         with Scorers(workers) as scorers:
             return _score_all(_Setup(a, restorer, weights, world, scorers), chosen, protocols)
 
@@ -94,7 +93,11 @@ def _score_all(setup: _Setup, chosen: Sequence[Benchmark], protocols: Protocols)
         except UserError as error:
             if len(chosen) == 1:
                 raise
-            problems.append(f"{benchmark.name}: {error}")
+            problem = str(error)
+            if not problem.startswith(benchmark.set):
+                problem = f"{benchmark.name}: {problem}"
+            if problem not in problems:  # a set that is missing is missing for all of its benchmarks
+                problems.append(problem)
             continue
         rows += make_rows(benchmark, summaries)
         problems += set_problems
@@ -167,7 +170,7 @@ def _open_source(benchmark: Benchmark, a: argparse.Namespace) -> Source:
         return PairSource(inputs, targets, "many_to_one" if a.many_to_one else "name")
     dataset = benchmark.locate(a.input_dir)
     if dataset is None:
-        raise UserError(f"{benchmark.name} is not there: expected {benchmark.describe_files(a.input_dir)}.")
+        raise UserError(f"{benchmark.set} is not there: expected {benchmark.describe_files(a.input_dir)}.")
     if benchmark.kind == "sidd":
         return BlockSource(dataset)
     if benchmark.noise is not None:

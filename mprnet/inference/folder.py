@@ -19,11 +19,10 @@ from mprnet.data.photos import Photo
 from mprnet.errors import UserError
 from mprnet.inference.images import photo_to_tensor, replace_pixels
 from mprnet.inference.jobs import Job
-from mprnet.inference.launcher import count_local_processes
+from mprnet.inference.launcher import own_processors
 from mprnet.inference.out_of_memory import is_out_of_memory
 from mprnet.inference.outcomes import Outcomes, Report
 from mprnet.inference.restorer import Restorer
-from mprnet.processors import available_processors
 
 _GAP = 8  # white pixels between the two halves of a comparison
 # What is said of a picture if memory runs out: the next one may be smaller.
@@ -62,7 +61,7 @@ def restore_all(
         total: how many jobs there are, for the progress bar. None: this is not known.
     """
     start = time.perf_counter()
-    threads = max(1, available_processors() // count_local_processes())
+    threads = own_processors()
     with (
         ThreadPoolExecutor(threads, "read") as readers,
         ThreadPoolExecutor(threads, "write") as writers,

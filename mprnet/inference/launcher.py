@@ -5,13 +5,19 @@ import os
 import torch.distributed as dist
 
 from mprnet.errors import UserError, one_line
+from mprnet.processors import available_processors
 
 _LAUNCHER = "Start several processes with torchrun; for one process, unset RANK and WORLD_SIZE."
 
 
 def count_local_processes() -> int:
-    """Return how many processes of this run share this machine's processors."""
+    """Return how many processes of this run are on this machine."""
     return read_number("LOCAL_WORLD_SIZE", 1, 1)
+
+
+def own_processors() -> int:
+    """Return how many processors are for this process: the processes of a run share those of their machine."""
+    return max(1, available_processors() // count_local_processes())
 
 
 def check_environment(is_initialized: bool) -> None:

@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mprnet.data.tensors import as_float
 from mprnet.errors import UserError, one_line
-from mprnet.inference.launcher import count_local_processes
-from mprnet.processors import available_processors
+from mprnet.inference.launcher import own_processors
 from mprnet.training.items import format_size
 from mprnet.training.order import DistributedBatchSampler
 from mprnet.training.samples import ValidationPairs
@@ -190,8 +189,7 @@ def choose_workers() -> int:
 
     The processes that torchrun starts on one machine divide its processors equally.
     """
-    processors = available_processors() // count_local_processes()
-    return max(0, min(12, processors - 2))
+    return max(0, min(12, own_processors() - 2))
 
 
 def stop_workers(loader: "DataLoader[Any]") -> None:

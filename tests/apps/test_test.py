@@ -413,6 +413,13 @@ def test_bad_arguments_are_refused(project, tmp_path, task, arguments, sentence)
     assert sentence in output
 
 
+def test_a_set_that_is_missing_is_named_once(project):
+    """Also if it has several benchmarks."""
+    output = run(project, "Denoising", "--dataset", "CBSD68", "Kodak24", "--input_dir", "nowhere", status=1)
+    lines = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert [line.split(" is not there: expected ")[0] for line in lines] == ["error: CBSD68", "error: Kodak24"]
+
+
 def test_the_error_reductions_equal_those_of_the_paper():
     """They are computed from the averages of the paper. The expected values are printed in its Table 2."""
     output = run(ROOT, "Deraining", "--table", "--input_dir", "nowhere")

@@ -20,6 +20,7 @@ from torch.utils.data._utils import signal_handling
 
 from mprnet import UserError
 from mprnet.errors import NotPreparedError
+from mprnet.inference import launcher
 from mprnet.training import loading
 from mprnet.training.loading import SampleStacker, choose_workers, load_batches, make_loader, stop_workers
 from mprnet.training.order import DistributedBatchSampler
@@ -169,7 +170,7 @@ def test_a_batch_is_of_bytes_only_if_all_its_samples_are():
     ("cores", "processes", "workers"), [(1, 1, 0), (2, 1, 0), (8, 1, 6), (64, 1, 12), (64, 8, 6), (8, 8, 0)]
 )
 def test_number_of_workers(monkeypatch, cores, processes, workers):
-    monkeypatch.setattr(loading, "available_processors", lambda: cores)
+    monkeypatch.setattr(launcher, "available_processors", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert choose_workers() == workers
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
