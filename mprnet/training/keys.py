@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 
 from mprnet.data.synthetic.degradations import NAMES, split_names
 from mprnet.training.measures import MEASURES
+from mprnet.training.optimizer import OPTIMIZERS
 
 
 def get_defaults() -> CfgNode:
@@ -39,6 +40,8 @@ def get_defaults() -> CfgNode:
     c.OPTIM.NUM_ITERATIONS = 0
     c.OPTIM.LR_INITIAL = 2e-4  # the highest learning rate, after the warm-up
     c.OPTIM.LR_MIN = 1e-6  # the learning rate at the end of the cosine
+    # adam, as in the paper, or muon, which needs about a third of the steps: Muon for kernels, Adam for all else.
+    c.OPTIM.OPTIMIZER = "adam"
     c.OPTIM.BETA1 = 0.9  # of Adam
     c.OPTIM.WEIGHT_DECAY = 0.0
     c.OPTIM.WARMUP_EPOCHS = 3  # the learning rate rises linearly in these epochs, then falls by a cosine
@@ -154,6 +157,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "OPTIM.NUM_ITERATIONS": _AT_LEAST_0,
     "OPTIM.LR_INITIAL": (lambda v: v > 0, "greater than 0"),
     "OPTIM.LR_MIN": _AT_LEAST_0,
+    "OPTIM.OPTIMIZER": (lambda v: v in OPTIMIZERS, " or ".join(OPTIMIZERS)),
     "OPTIM.BETA1": _FRACTION,
     "OPTIM.WEIGHT_DECAY": _AT_LEAST_0,
     "OPTIM.WARMUP_EPOCHS": _AT_LEAST_0,

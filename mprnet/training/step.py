@@ -21,6 +21,7 @@ from mprnet.model.network import MPRNet
 from mprnet.training.ema import Ema
 from mprnet.training.losses import RestorationLoss
 from mprnet.training.mixup import MixUp, apply_mixup
+from mprnet.training.optimizer import make_optimizer
 
 # Steps with a larger mean loss per sample, summed over three stages, are skipped. A training starts at about 1. Images
 # in [0, 1] have a loss above 100 only if they have nothing in common with their targets.
@@ -54,14 +55,7 @@ class Stepper:
         self.world = world
         self.model = model.to(world.device, memory_format=memory_format(world.device))  # type: ignore[call-overload]
         optim, training = settings.OPTIM, settings.TRAINING
-        self.optimizer = torch.optim.Adam(
-            model.parameters(),
-            lr=optim.LR_INITIAL,
-            betas=(optim.BETA1, 0.999),
-            eps=1e-8,
-            weight_decay=optim.WEIGHT_DECAY,
-            fused=world.device.type in ("cuda", "cpu"),  # other optimizers read values in each step
-        )
+        self.optimizer = make_optimizer(model, optim)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=training.PRECISION == "fp16")
         self.ema = Ema(model, optim.EMA) if optim.EMA else None
         self.loss = RestorationLoss(settings.LOSS.EDGE_WEIGHT, settings.LOSS.CLAMP).to(world.device)
@@ -86,7 +80,7 @@ class Stepper:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """About how large a checkpoint is: the weights, two averages of Adam, and the EMA."""
+        """About how large a checkpoint is: the weights, what the optimizer averages (at most two), and the EMA."""
         weights = sum(parameter.nbytes for parameter in self.model.parameters())
         return weights * (3 if self.ema is None else 4)
 
