@@ -46,9 +46,21 @@ def test_free_memory_is_the_least_of_all_limits(monkeypatch):
         monkeypatch.setattr(memory, name, lambda value=value: value * 10**9)
     assert memory.free_memory(CPU) == 5 * 10**9
     assert memory.free_memory(CPU, 4 * 10**9) == 3 * 10**9
-    assert memory.free_memory(CPU, 10**8) == 0
+    assert memory.free_memory(CPU, 10**8) == -9 * 10**8
     monkeypatch.setattr(memory, "_free_in_group", lambda: None)
     assert memory.free_memory(CPU) == 7 * 10**9
+
+
+def test_processes_of_a_run_share_the_free_memory_of_their_machine(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    for name, value in (("_free_in_system", 80), ("_free_in_group", 40), ("_free_in_process", 15), ("_resident", 1)):
+        monkeypatch.setattr(memory, name, lambda value=value: value)
+    assert memory.free_memory(CPU) == 10
+    assert memory.free_memory(CPU, 9) == 8
+    monkeypatch.setattr(memory, "_free_in_group", lambda: None)
+    assert memory.free_memory(CPU) == 15
+    monkeypatch.setattr(memory, "_free_in_process", lambda: None)
+    assert memory.free_memory(CPU) == 20
 
 
 def test_unused_memory_of_cuda_graphs_is_not_free(monkeypatch):

@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -249,6 +250,18 @@ def test_tiles_are_as_large_as_fit_in_memory(tiny, monkeypatch):
     monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: 2**20)
     with pytest.raises(UserError, match=r"1 MiB are free on cpu, and 600x400 pixels need \d+ MiB more, even"):
         restorer(image)
+
+
+@pytest.mark.parametrize("free", [2**20, -(2**29)])
+def test_the_memory_that_is_missing_is_enough(tiny, monkeypatch, free):
+    """A program that uses more than ``limit`` before its first picture has less than none."""
+    restorer = Restorer(tiny, "cpu", limit=2**26)
+    monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: free)
+    with pytest.raises(UserError, match=rf"^{max(0, free) >> 20} MiB are free on cpu of the 64 MiB allowed") as raised:
+        restorer(np.zeros((64, 64, 3), np.float32))
+    missing = int(re.search(r"need (\d+) MiB more", str(raised.value))[1]) + 1  # it is rounded
+    monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: free + missing * 2**20)
+    restorer(np.zeros((64, 64, 3), np.float32))
 
 
 def test_with_local_pooling_tiles_are_larger_than_a_window(tiny):
