@@ -93,6 +93,47 @@ def test_only_pictures_of_one_size_and_dtype_are_restored_together(tmp_path, tin
         assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / f"{number}.png")), array)
 
 
+def test_a_full_batch_does_not_wait_for_the_next_picture(tmp_path, tiny, monkeypatch):
+    started: list[int] = []
+    read = folder._read_ahead
+
+    def note(*arguments):
+        for number, picture in enumerate(read(*arguments)):
+            assert len(started) == number // 3
+            yield picture
+
+    class Noting(Restorer):
+        def batch_size(self, height, width):
+            return 3
+
+        def start(self, images):
+            started.append(len(images))
+            return lambda: images
+
+    monkeypatch.setattr(folder, "_read_ahead", note)
+    assert restore_all(write_pictures(tmp_path / "in", 7), Noting(tiny, "cpu")).done == 7
+    assert started == [3, 3, 1]
+
+
+def test_a_picture_that_changes_while_it_is_restored_fails(tmp_path, tiny):
+    """Its result would be newer, so --skip_existing would skip it. A picture that is removed has its result."""
+    (changed, removed, _) = plan = write_pictures(tmp_path / "in", 3)
+
+    class Changing(Restorer):
+        def start(self, images):
+            if images[0][0, 0, 0] == 0:
+                Image.fromarray(np.full((9, 9, 3), 200, np.uint8)).save(changed.source)
+            if images[0][0, 0, 0] == 1:
+                removed.source.unlink()
+            return lambda: images
+
+    report = restore_all(plan, Changing(tiny, "cpu"))
+    assert [str(each) for each in report.failures] == [
+        f"{changed.source}: has changed while it was restored; restore it again."
+    ]
+    assert (report.done, results(tmp_path)) == (2, ["1.png", "2.png"])
+
+
 def test_an_interrupt_ends_the_run(tmp_path, tiny, monkeypatch):
     interrupted: Future[None] = Future()
     interrupted.set_exception(KeyboardInterrupt())
