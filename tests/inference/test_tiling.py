@@ -202,6 +202,7 @@ def test_before_tiles_fewer_images_are_restored_at_a_time(tiny):
     assert memory.counts == [5, 3, 2, 1, 2]
     assert set(memory.sizes) == {72}
     # Later batches have fewer images. Only a GPU restores several at a time.
+    restorer(torch.rand(2, 3, 128, 144))  # what fits of larger images says nothing of more pixels
     restorer.device = torch.device("cuda")
     assert restorer.batch_size(64, 72) == 2
 
@@ -250,6 +251,17 @@ def test_tiles_are_as_large_as_fit_in_memory(tiny, monkeypatch):
     monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: 2**20)
     with pytest.raises(UserError, match=r"1 MiB are free on cpu, and 600x400 pixels need \d+ MiB more, even"):
         restorer(image)
+
+
+def test_on_the_cpu_some_memory_is_left_for_files(tiny, monkeypatch):
+    sizes = Restorer(tiny, "cpu")._tile_sizes
+    need = sizes.estimate.peak(1, 64, 64) + 2 * 64 * 64 * 12
+    for reserve, fits in ((0, False), (2**27, True)):
+        monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda *_, free=need + reserve: 1.01 * free / 0.85)
+        assert sizes.fits(1, 64, 64, copies=2) == fits
+    monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda *_: 1.01 * need / 0.85)
+    sizes.device = torch.device("cuda")
+    assert sizes.fits(1, 64, 64, copies=2)
 
 
 @pytest.mark.parametrize("free", [2**20, -(2**29)])
