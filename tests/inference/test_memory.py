@@ -41,6 +41,13 @@ def test_half_precision_and_fewer_stages_need_less_memory():
     assert memory.MemoryEstimate(model.bfloat16(), None, CPU).peak(1, 1024, 1024) < 0.6 * needs[-1]
 
 
+def test_on_a_gpu_large_images_also_need_bands(tiny):
+    """Small ones are not cut into bands."""
+    cpu, gpu = (memory.MemoryEstimate(tiny, None, torch.device(name)) for name in ("cpu", "cuda"))
+    assert gpu.peak(1, 64, 64) == 2 * cpu.peak(1, 64, 64) < 2**26
+    assert gpu.peak(1, 8192, 8192) == cpu.peak(1, 8192, 8192) + 3 * (2**28 - 2**24)
+
+
 def test_free_memory_is_the_least_of_all_limits(monkeypatch):
     for name, value in (("_free_in_system", 8), ("_free_in_group", 5), ("_free_in_process", 7), ("_resident", 1)):
         monkeypatch.setattr(memory, name, lambda value=value: value * 10**9)

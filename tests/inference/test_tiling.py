@@ -253,6 +253,17 @@ def test_tiles_are_as_large_as_fit_in_memory(tiny, monkeypatch):
         restorer(image)
 
 
+@pytest.mark.parametrize(("ensemble", "every_stage", "copies"), [(False, False, 2), (False, True, 4), (True, True, 6)])
+def test_memory_for_images_beside_the_network_is_counted(tiny, monkeypatch, ensemble, every_stage, copies):
+    """The results and one more, and the ensemble's turned image and mean."""
+    restorer = Restorer(tiny, "cpu", ensemble=ensemble)
+    counted: list[int] = []
+    restore = restorer._fitting.restore
+    monkeypatch.setattr(restorer._fitting, "restore", lambda *words: counted.append(words[2]) or restore(*words))
+    (restorer.every_stage if every_stage else restorer)(np.zeros((8, 8, 3), np.float32))
+    assert set(counted) == {copies}
+
+
 def test_on_the_cpu_some_memory_is_left_for_files(tiny, monkeypatch):
     sizes = Restorer(tiny, "cpu")._tile_sizes
     need = sizes.estimate.peak(1, 64, 64) + 2 * 64 * 64 * 12
