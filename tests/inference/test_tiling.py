@@ -264,6 +264,17 @@ def test_memory_for_images_beside_the_network_is_counted(tiny, monkeypatch, ense
     assert set(counted) == {copies}
 
 
+def test_free_memory_goes_back_to_the_system_after_each_tile(tiny, monkeypatch):
+    """The next tile can have another shape."""
+    counts: list[int] = []
+    restorer = Restorer(tiny, "cpu", tile=64)
+    restorer._run = lambda batch, grid: counts.append(0) or [batch]
+    monkeypatch.setattr(tiling, "trim", lambda: counts.append(1))
+    restorer(np.zeros((64, 150, 3), np.float32))
+    assert counts == [0, 1] * (len(counts) // 2)
+    assert len(counts) > 4
+
+
 def test_on_the_cpu_some_memory_is_left_for_files(tiny, monkeypatch):
     sizes = Restorer(tiny, "cpu")._tile_sizes
     need = sizes.estimate.peak(1, 64, 64) + 2 * 64 * 64 * 12
