@@ -1,3 +1,4 @@
+import argparse
 import io
 import itertools
 import operator
@@ -20,8 +21,10 @@ import mprnet.apps.restore
 import mprnet.data
 from apps import odd_files
 from mprnet import Restorer, UserError, save_weights
+from mprnet.inference.distributed import World
 from mprnet.inference.folder import restore_all
 from mprnet.inference.jobs import find_photos, plan_jobs
+from mprnet.inference.outcomes import Report
 
 DEMO = (ROOT / "demo.py", "--task", "Denoising", "--device", "cpu")
 
@@ -384,6 +387,14 @@ def test_all_processes_have_the_same_pictures(identity, tmp_path):
     assert "4 of 4 pictures restored" in ended[0].stdout
     assert sorted(os.listdir(tmp_path / "out")) == names
     assert not (tmp_path / "in" / "00.png").exists()
+
+
+def test_a_process_whose_device_fails_leaves_the_run(monkeypatch):
+    """It cannot add its counts to those of the others."""
+    monkeypatch.setattr(mprnet.apps.restore, "restore_all", lambda *words: Report(stopped="the device has failed"))
+    arguments = argparse.Namespace(result_dir=Path("out"), skip_existing=False, verbose=False, png_level=None)
+    with pytest.raises(UserError, match="the device has failed"):
+        mprnet.apps.restore._restore_jobs([], None, arguments, World(0, 2, torch.device("cpu")))
 
 
 def test_pictures_are_restored_without_torch_distributed(identity, tmp_path):
