@@ -118,10 +118,22 @@ def test_only_small_batches_are_recorded(tiny, recordings, monkeypatch):
     for _ in range(5):
         for side in (8, 16):
             result = runner(torch.zeros(1, 3, side, 8), FULL_GRID)[0]
+        runner(torch.zeros(2, 3, 8, 8), FULL_GRID)  # two images have too many pixels, too
     assert recordings == [8]
     assert not (result == 0.5).all()
     assert runner.make_room()
     assert not runner.make_room()
+
+
+def test_memory_that_pytorch_keeps_on_a_gpu_is_given_back(tiny, monkeypatch):
+    runner = Runner(tiny, CPU, None, compiled=False)
+    runner._device = torch.device("cuda")
+    emptied: list[str] = []
+    monkeypatch.setattr(
+        torch, "get_device_module", lambda device: SimpleNamespace(empty_cache=lambda: emptied.append(""))
+    )
+    assert not runner.make_room()
+    assert len(emptied) == 1
 
 
 class FakeCuda:
