@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from arguments import parse_count
 from photographs import load_photographs
 
 from mprnet import MPRNet, Restorer
@@ -71,11 +72,11 @@ def measure(run: Callable[[], object]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=Path(__file__).stem)
-    parser.add_argument("--pictures", type=int, default=100)
-    parser.add_argument("--width", type=int, default=3000)
-    parser.add_argument("--height", type=int, default=2000)
+    parser.add_argument("--pictures", type=parse_count, default=100)
+    parser.add_argument("--width", type=parse_count, default=3000)
+    parser.add_argument("--height", type=parse_count, default=2000)
     parser.add_argument("--format", choices=("png", "jpg"), default="png", help="of the pictures; results are PNGs")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=parse_count, default=3)
     a = parser.parse_args()
     cores = available_processors()
     torch.set_num_threads(cores)

@@ -122,6 +122,10 @@ def main() -> int:
     parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--deadline", type=float, help=argparse.SUPPRESS)
     a = parser.parse_args()
+    if a.minutes is not None and not 0 < a.minutes < 10000:
+        parser.error("argument --minutes: takes a number above 0")
+    if a.output and not a.output.parent.is_dir():
+        parser.error(f"argument --output: there is no folder {a.output.parent}")
     if a.part is not None:
         return run_here(a.part, a.device, a.deadline)
     is_rehearsal = a.device == "cpu"

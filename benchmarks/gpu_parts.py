@@ -62,20 +62,20 @@ class Check:
 
 
 def make_check(device: str, deadline: float) -> Check:
-    """Return what to measure on a device. On the CPU, all sizes are small: it is only a rehearsal."""
-    if device == "cpu":
-        sizes = {"batch": 2, "patch": 32, "picture": (64, 48), "restored": (320, 128), "steps": 1, "matrix": 256}
-        return Check(torch.device(device), deadline, ("tiny",), **sizes)  # type: ignore[arg-type]
-    return Check(torch.device(device), deadline)
-
-
-def describe_machine(check: Check) -> None:
-    """Print what was measured where.
+    """Return what to measure on a device. On the CPU, all sizes are small: it is only a rehearsal.
 
     Raises:
         UserError: there is no such device.
     """
-    choose_device(str(check.device))
+    chosen = choose_device(device)
+    if device == "cpu":
+        sizes = {"batch": 2, "patch": 32, "picture": (64, 48), "restored": (320, 128), "steps": 1, "matrix": 256}
+        return Check(chosen, deadline, ("tiny",), **sizes)  # type: ignore[arg-type]
+    return Check(chosen, deadline)
+
+
+def describe_machine(check: Check) -> None:
+    """Print what was measured where."""
     rows = {"device": platform.processor() or platform.machine()}
     if check.device.type == "cuda":
         properties = torch.cuda.get_device_properties(check.device)

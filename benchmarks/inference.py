@@ -32,11 +32,13 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import torch
+from arguments import parse_count, parse_device, parse_size
 from operations import convolution_peak, costliest_operations, count_flops, matrix_peak, print_operations, seconds
 from published import WIDTHS, load_published
 from torch import Tensor
 
 from mprnet import MPRNet, Restorer, load_model
+from mprnet.apps.options import parse_positive
 from mprnet.inference.precision import DTYPES, choose_precision
 from mprnet.tasks import GRADES, available_weights, find_task
 
@@ -209,23 +211,18 @@ def describe_machine(device: torch.device) -> str:
     return f"{name}, PyTorch {torch.__version__}"
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    return int(height), int(width or height)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=Path(__file__).stem)
     parser.add_argument("--task", choices=WIDTHS, nargs="+", default=list(WIDTHS))
     parser.add_argument("--network", choices=NETWORKS, nargs="+", default=["paper"], help="default: the paper's sizes")
     parser.add_argument("--size", type=parse_size, nargs="+", default=[(256, 256)], metavar="HEIGHT[xWIDTH]")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--threads", type=int, help="of the CPU; 1: times are the processor's, not the wall clock's")
+    parser.add_argument("--repeats", type=parse_count, default=5)
+    parser.add_argument("--device", type=parse_device, default=torch.device("cpu"))
+    parser.add_argument("--threads", type=parse_count, help="of the CPU; 1: times are the processor's")
     parser.add_argument("--compiled", action="store_true", help="also measure ours compiled, which takes minutes")
     parser.add_argument("--operations", action="store_true", help="the ten costliest operations instead of the time")
     parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
-    parser.add_argument("--peak", type=float, help="TFLOP/s of the machine, for the share of the peak")
+    parser.add_argument("--peak", type=parse_positive, help="TFLOP/s of the machine, for the share of the peak")
     parser.add_argument("--save", action="store_true", help="write docs/inference.json and docs/inference.png")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     a = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Writing files atomically, and locking folders."""
+"""Writing files atomically, noticing that files change, and locking folders."""
 
 import contextlib
 import os
@@ -42,6 +42,16 @@ def write_atomically(path: Path, data: bytes) -> None:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from error
+
+
+def file_stamp(*paths: Path) -> str:
+    """Return the paths, sizes and modification times of files, as one text. Missing files are left out."""
+    stamps: list[str] = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            state = path.stat()
+            stamps.append(f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}")
+    return " ".join(stamps)
 
 
 @contextlib.contextmanager

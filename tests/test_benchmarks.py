@@ -1,5 +1,6 @@
-"""What the benchmarks count: operations, and the table of the costliest ones."""
+"""What the benchmarks count, the table of the costliest operations, and the benchmarks' arguments."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -61,3 +62,29 @@ def test_the_table_of_the_costliest_operations(modules, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + len(found)
     assert all(line.count("|") == 6 and "%" in line for line in lines[2:])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("folder", "--pictures 0", "--pictures: takes a whole number above 0, not 0"),
+        ("folder", "--width -5", "--width: takes a whole number above 0, not -5"),
+        ("inference", "--repeats 0", "--repeats: takes a whole number above 0, not 0"),
+        ("inference", "--size 64 64x0", "--size: takes a whole number above 0, not 0"),
+        ("inference", "--size x64", "--size: takes a whole number above 0, not $"),
+        ("inference", "--size 64x60", "--size: takes multiples of 8, not 64x60"),
+        ("inference", "--device none", "--device: there is no device none here"),
+        ("inference", "--peak 0", "--peak: takes a number above 0, not 0"),
+    ],
+)
+def test_wrong_arguments_are_refused(import_benchmark, monkeypatch, capsys, name, arguments, sentence):
+    benchmark = import_benchmark(name)
+    monkeypatch.setattr("sys.argv", [name, *arguments.split()])
+    with pytest.raises(SystemExit, match="2"):
+        benchmark.main()
+    assert re.search(f"error: argument {sentence}", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_sizes_are_heights_and_widths(import_benchmark):
+    parse_size = import_benchmark("arguments").parse_size
+    assert (parse_size("64"), parse_size("720x1280")) == ((64, 64), (720, 1280))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mprnet import UserError, files
-from mprnet.files import lock_folder, make_folder, write_atomically
+from mprnet.files import file_stamp, lock_folder, make_folder, write_atomically
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -26,6 +26,28 @@ def test_lock_folder_works_on_a_file_system_without_locks(tmp_path, monkeypatch,
         return
     with lock_folder(tmp_path):
         assert (tmp_path / ".lock").exists()
+
+
+def test_a_stamp_changes_with_the_size_and_the_date_of_a_file(tmp_path):
+    path = tmp_path / "a"
+    assert file_stamp(path, tmp_path / ("x" * 300)) == ""
+    stamps = set()
+    for content, date in ((b"x", 1), (b"x", 2), (b"xy", 1)):
+        path.write_bytes(content)
+        os.utime(path, ns=(date, date))
+        stamps.add(file_stamp(path))
+        assert file_stamp(path, tmp_path / "missing") in stamps
+    assert len(stamps) == 3
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """After a power failure, the name could belong to an empty file."""
+    calls: list[str] = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *words, name=name, call=call: calls.append(name) or call(*words))
+    write_atomically(tmp_path / "a", b"x")
+    assert calls == ["fsync", "replace"]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of processes with several threads

@@ -14,6 +14,8 @@ import pytest
 import torch
 from conftest import ROOT
 
+from mprnet import UserError
+
 BENCHMARKS = ROOT / "benchmarks"
 
 
@@ -269,6 +271,21 @@ def test_without_the_device_no_page_is_written(run_parts, tmp_path):
     assert status == 1
     assert "error: nothing was measured, so no page was written." in output
     assert not (tmp_path / "page.md").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--minutes", "0"), ("--minutes", "nan"), ("--output", "no/such/folder/page.md")]
+)
+def test_wrong_arguments_are_refused_before_anything_is_measured(run_parts, arguments):
+    status, output = run_parts(["good"], *arguments)
+    assert status == 2
+    assert f"error: argument {arguments[0]}: " in output
+    assert "good on cpu" not in output
+
+
+def test_an_unknown_device_is_said_in_one_sentence(modules):
+    with pytest.raises(UserError, match="there is no device foo here"):
+        modules.parts.make_check("foo", 0)
 
 
 def test_a_rehearsal_is_printed_only(run_parts):

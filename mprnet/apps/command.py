@@ -15,6 +15,8 @@ from mprnet.inference.distributed import is_initialized
 # The name for the help text, such as "mprnet test", if a subcommand of mprnet runs.
 subcommand: str | None = None
 
+_NO_THREAD = "the system starts no more threads for this program: raise its limits (ulimit -u, ulimit -v)."
+
 
 def run(program: Callable[[], int]) -> None:
     """Run ``program`` and exit with its status.
@@ -23,6 +25,8 @@ def run(program: Callable[[], int]) -> None:
     printed and the status is 1. After Ctrl-C or SIGTERM, the status is the one that shells expect.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    if sys.stderr is None:  # it is closed; progress bars need it
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files can hold bytes that are not valid text
@@ -42,9 +46,12 @@ def run(program: Callable[[], int]) -> None:
         print("\nstopped.", file=sys.stderr)
         status = 130
     except BaseException as error:
-        if not is_initialized():
+        is_thread_refused = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+        if is_thread_refused:
+            print(f"error: {_NO_THREAD}", file=sys.stderr)
+        elif not is_initialized():
             raise
-        if not isinstance(error, SystemExit):
+        elif not isinstance(error, SystemExit):
             traceback.print_exc()
         status = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
     # After a failure, other processes still work. They end when this process has ended.

@@ -26,7 +26,7 @@ from mprnet.errors import UserError
 from mprnet.files import make_folder
 from mprnet.inference.distributed import World, distributed_world
 from mprnet.inference.folder import restore_all
-from mprnet.inference.jobs import Job, describe_others, find_photos, find_unfinished, plan_jobs
+from mprnet.inference.jobs import Found, Job, describe_others, find_photos, find_unfinished, plan_jobs
 from mprnet.inference.outcomes import Report
 from mprnet.inference.restorer import Restorer
 from mprnet.tasks import TASKS_FOLDER, find_tasks
@@ -83,8 +83,13 @@ def _restore_task(folder: Path, a: argparse.Namespace, world: World) -> tuple[li
     source: Path = a.input_dir
     result_dir: Path = a.result_dir
     model, weights = load_network(folder, a.weights, a.grade)
-    found = find_photos(source, a.recursive, skip=result_dir)
-    jobs = plan_jobs(found.photos, source, result_dir, FORMATS[a.format], a.compare)
+
+    def plan() -> tuple[Found, list[Job]]:
+        found = find_photos(source, a.recursive, skip=result_dir)
+        return found, plan_jobs(found.photos, source, result_dir, FORMATS[a.format], a.compare)
+
+    # Processes take jobs by their numbers. If each had its own list, a picture that is added meanwhile shifts them.
+    found, jobs = world.ask_main(plan)
     restorer = make_restorer(model, a, world, a.stage)
     make_folder(result_dir)
     if world.is_main:

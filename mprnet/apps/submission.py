@@ -16,8 +16,7 @@ from mprnet.data.png import write_png
 from mprnet.data.tensors import to_uint8
 from mprnet.errors import UserError
 from mprnet.evaluation.resuming import process_remaining
-from mprnet.evaluation.sources import file_stamp
-from mprnet.files import write_atomically
+from mprnet.files import file_stamp, write_atomically
 from mprnet.inference.distributed import World
 from mprnet.inference.restorer import Restorer
 

@@ -194,7 +194,8 @@ def _choose_restore(setup: _Setup, source: Source, benchmark: Benchmark) -> tupl
         state = hashlib.sha256("\n".join(f"{p} {p.stat().st_mtime_ns}" for p in results.values()).encode()).hexdigest()
         return partial(_read_result, results), {"results": str(a.score_only), "state": state}, missing
     key = {"weights": setup.weights["sha256"], "stage": "all" if a.stagewise else setup.restorer.stage or "last"}
-    return partial(_run_network, setup.restorer, a.stagewise), {**key, **describe_running(a, setup.restorer)}, set()
+    restore = partial(_run_network, setup.restorer, a.stagewise, source.names)
+    return restore, {**key, **describe_running(a, setup.restorer)}, set()
 
 
 def _results_folder(folder: Path, benchmark: Benchmark) -> Path:
@@ -209,13 +210,18 @@ def _read_result(results: Mapping[int, Path], number: int, sample: Sample) -> di
     return {3: image}
 
 
-def _run_network(restorer: Restorer, all_stages: bool, number: int, sample: Sample) -> dict[int, np.ndarray]:
+def _run_network(
+    restorer: Restorer, all_stages: bool, names: Sequence[str], number: int, sample: Sample
+) -> dict[int, np.ndarray]:
     degraded = sample.degraded
     if degraded.dtype == np.uint8:
         degraded = degraded.astype(np.float32) / 255
-    if all_stages:
-        return dict(enumerate(restorer.every_stage(degraded, clipped=False), start=1))
-    return {restorer.stage or restorer.num_stages: restorer(degraded, clipped=False)}
+    try:
+        if all_stages:
+            return dict(enumerate(restorer.every_stage(degraded, clipped=False), start=1))
+        return {restorer.stage or restorer.num_stages: restorer(degraded, clipped=False)}
+    except UserError as error:
+        raise UserError(f"{names[number]}: {error}") from error
 
 
 def _load_restorer(

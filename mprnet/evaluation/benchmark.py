@@ -14,7 +14,7 @@ import numpy as np
 
 from mprnet.data.png import write_png
 from mprnet.data.tensors import to_uint8
-from mprnet.errors import UserError
+from mprnet.errors import UserError, name_some
 from mprnet.evaluation.resuming import Process, process_remaining
 from mprnet.evaluation.scoring import NO_SSIM, Scorers, Scores
 from mprnet.evaluation.sources import Sample, Source
@@ -63,7 +63,7 @@ def evaluate(source: Source, numbers: Sequence[int], plan: Plan, scorers: Scorer
         (stage to [PSNR or None for infinity, SSIM or None if the image is too small]) with ``notes``, or ``problem``.
 
     Raises:
-        UserError: on every rank, if a file cannot be written on one rank.
+        UserError: on every rank, if a file cannot be written on one rank, or scores have been removed meanwhile.
     """
     known = _read_records(plan)
 
@@ -76,6 +76,8 @@ def evaluate(source: Source, numbers: Sequence[int], plan: Plan, scorers: Scorer
     process_remaining(plan.folder, numbers, is_done, prepare, worker, world, plan.folder.name)
     records = _read_records(plan)
     world.barrier()  # the caller may remove the journals
+    if missing := [source.names[number] for number in numbers if source.names[number] not in records]:
+        raise UserError(f"{plan.folder}: the scores of {name_some(missing)} have been removed meanwhile; start again.")
     return [records[source.names[number]] for number in numbers]
 
 

@@ -13,6 +13,7 @@ from mprnet.data.reading import check_sizes, read_picture
 from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.data.tensors import to_uint8
 from mprnet.errors import UserError
+from mprnet.files import file_stamp
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,3 @@ def read_8bit(path: Path, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
     if photo.alpha is not None and photo.alpha.min() < 255:
         notes.append(f"the {label}'s alpha is left out")
     return photo.pixels, tuple(notes)
-
-
-def file_stamp(*paths: Path) -> str:
-    """Return the paths, sizes and modification times of files, as one text. Missing files are left out."""
-    states = [(path, path.stat()) for path in paths if path.exists()]
-    return " ".join(f"{path.resolve()}:{state.st_size}:{state.st_mtime_ns}" for path, state in states)

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -93,6 +93,20 @@ class World:
             dist.all_gather_object(sentences, sentence)
         others = (f"process {rank} of this run: {said}" for rank, said in enumerate(sentences) if said)
         raise problem or UserError(next(others))
+
+    def ask_main(self, make: Callable[[], Item]) -> Item:
+        """Return, in all processes, what ``make`` returns on rank 0. The others do not call it.
+
+        Raises:
+            UserError: on every rank, if ``make`` raised it.
+        """
+        made: list[Any] = [None]
+        with self.fail_together():
+            if self.is_main:
+                made = [make()]
+        if self.size > 1:
+            dist.broadcast_object_list(made)
+        return made[0]
 
     def share(self, items: Sequence[Item], name: str) -> Iterator[Item]:
         """Yield the items that this process takes: always the next one that no process of the run has taken.

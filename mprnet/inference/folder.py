@@ -17,6 +17,7 @@ from mprnet.data.photo_reading import read_photo
 from mprnet.data.photo_writing import check_format, write_photo
 from mprnet.data.photos import Photo
 from mprnet.errors import UserError
+from mprnet.files import file_stamp
 from mprnet.inference.images import photo_to_tensor, replace_pixels
 from mprnet.inference.jobs import Job
 from mprnet.inference.launcher import own_processors
@@ -32,11 +33,18 @@ Results = Callable[[], "list[Tensor | Exception]"]
 
 
 class _Picture(NamedTuple):
-    """A picture that is read, and its pixels for the network; None: they are not needed any more."""
+    """A picture that is read.
+
+    Attributes:
+        job, photo: the picture.
+        image: its pixels for the network; None: they are not needed any more.
+        stamp: of the file, from before it was read.
+    """
 
     job: Job
     photo: Photo
     image: Tensor | None
+    stamp: str
 
 
 def restore_all(
@@ -76,9 +84,9 @@ def restore_all(
         def finish() -> None:
             """Wait for the first batch that is running, and let its results be written."""
             batch, results = running.popleft()
-            for (job, photo, _), result in zip(batch, _timed(results, report), strict=True):
+            for picture, result in zip(batch, _timed(results, report), strict=True):
                 outcomes.note_device(result)
-                writing.append((job, writers.submit(_write, job, photo, result, png_level)))
+                writing.append((picture.job, writers.submit(_write, picture, result, png_level)))
             while len(writing) > threads:
                 outcomes.finish(*writing.popleft())
 
@@ -139,12 +147,13 @@ def _read_ahead(
 
 def _read(job: Job, restorer: Restorer) -> _Picture:
     """Return the picture of a job, if the formats of its outputs can hold the results."""
+    stamp = file_stamp(job.source)
     photo = read_photo(job.source)
     check_format(job.result, photo.height, photo.width, photo.alpha is not None)
     if job.comparison is not None:
         check_format(job.comparison, photo.height, 2 * photo.width + _GAP)
     with _name_lack_of_memory(job):
-        return _Picture(job, photo, restorer.transfers.pin(photo_to_tensor(photo)))
+        return _Picture(job, photo, restorer.transfers.pin(photo_to_tensor(photo)), stamp)
 
 
 def _batches(pictures: Iterable[_Picture], restorer: Restorer) -> Iterator[list[_Picture]]:
@@ -152,11 +161,11 @@ def _batches(pictures: Iterable[_Picture], restorer: Restorer) -> Iterator[list[
     batch: list[_Picture] = []
     for picture in pictures:
         most = restorer.batch_size(picture.photo.height, picture.photo.width)
-        if batch and (_kind(picture) != _kind(batch[0]) or len(batch) >= most):
+        if batch and (_kind(picture) != _kind(batch[0]) or len(batch) >= most):  # ``most`` can fall
             yield batch
             batch = []
         batch.append(picture)
-        if most == 1:
+        if len(batch) >= most:  # the device does not wait for the next picture
             yield batch
             batch = []
     if batch:
@@ -170,7 +179,7 @@ def _kind(picture: _Picture) -> tuple[object, ...]:
 def _start(batch: Sequence[_Picture], restorer: Restorer) -> Results:
     """Start to restore pictures of one size."""
     try:
-        images = [photo_to_tensor(photo) if image is None else image for _, photo, image in batch]
+        images = [photo_to_tensor(p.photo) if p.image is None else p.image for p in batch]
         wait = restorer.start(images)
     except Exception as error:
         results = _recover(batch, restorer, error)  # now: the error keeps the device's memory
@@ -195,10 +204,13 @@ def _recover(batch: Sequence[_Picture], restorer: Restorer, error: Exception) ->
     return [UserError(f"{source}: {_NO_MEMORY}") if is_out_of_memory(error) else error]
 
 
-def _write(job: Job, photo: Photo, restored: Tensor | Exception, png_level: int | None) -> list[str]:
+def _write(picture: _Picture, restored: Tensor | Exception, png_level: int | None) -> list[str]:
     """Write the outputs of a job. Return what of the file is not in the result, for people."""
+    job, photo, _, stamp = picture
     if isinstance(restored, Exception):
         raise restored
+    if file_stamp(job.source) not in (stamp, ""):  # its result would be newer than it, but not show it
+        raise UserError(f"{job.source}: has changed while it was restored; restore it again.")
     with _name_lack_of_memory(job):
         result = replace_pixels(photo, restored)
         left_out = write_photo(job.result, result, png_level)

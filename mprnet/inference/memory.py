@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from mprnet.control_groups import find_control_groups
+from mprnet.inference.launcher import count_local_processes
 from mprnet.model.bands import max_band_bytes
 from mprnet.model.local_pooling import largest_window
 from mprnet.model.network import SIZE_MULTIPLE, MPRNet
@@ -100,7 +101,9 @@ class _TensorCounter(TorchDispatchMode):
 
 
 def free_memory(device: torch.device, limit: int | None = None) -> int | None:
-    """Return how many bytes are free on the device; None if that is not known.
+    """Return how many bytes are free on the device for this process; None if that is not known.
+
+    Below 0, the process uses so many more than ``limit`` already.
 
     Args:
         limit: how many bytes the process may use, including those that it uses now.
@@ -115,9 +118,10 @@ def free_memory(device: torch.device, limit: int | None = None) -> int | None:
             None if limit is None else limit - used - kept,
         ]
     elif device.type == "cpu":
+        # The processes of a run need memory at the same time.
+        shared = [each // count_local_processes() for each in (_free_in_system(), _free_in_group()) if each is not None]
         limits = [
-            _free_in_system(),
-            _free_in_group(),
+            *shared,
             _free_in_process(),
             None if limit is None else limit - _resident(),
         ]
@@ -127,7 +131,7 @@ def free_memory(device: torch.device, limit: int | None = None) -> int | None:
     else:
         limits = [limit]
     known = [each for each in limits if each is not None]
-    return max(0, min(known)) if known else None
+    return min(known) if known else None
 
 
 def _kept_by_graphs(device: torch.device) -> int:

@@ -119,7 +119,7 @@ class TileSizeChooser:
         smallest = self.estimate.peak(count, min(self.least, height), min(self.least, width))
         if usable < smallest:
             missing = _amount((smallest - usable) / _SHARE)
-            free = memory.free_memory(self.device, self.limit) or 0
+            free = max(0, memory.free_memory(self.device, self.limit) or 0)
             allowed = f" of the {_amount(self.limit)} allowed" if self.limit else ""
             raise UserError(
                 f"{_amount(free)} are free on {self.device}{allowed}, and {width}x{height} pixels need {missing} more, "

@@ -94,6 +94,8 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except MemoryError as error:
+        raise UserError(f"{path}: there is not enough memory to read it.") from error
     except Exception as error:  # besides SafetensorError, whatever PyTorch raises for an unknown type or shape
         raise UserError(
             f"{path} is no whole safetensors file ({one_line(error, 150)}); copy or download it again."

@@ -1,8 +1,10 @@
+import argparse
 import io
 import itertools
 import operator
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +17,14 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
+import mprnet.apps.restore
 import mprnet.data
 from apps import odd_files
 from mprnet import Restorer, UserError, save_weights
+from mprnet.inference.distributed import World
 from mprnet.inference.folder import restore_all
-from mprnet.inference.jobs import plan_jobs
+from mprnet.inference.jobs import find_photos, plan_jobs
+from mprnet.inference.outcomes import Report
 
 DEMO = (ROOT / "demo.py", "--task", "Denoising", "--device", "cpu")
 
@@ -352,6 +357,44 @@ def test_two_processes_share_a_folder(identity, tmp_path):
     (tmp_path / "out" / "3.png").unlink()
     run = programs.run(*torchrun, ROOT / "demo.py", "--task", "Denoising", *folders, "--skip_existing")
     assert "1 of 6 pictures restored, 4 skipped" in run.stdout
+
+
+class SearchesLate(NamedTuple):
+    """A process in whose folder another picture lies when it searches for pictures."""
+
+    source: Path
+
+    def prepare(self) -> None:
+        def find(*arguments, **named):
+            write_png(self.source / "00.png", 255)
+            return find_photos(*arguments, **named)
+
+        mprnet.apps.restore.find_photos = find
+
+
+def test_all_processes_have_the_same_pictures(identity, tmp_path):
+    """They share them by number."""
+    names = ["0.png", "1.png", "2.png", os.fsdecode(b"\xff.png")]
+    for name in names:
+        write_png(tmp_path / "in" / name)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        meeting = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": server.getsockname()[1]}
+    command = [*DEMO, tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity]
+    late = [None, SearchesLate(tmp_path / "in")]
+    running = [programs.Program(*command, stop=late[rank], RANK=rank, **meeting) for rank in range(2)]
+    ended = [each.wait() for each in running]
+    assert [each.returncode for each in ended] == [0, 0], ended
+    assert "4 of 4 pictures restored" in ended[0].stdout
+    assert sorted(os.listdir(tmp_path / "out")) == names
+    assert not (tmp_path / "in" / "00.png").exists()
+
+
+def test_a_process_whose_device_fails_leaves_the_run(monkeypatch):
+    """It cannot add its counts to those of the others."""
+    monkeypatch.setattr(mprnet.apps.restore, "restore_all", lambda *words: Report(stopped="the device has failed"))
+    arguments = argparse.Namespace(result_dir=Path("out"), skip_existing=False, verbose=False, png_level=None)
+    with pytest.raises(UserError, match="the device has failed"):
+        mprnet.apps.restore._restore_jobs([], None, arguments, World(0, 2, torch.device("cpu")))
 
 
 def test_pictures_are_restored_without_torch_distributed(identity, tmp_path):

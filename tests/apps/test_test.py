@@ -8,6 +8,7 @@ import shutil
 import signal
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -479,6 +480,43 @@ def test_unusual_file_names_and_a_picture_that_is_too_large(project, tmp_path):
     output = run(project, "Deblurring", "--input_dir", tmp_path, "--result_dir", tmp_path / "r", status=1)
     assert "large.png: " in output
     assert read_results(tmp_path / "r" / "GoPro")["summary"]["stage 3"]["images"] == 3
+
+
+def test_a_lack_of_memory_names_the_images(project, tmp_path):
+    for folder in (tmp_path / "input", tmp_path / "target"):
+        for name in ("a", "b"):
+            write_image(folder / f"{name}.png", np.zeros((16, 16, 3), np.uint8))
+    pairs = ["--pairs", tmp_path / "input", tmp_path / "target"]
+    output = run(project, "Denoising", *pairs, "--memory", "0.01", "--result_dir", tmp_path / "out", status=1)
+    for name in ("a", "b"):
+        assert f"error: {name}: 0 MiB are free on cpu of the 10 MiB allowed" in output
+
+
+class Vanishes(NamedTuple):
+    """A folder that another program removes while images are scored."""
+
+    folder: Path
+
+    def prepare(self) -> None:
+        from mprnet.evaluation.scoring import Scorers
+
+        submit = Scorers.submit
+
+        def remove_and_submit(*arguments):
+            shutil.rmtree(self.folder)
+            return submit(*arguments)
+
+        Scorers.submit = remove_and_submit
+
+
+def test_results_that_vanish_meanwhile_end_in_a_sentence(project, tmp_path):
+    write_image(tmp_path / "a" / "x.png", np.zeros((16, 16, 3), np.uint8))
+    words = ["--pairs", tmp_path / "a", tmp_path / "a", "--weights", project / "tiny.safetensors", "--workers", 0]
+    stop = Vanishes(tmp_path / "out" / "pairs")
+    done = programs.run(ROOT / "Denoising" / "test.py", *words, "--result_dir", tmp_path / "out", stop=stop)
+    assert done.returncode == 1
+    assert f"error: {stop.folder}: the scores of x have been removed meanwhile; start again." in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_ctrl_c_ends_the_program(project, tmp_path):

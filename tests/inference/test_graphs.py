@@ -9,7 +9,7 @@ import torch
 from mprnet.inference import graphs
 from mprnet.inference.graphs import CaptureError, Graph, Graphs
 from mprnet.inference.runner import Runner
-from mprnet.model.patches import FULL_GRID
+from mprnet.model.patches import FULL_GRID, PatchGrid
 
 CPU = torch.device("cpu")
 
@@ -19,12 +19,14 @@ class Recordings(list):
 
     def __init__(self, monkeypatch) -> None:
         self.recorders = []
+        self.grids = []
         monkeypatch.setattr(graphs, "Graph", self.record)
         monkeypatch.setattr(graphs, "Recorder", lambda device: object())
 
     def record(self, model, batch, stages, grid, recorder):
         self.append(batch.shape[2])
         self.recorders.append(recorder)
+        self.grids.append(grid)
         if batch.shape[2] in (24, 25):
             raise CaptureError("not permitted")
         return SimpleNamespace(replay=lambda batch: [torch.full_like(batch, 0.5)])
@@ -84,6 +86,31 @@ def test_released_graphs_are_recorded_again_when_it_pays(recordings):
     assert recordings.recorders[0] is not recordings.recorders[1]
 
 
+def test_a_release_also_forgets_how_often_shapes_came(recordings):
+    """Graphs that are recorded at once could fill the memory again."""
+    made = Graphs(None, None)
+    replay(made, *[8] * 4, *[16] * 3)
+    made.release()
+    assert replay(made, *[16] * 5) == [False] * 3 + [True] * 2
+
+
+def test_shapes_that_came_long_ago_are_forgotten(recordings, monkeypatch):
+    monkeypatch.setattr(graphs, "_MOST_SHAPES", 2)
+    made = Graphs(None, None)
+    replay(made, 8, 8, 8, 16, 32, 8)
+    assert recordings == []
+    replay(made, 32, 32, 32)
+    assert recordings == [32]
+
+
+def test_each_way_to_split_a_batch_has_its_own_graph(recordings):
+    made = Graphs(None, None)
+    grids = [PatchGrid(rows, columns) for rows in (True, False) for columns in (True, False)]
+    for grid in grids * 4:
+        made.replay(torch.zeros(1, 3, 8, 8), grid)
+    assert recordings.grids == grids
+
+
 def test_only_small_batches_are_recorded(tiny, recordings, monkeypatch):
     runner = Runner(tiny, CPU, None, compiled=False)
     runner._graphs = Graphs(tiny, None)
@@ -91,20 +118,34 @@ def test_only_small_batches_are_recorded(tiny, recordings, monkeypatch):
     for _ in range(5):
         for side in (8, 16):
             result = runner(torch.zeros(1, 3, side, 8), FULL_GRID)[0]
+        runner(torch.zeros(2, 3, 8, 8), FULL_GRID)  # two images have too many pixels, too
     assert recordings == [8]
     assert not (result == 0.5).all()
     assert runner.make_room()
     assert not runner.make_room()
 
 
+def test_memory_that_pytorch_keeps_on_a_gpu_is_given_back(tiny, monkeypatch):
+    runner = Runner(tiny, CPU, None, compiled=False)
+    runner._device = torch.device("cuda")
+    emptied: list[str] = []
+    monkeypatch.setattr(
+        torch, "get_device_module", lambda device: SimpleNamespace(empty_cache=lambda: emptied.append(""))
+    )
+    assert not runner.make_room()
+    assert len(emptied) == 1
+
+
 class FakeCuda:
     """The functions of torch.cuda that recording calls; capturing ends with ``error``."""
 
     def __init__(self, monkeypatch, error: Exception | None = None) -> None:
-        stream = SimpleNamespace(wait_stream=lambda other: None)
+        self.log: list[str] = []
+        current, side = (self.make_stream(name) for name in ("current", "side"))
 
         @contextlib.contextmanager
         def capture(graph, pool, stream, capture_error_mode):
+            self.log.append("capture")
             yield
             if error is not None:
                 raise error
@@ -112,13 +153,16 @@ class FakeCuda:
         for name, value in {
             "device": lambda device: contextlib.nullcontext(),
             "stream": lambda stream: contextlib.nullcontext(),
-            "current_stream": lambda: stream,
+            "current_stream": lambda: current,
             "set_stream": lambda stream: None,
             "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
             "graph": capture,
         }.items():
             monkeypatch.setattr(torch.cuda, name, value)
-        self.recorder = SimpleNamespace(stream=stream, pool=(0, 1))
+        self.recorder = SimpleNamespace(stream=side, pool=(0, 1))
+
+    def make_stream(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, wait_stream=lambda other: self.log.append(f"{name} waits for {other.name}"))
 
 
 def test_only_what_belongs_to_capturing_becomes_a_capture_error(tiny, monkeypatch):
@@ -140,6 +184,29 @@ def test_only_what_belongs_to_capturing_becomes_a_capture_error(tiny, monkeypatc
 
         with pytest.raises(RuntimeError, match="illegal access"):  # before the capture
             Graph(fail, batch, None, FULL_GRID, FakeCuda(monkeypatch).recorder)
+
+
+def test_the_first_passes_wait_for_the_batch_and_later_work_for_them(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+
+    def network(batch, stages, grid):
+        cuda.log.append("pass")
+        return [batch]
+
+    Graph(network, torch.rand(1, 3, 8, 8), None, FULL_GRID, cuda.recorder)
+    assert cuda.log == ["side waits for current", "pass", "pass", "current waits for side", "capture", "pass"]
+
+
+def test_a_result_is_not_overwritten_by_the_next_replay(tiny, monkeypatch):
+    """All replays write to the same memory."""
+    batch = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        graph = Graph(tiny, batch, None, FULL_GRID, FakeCuda(monkeypatch).recorder)
+        first = graph.replay(batch)
+        expected = [image.clone() for image in first]
+        for image in graph.replay(batch):
+            image.zero_()
+        assert all(map(torch.equal, first, expected))
 
 
 def test_a_lack_of_memory_behind_the_end_of_a_capture_is_found(tiny, monkeypatch):

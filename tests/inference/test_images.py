@@ -4,7 +4,10 @@ import torch
 from PIL import Image
 
 from mprnet import Restorer
+from mprnet.data.icc import SRGB_CHROMATICITIES, rgb_profile, table_tag
+from mprnet.data.photos import Photo
 from mprnet.data.tensors import to_array
+from mprnet.inference.images import photo_to_tensor, replace_pixels
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (12, 9, 3), dtype=np.uint8)
@@ -102,3 +105,20 @@ def test_floats_outside_0_to_1_are_restored_only_if_the_caller_says_so(restorer)
     image[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="finite values"):
         restorer(image, clipped=False)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("linear", [False, True])
+def test_only_plain_colour_of_8_bits_goes_to_the_network_as_it_is_stored(grey, linear):
+    """Light is restored in its sRGB form, and grey is the mean of the network's three channels."""
+    profile = rgb_profile(SRGB_CHROMATICITIES, [table_tag(np.array([256], np.uint16))])
+    photo = Photo(np.full((4, 5, 3), 64, np.uint8), grey=grey, icc=profile if linear else None)
+    tensor = photo_to_tensor(photo)
+    assert tensor.shape == (3, 4, 5)
+    if not (grey or linear):
+        assert (tensor.dtype, tensor.unique().tolist()) == (torch.uint8, [64])
+    else:
+        light = 64 / 255
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor.mean().item(), 1.055 * light ** (1 / 2.4) - 0.055 if linear else light)
+    assert np.array_equal(replace_pixels(photo, tensor).pixels[:, :, :1], photo.pixels[:, :, :1])

@@ -41,14 +41,33 @@ def test_half_precision_and_fewer_stages_need_less_memory():
     assert memory.MemoryEstimate(model.bfloat16(), None, CPU).peak(1, 1024, 1024) < 0.6 * needs[-1]
 
 
+def test_on_a_gpu_large_images_also_need_bands(tiny):
+    """Small ones are not cut into bands."""
+    cpu, gpu = (memory.MemoryEstimate(tiny, None, torch.device(name)) for name in ("cpu", "cuda"))
+    assert gpu.peak(1, 64, 64) == 2 * cpu.peak(1, 64, 64) < 2**26
+    assert gpu.peak(1, 8192, 8192) == cpu.peak(1, 8192, 8192) + 3 * (2**28 - 2**24)
+
+
 def test_free_memory_is_the_least_of_all_limits(monkeypatch):
     for name, value in (("_free_in_system", 8), ("_free_in_group", 5), ("_free_in_process", 7), ("_resident", 1)):
         monkeypatch.setattr(memory, name, lambda value=value: value * 10**9)
     assert memory.free_memory(CPU) == 5 * 10**9
     assert memory.free_memory(CPU, 4 * 10**9) == 3 * 10**9
-    assert memory.free_memory(CPU, 10**8) == 0
+    assert memory.free_memory(CPU, 10**8) == -9 * 10**8
     monkeypatch.setattr(memory, "_free_in_group", lambda: None)
     assert memory.free_memory(CPU) == 7 * 10**9
+
+
+def test_processes_of_a_run_share_the_free_memory_of_their_machine(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    for name, value in (("_free_in_system", 80), ("_free_in_group", 40), ("_free_in_process", 15), ("_resident", 1)):
+        monkeypatch.setattr(memory, name, lambda value=value: value)
+    assert memory.free_memory(CPU) == 10
+    assert memory.free_memory(CPU, 9) == 8
+    monkeypatch.setattr(memory, "_free_in_group", lambda: None)
+    assert memory.free_memory(CPU) == 15
+    monkeypatch.setattr(memory, "_free_in_process", lambda: None)
+    assert memory.free_memory(CPU) == 20
 
 
 def test_unused_memory_of_cuda_graphs_is_not_free(monkeypatch):

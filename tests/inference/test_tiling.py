@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -201,6 +202,7 @@ def test_before_tiles_fewer_images_are_restored_at_a_time(tiny):
     assert memory.counts == [5, 3, 2, 1, 2]
     assert set(memory.sizes) == {72}
     # Later batches have fewer images. Only a GPU restores several at a time.
+    restorer(torch.rand(2, 3, 128, 144))  # what fits of larger images says nothing of more pixels
     restorer.device = torch.device("cuda")
     assert restorer.batch_size(64, 72) == 2
 
@@ -249,6 +251,51 @@ def test_tiles_are_as_large_as_fit_in_memory(tiny, monkeypatch):
     monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: 2**20)
     with pytest.raises(UserError, match=r"1 MiB are free on cpu, and 600x400 pixels need \d+ MiB more, even"):
         restorer(image)
+
+
+@pytest.mark.parametrize(("ensemble", "every_stage", "copies"), [(False, False, 2), (False, True, 4), (True, True, 6)])
+def test_memory_for_images_beside_the_network_is_counted(tiny, monkeypatch, ensemble, every_stage, copies):
+    """The results and one more, and the ensemble's turned image and mean."""
+    restorer = Restorer(tiny, "cpu", ensemble=ensemble)
+    counted: list[int] = []
+    restore = restorer._fitting.restore
+    monkeypatch.setattr(restorer._fitting, "restore", lambda *words: counted.append(words[2]) or restore(*words))
+    (restorer.every_stage if every_stage else restorer)(np.zeros((8, 8, 3), np.float32))
+    assert set(counted) == {copies}
+
+
+def test_free_memory_goes_back_to_the_system_after_each_tile(tiny, monkeypatch):
+    """The next tile can have another shape."""
+    counts: list[int] = []
+    restorer = Restorer(tiny, "cpu", tile=64)
+    restorer._run = lambda batch, grid: counts.append(0) or [batch]
+    monkeypatch.setattr(tiling, "trim", lambda: counts.append(1))
+    restorer(np.zeros((64, 150, 3), np.float32))
+    assert counts == [0, 1] * (len(counts) // 2)
+    assert len(counts) > 4
+
+
+def test_on_the_cpu_some_memory_is_left_for_files(tiny, monkeypatch):
+    sizes = Restorer(tiny, "cpu")._tile_sizes
+    need = sizes.estimate.peak(1, 64, 64) + 2 * 64 * 64 * 12
+    for reserve, fits in ((0, False), (2**27, True)):
+        monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda *_, free=need + reserve: 1.01 * free / 0.85)
+        assert sizes.fits(1, 64, 64, copies=2) == fits
+    monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda *_: 1.01 * need / 0.85)
+    sizes.device = torch.device("cuda")
+    assert sizes.fits(1, 64, 64, copies=2)
+
+
+@pytest.mark.parametrize("free", [2**20, -(2**29)])
+def test_the_memory_that_is_missing_is_enough(tiny, monkeypatch, free):
+    """A program that uses more than ``limit`` before its first picture has less than none."""
+    restorer = Restorer(tiny, "cpu", limit=2**26)
+    monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: free)
+    with pytest.raises(UserError, match=rf"^{max(0, free) >> 20} MiB are free on cpu of the 64 MiB allowed") as raised:
+        restorer(np.zeros((64, 64, 3), np.float32))
+    missing = int(re.search(r"need (\d+) MiB more", str(raised.value))[1]) + 1  # it is rounded
+    monkeypatch.setattr("mprnet.inference.memory.free_memory", lambda device, limit: free + missing * 2**20)
+    restorer(np.zeros((64, 64, 3), np.float32))
 
 
 def test_with_local_pooling_tiles_are_larger_than_a_window(tiny):

@@ -217,6 +217,16 @@ def test_unfit_files_raise_a_clear_error(tiny, tmp_path, kind, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_a_lack_of_memory_is_not_taken_for_a_damaged_file(tiny, tmp_path, monkeypatch):
+    def refuse(*arguments, **named):
+        raise MemoryError("Cannot allocate memory (os error 12)")
+
+    save_weights(tiny, tmp_path / "w.safetensors")
+    monkeypatch.setattr("safetensors.safe_open", refuse)
+    with pytest.raises(UserError, match=r"w.safetensors: there is not enough memory to read it\.$"):
+        load_model(tmp_path / "w.safetensors")
+
+
 def save_to_bytes(content: object) -> bytes:
     file = io.BytesIO()
     torch.save(content, file)
