@@ -9,6 +9,20 @@ class UserError(ValueError):
     Programs print only the message, without a traceback, and exit with a non-zero status.
     """
 
+    def __str__(self) -> str:
+        return escape_controls(super().__str__())
+
+
+def escape_controls(text: str) -> str:
+    r"""Return a text for a terminal: control characters except line breaks become ``\x1b`` and so on.
+
+    The name of a file can hold characters that tell a terminal to clear itself or to change its title.
+    """
+    return text.translate(_ESCAPES)
+
+
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) != "\n"}
+
 
 def one_line(text: object, most: int = 300) -> str:
     """Return a text, such as an error's message, for use within a sentence.
@@ -22,7 +36,7 @@ def one_line(text: object, most: int = 300) -> str:
 def name_some(names: Sequence[object], most: int = 3) -> str:
     """Return the first names for a sentence, and how many others there are: ``a, b, c and 2 more``."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + more
+    return escape_controls(", ".join(map(str, names[:most]))) + more
 
 
 class NotPreparedError(UserError):

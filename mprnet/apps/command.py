@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from types import FrameType
 
-from mprnet.errors import UserError
+from mprnet.errors import UserError, escape_controls
 from mprnet.inference.distributed import is_initialized
 
 # The name for the help text, such as "mprnet test", if a subcommand of mprnet runs.
@@ -37,7 +37,7 @@ def run(program: Callable[[], int]) -> None:
         status = 1
     except OSError as error:
         path = f"{error.filename}: " if error.filename else ""
-        print(f"error: {path}{error.strerror or error}.", file=sys.stderr)
+        print(escape_controls(f"error: {path}{error.strerror or error}."), file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         # Nothing is left to save: a second Ctrl-C ends the process at once.

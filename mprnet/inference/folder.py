@@ -16,7 +16,7 @@ from tqdm import tqdm
 from mprnet.data.photo_reading import read_photo
 from mprnet.data.photo_writing import check_format, write_photo
 from mprnet.data.photos import Photo
-from mprnet.errors import UserError
+from mprnet.errors import UserError, escape_controls
 from mprnet.files import file_stamp
 from mprnet.inference.images import photo_to_tensor, replace_pixels
 from mprnet.inference.jobs import Job
@@ -138,7 +138,7 @@ def _read_ahead(
         if not is_first and not picture.done():
             ahead = min(most, ahead + 1)
         is_first = False
-        outcomes.bar.set_description(job.source.name)
+        outcomes.bar.set_description(escape_controls(job.source.name))
         if (error := picture.exception()) is None:
             yield picture.result()
         else:

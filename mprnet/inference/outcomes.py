@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mprnet.data.photo_writing import describe_left_out
-from mprnet.errors import UserError, one_line
+from mprnet.errors import UserError, escape_controls, one_line
 from mprnet.inference.jobs import Job
 
 # What a RuntimeError says if a GPU or one of its libraries fails.
@@ -56,7 +56,8 @@ class Outcomes:
             self.report.done += 1
             self.bar.update()
             if left_out := writing.result():
-                tqdm.write(f"note: {job.source}: {describe_left_out(left_out)}", file=sys.stderr)
+                note = f"note: {job.source}: {describe_left_out(left_out)}"
+                tqdm.write(escape_controls(note), file=sys.stderr)
 
     def fail(self, job: Job, error: BaseException) -> None:
         """Print and count a picture's error. What is no Exception, such as KeyboardInterrupt, is raised."""
@@ -67,7 +68,7 @@ class Outcomes:
         # Without its traceback, which keeps the picture in memory.
         self.report.failures.append(UserError(message))
         self.bar.update()
-        tqdm.write(f"error: {message}", file=sys.stderr)
+        tqdm.write(f"error: {escape_controls(message)}", file=sys.stderr)
         if self._verbose and not known:
             tqdm.write("".join(traceback.format_exception(error)), file=sys.stderr)
 

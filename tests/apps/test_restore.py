@@ -166,6 +166,18 @@ def test_links_to_folders_are_followed_once(identity, tmp_path):
     assert (tmp_path / "out" / "link" / "b.png").exists()
 
 
+def test_a_files_name_gives_no_commands_to_a_terminal(identity, tmp_path):
+    """A broken picture and a folder of other files, both named to clear the screen."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "\x1b[2Jbroken.png").write_bytes(b"none")
+    (tmp_path / "in" / "\x1b[2Jnotes.txt").write_text("of another kind")
+    run = demo("--input_dir", tmp_path / "in", "--result_dir", tmp_path / "out", "--weights", identity)
+    assert run.returncode == 1
+    assert "\x1b[2J" not in run.stdout + run.stderr
+    assert "\\x1b[2Jbroken.png" in run.stderr
+    assert "\\x1b[2Jnotes.txt" in run.stdout
+
+
 def test_a_name_that_is_too_long_fails_alone(identity, tmp_path):
     """The name of the source has 255 characters, the most that there can be; that of its result has one more."""
     long = "x" * 251
