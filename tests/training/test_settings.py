@@ -134,8 +134,9 @@ def test_default_values():
     known = flatten(get_defaults())
     assert {key: value for key, value in known.items() if key.startswith(("OPTIM.", "LOSS.", "AUGMENT."))} == {
         "OPTIM.BATCH_SIZE": 16, "OPTIM.NUM_EPOCHS": 100, "OPTIM.NUM_ITERATIONS": 0, "OPTIM.LR_INITIAL": 2e-4,
-        "OPTIM.LR_MIN": 1e-6, "OPTIM.OPTIMIZER": "adam", "OPTIM.BETA1": 0.9, "OPTIM.WEIGHT_DECAY": 0.0, "OPTIM.WARMUP_EPOCHS": 3,
-        "OPTIM.COSINE_EXTRA_EPOCHS": 0, "OPTIM.GRAD_CLIP": 0.0, "OPTIM.ACCUMULATE": 1, "OPTIM.EMA": 0.0,
+        "OPTIM.LR_MIN": 1e-6, "OPTIM.OPTIMIZER": "adam", "OPTIM.BETA1": 0.9, "OPTIM.WEIGHT_DECAY": 0.0,
+        "OPTIM.WARMUP_EPOCHS": 3, "OPTIM.COSINE_EXTRA_EPOCHS": 0, "OPTIM.GRAD_CLIP": 0.0, "OPTIM.ACCUMULATE": 1,
+        "OPTIM.EMA": 0.0,
         "LOSS.EDGE_WEIGHT": 0.05, "LOSS.CLAMP": False,
         "AUGMENT.SATURATION": [1.0, 1.0], "AUGMENT.MIXUP_FROM_EPOCH": 0, "AUGMENT.MIXUP_ALPHA": 0.6,
     }  # fmt: skip
