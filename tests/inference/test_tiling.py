@@ -336,7 +336,7 @@ def test_tiles_nearly_equal_the_whole_image_and_more_so_with_local_pooling():
 def test_seams_are_invisible_in_a_flat_picture(patch):
     """The mean gradient across seams equals the mean gradient elsewhere within 2 %."""
     model = load_model(BUNDLED)
-    flat = np.full((640, 320, 3), 128, np.uint8)
+    flat = np.full((320, 320, 3), 128, np.uint8)
     noisy = gaussian_noise(np.random.default_rng(2), flat, 25).astype(np.float32) / 255
     restored = Restorer(model, "cpu", tile=200, local_pooling=patch)(noisy)
     is_seam = np.zeros(320, bool)

@@ -69,23 +69,23 @@ def record_saves(monkeypatch, trainer: loop.Trainer) -> list[tuple[int, int]]:
     return places
 
 
-def test_a_thousand_steps_with_a_broken_sample(tmp_path, capsys):
+def test_hundreds_of_steps_with_a_broken_sample(tmp_path, capsys):
     epochs = ["OPTIM.NUM_EPOCHS", 8, "TRAINING.VAL_AFTER_EVERY", 8]
-    trainer = make_trainer(tmp_path, tiny_settings(*epochs), Noise(500, broken=17))
+    trainer = make_trainer(tmp_path, tiny_settings(*epochs), Noise(200, broken=17))
     before = {key: value.clone() for key, value in trainer.stepper.model.state_dict().items()}
     trainer.run()
     rows = read_log(tmp_path)
-    assert rows[-1]["step"] == "1000"
+    assert rows[-1]["step"] == "400"
     assert {row["skipped_steps"] for row in rows if row["epoch"].isdecimal()} == {"1"}
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
-    assert [row["step"] for row in rows] == [f"{step}" for step in range(100, 1001) if not step % 100 or not step % 125]
+    assert [row["step"] for row in rows] == [f"{step}" for step in range(50, 401, 50)]
     for row in read_log(tmp_path, with_meter=True):
         assert float(row["recent_loss"]) > 0
         assert float(row["samples_per_second"]) > 0
         assert 0 <= float(row["data_wait"]) <= 1
         assert float(row["memory_gib"]) > 0.05
         assert row["end"] > "2026"
-    assert len(capsys.readouterr().err) < 20_000
+    assert len(capsys.readouterr().err) < 10_000
     assert "1 steps skipped (loss or gradient not finite or too large)" in (tmp_path / "log.txt").read_text()
     after = trainer.stepper.model.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())

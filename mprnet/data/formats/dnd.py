@@ -8,7 +8,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import scipy.io
+import scipy  # it imports scipy.io on first use: that takes 0.3 s
 
 from mprnet.errors import UserError
 from mprnet.files import write_atomically
