@@ -78,6 +78,10 @@ def _test(network: Callable[..., MPRNet], folder: Path, only: Sequence[str]) -> 
             return _score_all(_Setup(a, restorer, weights, world, scorers), chosen, protocols)
 
 
+class _MissingSetError(UserError):
+    """A data set is not there. The message names it."""
+
+
 def _score_all(setup: _Setup, chosen: Sequence[Benchmark], protocols: Protocols) -> int:
     """Score benchmarks, and print scores and problems. Return the exit status."""
     rows: list[Row] = []
@@ -93,11 +97,10 @@ def _score_all(setup: _Setup, chosen: Sequence[Benchmark], protocols: Protocols)
         except UserError as error:
             if len(chosen) == 1:
                 raise
-            problem = str(error)
-            if not problem.startswith(benchmark.set):
-                problem = f"{benchmark.name}: {problem}"
-            if problem not in problems:  # a set that is missing is missing for all of its benchmarks
-                problems.append(problem)
+            if not isinstance(error, _MissingSetError):
+                problems.append(f"{benchmark.name}: {error}")
+            elif str(error) not in problems:  # the set is missing for all of its benchmarks
+                problems.append(str(error))
             continue
         rows += make_rows(benchmark, summaries)
         problems += set_problems
@@ -170,7 +173,7 @@ def _open_source(benchmark: Benchmark, a: argparse.Namespace) -> Source:
         return PairSource(inputs, targets, "many_to_one" if a.many_to_one else "name")
     dataset = benchmark.locate(a.input_dir)
     if dataset is None:
-        raise UserError(f"{benchmark.set} is not there: expected {benchmark.describe_files(a.input_dir)}.")
+        raise _MissingSetError(f"{benchmark.set} is not there: expected {benchmark.describe_files(a.input_dir)}.")
     if benchmark.kind == "sidd":
         return BlockSource(dataset)
     if benchmark.noise is not None:

@@ -64,11 +64,11 @@ class Outcomes:
         if not isinstance(error, Exception):
             raise error
         known = isinstance(error, UserError)
-        message = str(error) if known else f"{job.source}: cannot be restored ({_describe(error)})."
         # Without its traceback, which keeps the picture in memory.
-        self.report.failures.append(UserError(message))
+        failure = UserError(str(error) if known else f"{job.source}: cannot be restored ({_describe(error)}).")
+        self.report.failures.append(failure)
         self.bar.update()
-        tqdm.write(f"error: {escape_controls(message)}", file=sys.stderr)
+        tqdm.write(f"error: {failure}", file=sys.stderr)
         if self._verbose and not known:
             tqdm.write("".join(traceback.format_exception(error)), file=sys.stderr)
 

@@ -40,7 +40,7 @@ def get_defaults() -> CfgNode:
     c.OPTIM.NUM_ITERATIONS = 0
     c.OPTIM.LR_INITIAL = 2e-4  # the highest learning rate, after the warm-up
     c.OPTIM.LR_MIN = 1e-6  # the learning rate at the end of the cosine
-    # adam, as in the paper, or muon, which needs about a third of the steps: Muon for kernels, Adam for all else.
+    # adam, as in the paper, or muon, which needs far fewer steps: Muon for kernels of convolutions, Adam for all else.
     c.OPTIM.OPTIMIZER = "adam"
     c.OPTIM.BETA1 = 0.9  # of Adam
     c.OPTIM.WEIGHT_DECAY = 0.0

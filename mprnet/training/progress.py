@@ -155,8 +155,8 @@ class Progress:
             self._stepper.load_state_dict(content)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{path} holds another network or optimizer than these settings describe: set MODEL to that network, "
-                "or start another run with another MODEL.SESSION."
+                f"{path} holds another network or optimizer than the settings say: set MODEL and OPTIM.OPTIMIZER as "
+                "they were, or start another run with another MODEL.SESSION."
             ) from error
         self.epochs_done = int(content["epoch"])
         self._set_learning_rate()

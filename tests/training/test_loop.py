@@ -85,7 +85,7 @@ def test_hundreds_of_steps_with_a_broken_sample(tmp_path, capsys):
         assert 0 <= float(row["data_wait"]) <= 1
         assert float(row["memory_gib"]) > 0.05
         assert row["end"] > "2026"
-    assert len(capsys.readouterr().err) < 10_000
+    assert len(capsys.readouterr().err) < 8_000
     assert "1 steps skipped (loss or gradient not finite or too large)" in (tmp_path / "log.txt").read_text()
     after = trainer.stepper.model.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())

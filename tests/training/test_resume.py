@@ -90,6 +90,7 @@ def test_a_run_killed_twenty_times_ends_with_the_same_weights(tmp_path):
 @pytest.mark.processes
 def test_two_processes_killed_twenty_times_end_with_the_same_weights(tmp_path):
     options = ["OPTIM.NUM_EPOCHS", 36, "AUGMENT.MIXUP_FROM_EPOCH", 2, "TRAINING.VAL_AFTER_EVERY", 8]
+    options += ["OPTIM.OPTIMIZER", "muon"]
     assert run_processes(2, tmp_path, train, tmp_path / "whole", options, None) == [0, 0]
     for kill in KILLS:
         assert -signal.SIGKILL in run_processes(2, tmp_path, train, tmp_path / "killed", options, kill), kill
@@ -246,8 +247,15 @@ def test_a_checkpoint_of_another_network_is_an_error(tmp_path):
     content = load_checkpoint(tmp_path)
     content["state_dict"] = {key: value[:1] for key, value in content["state_dict"].items()}
     torch.save(content, tmp_path / LATEST)
-    with pytest.raises(UserError, match="holds another network or optimizer than these settings describe"):
+    with pytest.raises(UserError, match="holds another network or optimizer than the settings say"):
         resume(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("adam", "muon"), ("muon", "adam")])
+def test_a_checkpoint_of_another_optimizer_is_an_error(tmp_path, names):
+    resume(tmp_path, "OPTIM.NUM_EPOCHS", 1, "OPTIM.OPTIMIZER", names[0])
+    with pytest.raises(UserError, match=r"set MODEL and OPTIM\.OPTIMIZER as they were"):
+        resume(tmp_path, "OPTIM.OPTIMIZER", names[1])
 
 
 def test_published_keys_with_the_prefix_module_can_be_resumed(tmp_path):

@@ -335,6 +335,7 @@ class CountReads(TorchDispatchMode):
         ("OPTIM.ACCUMULATE", 3),
         ("OPTIM.GRAD_CLIP", 0.1),
         ("OPTIM.EMA", 0.9),
+        ("OPTIM.OPTIMIZER", "muon"),
         ("TRAINING.PRECISION", "bf16"),
         ("TRAINING.PRECISION", "fp16"),
         ("LOSS.CLAMP", True),
