@@ -206,7 +206,7 @@ def test_networks_are_timed_by_turns(modules, monkeypatch):
 
 # Instead of benchmarks/gpu.py, with parts of its own.
 PARTS = f"""
-    import os, sys, time
+    import os, subprocess, sys, time
     sys.path.insert(0, {str(BENCHMARKS)!r})
     sys.modules["gpu_parts"] = type(sys)("gpu_parts")  # without PyTorch
     sys.modules["gpu_parts"].make_check = lambda device, deadline: device
@@ -224,10 +224,21 @@ PARTS = f"""
 
     def hangs(device):
         print("so far", flush=True)
+        open(__file__ + ".hangs", "w").close()
         time.sleep(3600)
 
-    # What hangs gets a few seconds, however slow the machine is.
-    gpu.PARTS = [gpu.Part(name, f"__main__:{{name}}", 0.1 if name == "hangs" else 1) for name in WORDS]
+    class Popen(subprocess.Popen):
+        # The time of a part is up as soon as it hangs, however slow the machine is.
+        def communicate(self, input=None, timeout=None):
+            while timeout is not None and self.poll() is None:
+                if os.path.exists(__file__ + ".hangs"):
+                    os.remove(__file__ + ".hangs")
+                    raise subprocess.TimeoutExpired(self.args, timeout)
+                time.sleep(0.01)
+            return super().communicate(input)
+
+    subprocess.Popen = Popen
+    gpu.PARTS = [gpu.Part(name, f"__main__:{{name}}", 1) for name in WORDS]
     sys.exit(gpu.main())
 """
 
@@ -254,7 +265,7 @@ def test_a_part_that_fails_hangs_or_dies_does_not_stop_the_others(run_parts, tmp
     good, bad, hangs, dies, last = (section.split("\n", 1)[1].strip() for section in sections)
     assert good == last == "good on cpu"
     assert bad == "half\n\n**Failed: ValueError: broken here**"
-    assert re.fullmatch(r"so far\n\n\*\*Stopped after \d seconds\.\*\*", hangs)
+    assert re.fullmatch(r"so far\n\n\*\*Stopped after \d+ seconds\.\*\*", hangs)
     assert dies == "**Ended by SIGABRT.**"
 
 

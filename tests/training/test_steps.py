@@ -50,6 +50,8 @@ class Stalls(Noise):
         return super().__getitem__(key)
 
 
+# The signal may come while PyTorch opens a socket to a worker. Python closes it then, with this warning.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_heard_while_a_batch_stalls(tmp_path, whole, number, workers):
