@@ -24,6 +24,15 @@ def test_develop_inverts_undevelop(seed):
     assert np.abs(camera.develop(camera.undevelop(greys)).astype(int) - greys).max() <= 1
 
 
+def test_some_tone_curves_lift_the_shadows_and_some_darken_them():
+    """sRGB's tone of 0.05 is 0.248."""
+    cameras = [Camera.random(np.random.default_rng(seed)) for seed in range(40)]
+    tones = [float(np.interp(0.05, *camera.tone_curve())) for camera in cameras]
+    assert min(tones) < 0.2
+    assert max(tones) > 0.29
+    assert all((np.diff(camera.tone_curve()[1]) > 0).all() for camera in cameras)
+
+
 def test_demosaicking_a_linear_gradient_is_exact():
     """Malvar's filters are exact for linear images, except at the border, where reflection changes the gradient."""
     light = linear_gradient()

@@ -60,13 +60,15 @@ def test_crops_have_every_position():
     assert {columns.start for _, columns in crops} == {0, 1, 2, 3, 4}
 
 
-def test_a_picture_bank_is_drawn_once(tmp_path):
+def test_a_picture_bank_is_drawn_once(tmp_path, capfd):
     bank = load_picture_bank(tmp_path, seed=2, count=3, size=32, workers=2)
     assert bank.shape == (3, 32, 32, 3)
     assert np.array_equal(bank[1], dead_leaves(2, 1, 32))
     (file,) = tmp_path.iterdir()
+    assert capfd.readouterr().err == f"drawing 3 pictures, once, into {file}\n"
     written = file.stat().st_mtime_ns
     load_picture_bank(tmp_path, seed=2, count=3, size=32, workers=2)
+    assert capfd.readouterr().err == ""
     assert file.stat().st_mtime_ns == written
 
 

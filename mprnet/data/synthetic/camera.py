@@ -29,7 +29,7 @@ class Camera:
 
     gains: np.ndarray  # (3,) white balance, each at least 1
     matrix: np.ndarray  # (3, 3) from white-balanced camera colours to linear sRGB
-    contrast: float  # of the tone curve, 0 (plain sRGB) to 1 (with Brooks et al.'s smoothstep)
+    contrast: float  # of the tone curve: 0 is plain sRGB, 1 adds Brooks et al.'s smoothstep, below 0 lifts the shadows
     exposure: float  # the share of the sensor's range that white fills, at most 1
 
     @classmethod
@@ -39,7 +39,7 @@ class Camera:
         )
         matrix = crosstalk + np.diag(1 - crosstalk.sum(axis=1))
         gains = np.array([rng.uniform(1.2, 2.8), 1.0, rng.uniform(1.2, 2.8)])
-        return cls(gains, matrix, contrast=rng.uniform(0, 0.9), exposure=rng.uniform(0.5, 1.0))
+        return cls(gains, matrix, contrast=rng.uniform(-0.8, 0.9), exposure=rng.uniform(0.5, 1.0))
 
     def undevelop(self, image: np.ndarray) -> np.ndarray:
         """Convert an sRGB image, (H, W, 3) uint8, to the light on the sensor, (H, W, 3) float32 in [0, 1].

@@ -38,6 +38,6 @@ def random_shot_read(rng: np.random.Generator) -> tuple[float, float]:
     Their logarithms lie about on the line that Brooks et al. ("Unprocessing Images for Learned Raw Denoising", CVPR
     2019, section 3.1) fitted to DND's cameras.
     """
-    log_shot = rng.uniform(np.log(0.0002), np.log(0.02))
+    log_shot = rng.uniform(np.log(0.0002), np.log(0.03))
     log_read = 2.18 * log_shot + 1.2 + 0.26 * rng.standard_normal()
     return float(np.exp(log_shot)), float(np.exp(log_read))

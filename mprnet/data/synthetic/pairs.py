@@ -3,6 +3,7 @@
 import contextlib
 import io
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -61,6 +62,8 @@ def _open_bank(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _draw_bank(path: Path, draw: Callable[[int], np.ndarray], shape: tuple[int, ...], workers: int) -> None:
+    # A log file gets no progress bar, and this takes minutes.
+    print(f"drawing {shape[0]:,} pictures, once, into {path}", file=sys.stderr, flush=True)
     bank = np.empty(shape, np.uint8)
     # Windows can wait for at most 61 processes.
     with ProcessPoolExecutor(min(61, workers), initializer=_ignore_interrupts) as pool:
