@@ -75,10 +75,11 @@ def check_restore(program: Path, tmp_path: Path) -> None:
 
 def check_working_folder(program: Path, tmp_path: Path) -> None:
     """It trains and scores in the current folder."""
-    tiny = "MODEL.SUBNETWORKS [orsnet] MODEL.N_FEAT 4 MODEL.NUM_CAB 1 SYNTHETIC.PICTURES 2 SYNTHETIC.VAL_PICTURES 1".split()
-    tiny += "SYNTHETIC.PICTURE_SIZE 32 SYNTHETIC.SAMPLES_PER_EPOCH 2 TRAINING.TRAIN_PS 32 TRAINING.WORKERS 0".split()
-    tiny += "TRAINING.COMPILE False OPTIM.BATCH_SIZE 2 OPTIM.NUM_EPOCHS 1".split()
-    command = ["train", "--task", "Denoising", "--config", "training_lite.yml", *tiny]
+    network = ["MODEL.SUBNETWORKS", "[orsnet]", "MODEL.N_FEAT", 4, "MODEL.NUM_CAB", 1]
+    pictures = ["SYNTHETIC.PICTURES", 2, "SYNTHETIC.VAL_PICTURES", 1, "SYNTHETIC.PICTURE_SIZE", 32]
+    steps = ["SYNTHETIC.SAMPLES_PER_EPOCH", 2, "OPTIM.BATCH_SIZE", 2, "OPTIM.NUM_EPOCHS", 1]
+    others = ["TRAINING.TRAIN_PS", 32, "TRAINING.WORKERS", 0, "TRAINING.COMPILE", False]
+    command = ["train", "--task", "Denoising", "--config", "training_lite.yml", *network, *pictures, *steps, *others]
     assert "done: " in run(program, *command, cwd=tmp_path)
     assert list((tmp_path / "Denoising" / "checkpoints").rglob("model_best.pth"))
     assert "PSNR" in run(program, "test", "--task", "Deraining", "--table", cwd=tmp_path)
