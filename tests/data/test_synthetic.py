@@ -9,7 +9,7 @@ import torch
 from mprnet.data.augment import random_crop, symmetry
 from mprnet.data.synthetic.dead_leaves import dead_leaves
 from mprnet.data.synthetic.degradations import NAMES, Degradation, make_degradations
-from mprnet.data.synthetic.noise import gaussian_noise, shot_read_noise
+from mprnet.data.synthetic.noise import gaussian_noise, random_shot_read, shot_read_noise
 from mprnet.data.synthetic.pairs import SyntheticPairs, load_picture_bank
 
 
@@ -51,6 +51,19 @@ def test_the_eight_symmetries_are_different():
     image = np.arange(12).reshape(2, 2, 3)
     assert len({symmetry(image, k).tobytes() for k in range(8)}) == 8
     assert np.array_equal(symmetry(image, 0), image)
+
+
+def test_cameras_have_weak_to_strong_noise():
+    """The strength of shot noise is uniform in its logarithm. Read noise grows faster than shot noise."""
+    rng = np.random.default_rng(0)
+    shot, read = np.log([random_shot_read(rng) for _ in range(2000)]).T
+    assert np.log(0.0002) < shot.min() < np.log(0.00022)
+    assert np.log(0.027) < shot.max() < np.log(0.03)
+    assert np.median(shot) == pytest.approx((np.log(0.0002) + np.log(0.03)) / 2, abs=0.15)
+    slope, offset = np.polyfit(shot, read, 1)
+    assert slope == pytest.approx(2.18, abs=0.05)
+    assert offset == pytest.approx(1.2, abs=0.3)
+    assert np.std(read - slope * shot - offset) == pytest.approx(0.26, abs=0.02)
 
 
 def test_crops_have_every_position():

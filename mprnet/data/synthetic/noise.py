@@ -33,7 +33,7 @@ def shot_read_noise(rng: np.random.Generator, raw: np.ndarray, shot: float, read
 
 
 def random_shot_read(rng: np.random.Generator) -> tuple[float, float]:
-    """Return a camera's ``shot`` and ``read`` (see ``shot_read_noise``) at a random ISO setting.
+    """Return a camera's ``shot``, 0.0002 to 0.03, and ``read`` (see ``shot_read_noise``) at a random ISO setting.
 
     Their logarithms lie about on the line that Brooks et al. ("Unprocessing Images for Learned Raw Denoising", CVPR
     2019, section 3.1) fitted to DND's cameras.
