@@ -230,6 +230,7 @@ PARTS = f"""
     class Popen(subprocess.Popen):
         # The time of a part is up as soon as it hangs, however slow the machine is.
         def communicate(self, input=None, timeout=None):
+            assert timeout is None or timeout <= 180  # of a rehearsal
             while timeout is not None and self.poll() is None:
                 if os.path.exists(__file__ + ".hangs"):
                     os.remove(__file__ + ".hangs")
