@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from mprnet import MPRNet, save_weights
+from mprnet.processors import available_processors
 
 ROOT = Path(__file__).parents[1]
 TASKS = ("Deblurring", "Denoising", "Deraining")
@@ -33,6 +34,17 @@ ALLOWED_SKIP = "needs a GPU"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help=f"fail if a test is skipped, unless it {ALLOWED_SKIP}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are processors: many tests wait for programs that they have started."""
+    return 1 + available_processors()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that start programs first. Otherwise the other workers wait for the last of them, at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("processes") is None)
 
 
 @pytest.hookimpl(wrapper=True)
