@@ -17,7 +17,7 @@ from mprnet.model.weights import load_model
 _INSTALLED = Path(__file__).resolve().parent / "_tasks"
 # The folder that holds the tasks' folders.
 TASKS_FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[1]
-# Sizes of the bundled networks. The first is the default.
+# Sizes of the bundled networks, the smallest first.
 GRADES = ("lite", "plus")
 
 
@@ -54,7 +54,7 @@ def network_class(folder: Path) -> Callable[..., MPRNet]:
 
 
 def available_weights(folder: Path) -> dict[str, Path]:
-    """Return the task's weights that are there, by kind: ``published``, then the grades."""
+    """Return the task's weights that are there, by kind: ``published``, then the grades, the largest first."""
     paths = {kind: folder / "pretrained_models" / name for kind, name in _file_names(folder).items()}
     return {kind: path for kind, path in paths.items() if path.exists()}
 
@@ -64,8 +64,8 @@ def choose_weights(folder: Path, weights: Path | None = None, grade: str | None 
 
     Args:
         weights: these, if not None.
-        grade: else the bundled weights of this grade. None: the published weights if they are there, else the bundled
-            weights of the first grade.
+        grade: else these: ``lite``, ``plus`` or ``published``. None: the published weights if they are there, else
+            those of the largest bundled network.
 
     Raises:
         UserError: they are not there.
@@ -73,15 +73,16 @@ def choose_weights(folder: Path, weights: Path | None = None, grade: str | None 
     if weights is not None:
         return weights, f"{folder.name} with {weights}"
     available = available_weights(folder)
-    if "published" in available and grade is None:
-        return available["published"], f"{folder.name} with the published weights, {available['published']}"
-    grade = grade or GRADES[0]
-    if grade in available:
-        line = f"{folder.name} with the bundled {grade} weights, {available[grade]} (a small network, not the paper's)"
-        return available[grade], line
+    kind = grade or next(iter(available), GRADES[-1])
+    if kind in available:
+        if kind not in GRADES:
+            return available[kind], f"{folder.name} with the {kind} weights, {available[kind]}"
+        haste = "" if kind == GRADES[0] else f"; --grade {GRADES[0]} is faster"
+        remark = f"a small network, not the paper's{haste}"
+        return available[kind], f"{folder.name} with the bundled {kind} weights, {available[kind]} ({remark})"
     names = _file_names(folder)
     raise UserError(
-        f"there is no {names.get(grade, grade)} in {folder / 'pretrained_models'}: choose another grade "
+        f"there is no {names.get(kind, kind)} in {folder / 'pretrained_models'}: choose another grade "
         f"({', '.join(GRADES)}), name a file of weights, or put the published {names['published']} there."
     )
 
@@ -112,4 +113,4 @@ def load_weights(weights: Path, folder: Path, load: Callable[[Path], MPRNet] = l
 def _file_names(folder: Path) -> dict[str, str]:
     """The names of a task's files of weights, by kind."""
     name = f"model_{folder.name.lower()}"
-    return {"published": f"{name}.pth"} | {grade: f"{name}_{grade}.safetensors" for grade in GRADES}
+    return {"published": f"{name}.pth"} | {grade: f"{name}_{grade}.safetensors" for grade in GRADES[::-1]}

@@ -27,10 +27,19 @@ def test_published_weights_come_before_bundled_ones(tmp_path):
     lite.touch()
     path, line = tasks.choose_weights(task)
     assert path == lite
-    assert "not the paper's" in line
+    assert "(a small network, not the paper's)" in line
+    plus = task / "pretrained_models" / "model_denoising_plus.safetensors"
+    plus.touch()
+    path, line = tasks.choose_weights(task)
+    assert path == plus
+    assert "(a small network, not the paper's; --grade lite is faster)" in line
+    plus.unlink()
     published = task / "pretrained_models" / "model_denoising.pth"
     published.touch()
-    assert tasks.choose_weights(task)[0] == published
+    path, line = tasks.choose_weights(task)
+    assert path == published
+    assert "with the published weights" in line
+    assert tasks.choose_weights(task, grade="published")[0] == published
     assert tasks.choose_weights(task, tmp_path / "own.pth")[0] == tmp_path / "own.pth"
     assert tasks.choose_weights(task, grade="lite")[0] == lite
     with pytest.raises(UserError, match=r"no model_denoising_plus\.safetensors in .*: choose another grade"):
@@ -87,10 +96,10 @@ def test_installed_tasks_work_in_the_current_folder(tmp_path, monkeypatch):
 
 
 def test_a_model_is_loaded_by_its_task():
-    model = load_model(task="Deraining", grade="plus")
-    assert (model.config["n_feat"], model.metadata["task"]) == (32, "Deraining")
-    lite = ROOT / "Deraining" / "pretrained_models" / "model_deraining_lite.safetensors"
-    assert load_model(task="Deraining").config == load_model(lite).config == load_model(lite, task="Deraining").config
+    model = load_model(task="Deraining", grade="lite")
+    assert (model.config["n_feat"], model.metadata["task"]) == (16, "Deraining")
+    plus = ROOT / "Deraining" / "pretrained_models" / "model_deraining_plus.safetensors"
+    assert load_model(task="Deraining").config == load_model(plus).config == load_model(plus, task="Deraining").config
     with pytest.raises(UserError, match="say which weights to load: a file, or task=NAME"):
         load_model()
     with pytest.raises(UserError, match="task is one of Deblurring, Denoising, Deraining, not 'Dehazing'"):

@@ -187,7 +187,7 @@ def add_weights_options(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         metavar="FILE",
-        help="the weights to use; default: the published ones if they are there, else --grade lite",
+        help="the weights to use; default: the published ones if they are there, else --grade plus",
     )
     group.add_argument(
         "--grade", choices=tasks.GRADES, help="which of the bundled weights to use: lite is faster, plus is better"
