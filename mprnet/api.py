@@ -19,7 +19,7 @@ def load_model(path: str | Path | None = None, *, task: str | None = None, grade
         path: a file of weights: a published checkpoint, a plain state dict, or safetensors. Code in it does not run.
         task: ``Deblurring``, ``Denoising`` or ``Deraining``. Without ``path``: its published weights if they are in the
             task's folder, else those of the bundled network ``plus``. With ``path``: the task of these weights.
-        grade: which of the task's weights: ``lite`` (faster), ``plus`` (better) or ``published``.
+        grade: which of the task's weights: ``lite`` (faster), ``plus`` (mostly better) or ``published``.
 
     Returns:
         The network in evaluation mode, on the CPU, in float32: (N, 3, H, W) in [0, 1], H and W multiples of 8, to the

@@ -190,7 +190,7 @@ def add_weights_options(parser: argparse.ArgumentParser) -> None:
         help="the weights to use; default: the published ones if they are there, else --grade plus",
     )
     group.add_argument(
-        "--grade", choices=tasks.GRADES, help="which of the bundled weights to use: lite is faster, plus is better"
+        "--grade", choices=tasks.GRADES, help="the bundled weights to use: lite is faster, plus is mostly better"
     )
 
 

@@ -69,7 +69,7 @@ def add_choices(
             weights,
             value=default_weights,
             label="Weights",
-            info="lite is faster, plus is better, published is the paper's network",
+            info="lite is faster, plus is mostly better, published is the paper's network",
             filterable=False,
         ),
         gr.Radio(
