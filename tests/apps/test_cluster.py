@@ -196,21 +196,31 @@ echo "$@" >> events
 """
 
 
-@pytest.mark.parametrize("signalled", [True, False])
-def test_the_job_script_lets_a_run_save_and_asks_for_a_new_start(job, tmp_path, signalled):
-    """srun and scontrol are stand-ins."""
+def start_job(job: str, folder: Path) -> subprocess.Popen:
+    """Start the job script with stand-ins for srun and scontrol. Return once srun runs."""
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    variables = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "42"}
-    process = subprocess.Popen(["bash", "-c", job], cwd=tmp_path, env=variables)
-    while not (tmp_path / "started").exists():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    variables = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "42"}
+    process = subprocess.Popen(["bash", "-c", job], cwd=folder, env=variables)
+    while not (folder / "started").exists():
         assert process.poll() is None
-    if not signalled:
-        (tmp_path / "ends").touch()
-        assert process.wait(60) == 3
-        assert not (tmp_path / "events").exists()
-        return
+    return process
+
+
+def test_the_job_script_returns_the_exit_status_of_the_run(job, tmp_path):
+    process = start_job(job, tmp_path)
+    (tmp_path / "ends").touch()
+    assert process.wait(60) == 3
+    assert not (tmp_path / "events").exists()
+
+
+def test_the_job_script_lets_a_run_save_and_asks_for_a_new_start(job, tmp_path):
+    # The signal arrives between two commands, right after the start of srun.
+    start = " &\n"
+    assert job.count(start) == 1
+    process = start_job(job.replace(start, f"{start}until [ -e signalled ]; do sleep 0.01; done\n"), tmp_path)
     process.send_signal(signal.SIGUSR1)
+    (tmp_path / "signalled").touch()
     assert process.wait(60) == 0
     assert (tmp_path / "events").read_text() == "saved\nrequeue 42\n"
