@@ -45,7 +45,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> CfgNode:
         for key, value in content.items():
             if value is None and any(name.startswith(f"{key}.") for name in defaults):
                 continue  # an empty section
-            value = _resolve_path(value, working_folder(file.parent)) if key in PATHS else value
+            value = _resolve_path(value, _choose_folder(key, value, file)) if key in PATHS else value
             _set_value(settings, defaults, key, value, file.name)
     if len(overrides) % 2:
         raise UserError(
@@ -84,6 +84,16 @@ def _read_with_bases(path: Path, dependents: tuple[Path, ...]) -> list[tuple[Pat
     if not isinstance(base, str):
         raise UserError(f"{path.name} sets {_BASE} to {base!r}, but it takes the name of a YAML file.")
     return [*_read_with_bases(path.parent / base, (*dependents, path)), (path, content)]
+
+
+def _choose_folder(key: str, value: Any, file: Path) -> Path:
+    """Return the folder that a path in a file of settings is relative to.
+
+    In an installed package, data and results are in the working folder, but bundled weights to start from are beside
+    the settings.
+    """
+    is_bundled = key == "TRAINING.INIT_WEIGHTS" and isinstance(value, str) and (file.parent / value).is_file()
+    return file.parent if is_bundled else working_folder(file.parent)
 
 
 def _resolve_path(value: Any, folder: Path) -> Any:

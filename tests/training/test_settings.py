@@ -1,7 +1,7 @@
 import pytest
 from conftest import ROOT
 
-from mprnet import UserError
+from mprnet import UserError, tasks
 from mprnet.training.keys import get_defaults
 from mprnet.training.settings import flatten, load
 
@@ -178,6 +178,20 @@ def test_paths_are_relative_to_their_file_and_empty_paths_stay_empty(tmp_path):
     settings = load(write(tmp_path, "OPTIM: {LR_INITIAL: 1e-3, LR_MIN: 1e-3}\n"))
     assert settings.TRAINING.VAL_DIR == ""
     assert settings.is_frozen()
+
+
+def test_an_installed_recipe_starts_from_the_bundled_weights_and_saves_in_the_working_folder(tmp_path, monkeypatch):
+    installed = tmp_path / "site" / "_tasks"
+    (installed / "Deblurring").mkdir(parents=True)
+    monkeypatch.setattr(tasks, "_INSTALLED", installed)
+    monkeypatch.chdir(tmp_path)
+    path = write(installed / "Deblurring", "TRAINING: {INIT_WEIGHTS: ../Denoising/lite.safetensors}\n")
+    assert str(tmp_path / "Denoising" / "lite.safetensors") == load(path).TRAINING.INIT_WEIGHTS
+    (installed / "Denoising").mkdir()
+    (installed / "Denoising" / "lite.safetensors").touch()
+    settings = load(path)
+    assert str(installed / "Denoising" / "lite.safetensors") == settings.TRAINING.INIT_WEIGHTS
+    assert str(tmp_path / "Deblurring" / "checkpoints") == settings.TRAINING.SAVE_DIR
 
 
 def test_resume_takes_true_false_and_auto(tmp_path):
