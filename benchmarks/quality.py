@@ -122,7 +122,7 @@ CONDITIONS = {
     "Denoising": [
         Condition("clean", untouched),
         *(Condition(f"sigma {s}", partial(white_noise, s), DENOISERS, shown=s == 50) for s in (15, 25, 50)),
-        Condition("sigma 25, JPEG", as_jpeg(white_noise, 25), DENOISERS),
+        Condition("sigma 25, JPEG", as_jpeg(white_noise, 25), DENOISERS, shown=True),
         Condition("another camera, little noise", partial(camera_noise, 0.002, 1e-5, None), DENOISERS),
         Condition("another camera, much noise", partial(camera_noise, 0.01, 2e-4, None), DENOISERS, shown=True),
         Condition("another camera, much noise, JPEG", partial(camera_noise, 0.01, 2e-4, JPEG_QUALITY), DENOISERS),
