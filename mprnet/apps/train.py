@@ -173,7 +173,7 @@ def _make_model(network: Callable[..., MPRNet], settings: CfgNode, use_initial: 
     except (ValueError, RuntimeError) as error:
         raise UserError(f"the network that MODEL describes cannot be built: {str(error).splitlines()[0]}") from error
     if settings.TRAINING.INIT_WEIGHTS and use_initial:
-        if not Path(settings.TRAINING.INIT_WEIGHTS).exists():
+        if not Path(settings.TRAINING.INIT_WEIGHTS).is_file():
             raise UserError(
                 f"there is no file of weights {settings.TRAINING.INIT_WEIGHTS}, which TRAINING.INIT_WEIGHTS names: "
                 "train it first, name another file, or set '' to start from random weights."

@@ -401,6 +401,7 @@ def test_a_checkpoint_of_another_width_is_refused(project, uninterrupted, tmp_pa
             ["TRAINING.INIT_WEIGHTS", "{}/nowhere.pth"],
             "nowhere.pth, which TRAINING.INIT_WEIGHTS names: train it first",
         ),
+        (None, ["TRAINING.INIT_WEIGHTS", "{}"], ", which TRAINING.INIT_WEIGHTS names: train it first"),  # a folder
         (None, ["TRAINING.SAVE_DIR", "/dev/null/x"], "nothing can be written there"),
     ],
 )
