@@ -2,12 +2,14 @@
 
 import importlib
 import importlib.util
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -107,6 +109,16 @@ def import_benchmark(monkeypatch) -> Iterator[Callable[[str], ModuleType]]:
     yield importlib.import_module
     for name in names:
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def list_children() -> Callable[[], set[BaseProcess]]:
+    """A function that returns the child processes, still running, that were started after the beginning of the test.
+
+    Python may not yet have deleted the loaders of earlier tests. Their workers do not count.
+    """
+    before = set(multiprocessing.active_children())
+    return lambda: set(multiprocessing.active_children()) - before
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import multiprocessing
 import shutil
 import signal
 from collections.abc import Callable
@@ -519,7 +518,7 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_workers_end_if_the_run_fails(tmp_path, monkeypatch):
+def test_workers_end_if_the_run_fails(tmp_path, monkeypatch, list_children):
     def fail(*arguments: object, **options: object) -> None:
         raise UserError("no")
 
@@ -527,7 +526,7 @@ def test_workers_end_if_the_run_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer.stepper, "update", fail)
     with pytest.raises(UserError, match="no"):
         trainer.run()
-    assert not multiprocessing.active_children()
+    assert not list_children()
 
 
 def test_a_resumed_run_does_not_repeat_a_validation_within_an_epoch(tmp_path, monkeypatch):
@@ -603,7 +602,7 @@ def test_a_run_stopped_within_a_validation_repeats_it_and_reaches_the_same_weigh
     assert read_log(tmp_path / "stopped") == read_log(tmp_path / "whole")
 
 
-def test_workers_of_the_validation_end_with_the_run(tmp_path):
+def test_workers_of_the_validation_end_with_the_run(tmp_path, list_children):
     trainer = run(tmp_path, "OPTIM.NUM_EPOCHS", 1, workers=1)
-    assert not multiprocessing.active_children()
+    assert not list_children()
     assert trainer.progress.is_finished

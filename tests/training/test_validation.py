@@ -2,7 +2,6 @@
 
 import json
 import math
-import multiprocessing
 import os
 import signal
 
@@ -266,18 +265,18 @@ def files(tmp_path) -> WholePairs:
     return WholePairs(pairs)
 
 
-def test_workers_read_the_pairs_and_stay_until_the_end(tmp_path, tiny, files, capsys):
+def test_workers_read_the_pairs_and_stay_until_the_end(tmp_path, tiny, files, capsys, list_children):
     alone = validate(tiny, files, tmp_path, "TRAINING.ON_BROKEN", "skip")
     assert capsys.readouterr().err.count("n1.png") == 1
     training = tiny_settings("TRAINING.ON_BROKEN", "skip").TRAINING
     validator = Validator(ValidationPairs(files), ["rgb"], training, tmp_path, ONE_PROCESS, 2)
     assert validator.validate(tiny, StopSignals()) == alone
-    children = multiprocessing.active_children()
+    children = list_children()
     assert len(children) == 2
     assert validator.validate(tiny, StopSignals()) == alone
-    assert multiprocessing.active_children() == children
+    assert list_children() == children
     validator.close()
-    assert not multiprocessing.active_children()
+    assert not list_children()
     assert capsys.readouterr().err.count("skipped: ") == 2
 
 
