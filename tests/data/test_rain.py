@@ -4,19 +4,35 @@ import pytest
 from mprnet.data.synthetic import rain as rain_module
 from mprnet.data.synthetic import streaks as streaks_module
 from mprnet.data.synthetic.dead_leaves import dead_leaves
-from mprnet.data.synthetic.rain import DRY, add_streaks, rain
+from mprnet.data.synthetic.rain import DRY, POSTS, add_streaks, rain
 from mprnet.data.synthetic.streaks import STYLES, Layer, draw_jagged, draw_streaks, random_streaks, smear_drops
 
 
 def test_the_share_of_pictures_without_rain():
     clean = dead_leaves(1, 0, 32)
-    dry = 0
+    dry = upright = 0
     for seed in range(400):
         rainy, target = rain(np.random.default_rng(seed), clean)
-        assert np.array_equal(target, clean)
-        dry += np.array_equal(rainy, clean)
+        upright += not np.array_equal(target, clean)
+        dry += np.array_equal(rainy, target)
     # In so small a picture, light rain may have no streak.
     assert DRY * 400 - 25 < dry < DRY * 400 + 60
+    # Some upright things are outside of it.
+    assert POSTS * 400 - 55 < upright < POSTS * 400 + 25
+
+
+def test_posts_stand_upright_in_the_target():
+    """They are about vertical, and everything else stays as it was."""
+    clean = np.full((96, 96, 3), 100, np.uint8)
+    down, across, covered = [], [], []
+    for seed in range(60):
+        changed = np.abs(rain_module._add_posts(np.random.default_rng(seed), clean).astype(float) - 100).mean(axis=2)
+        down.append(np.abs(np.diff(changed, axis=0)).mean())
+        across.append(np.abs(np.diff(changed, axis=1)).mean())
+        covered.append((changed > 2).mean())
+    assert (clean == 100).all()
+    assert np.mean(across) > 2.5 * np.mean(down)
+    assert 0.03 < np.mean(covered) < 0.4
 
 
 @pytest.mark.parametrize("mode", ["sum", "screen"])
@@ -93,6 +109,7 @@ def test_some_rainy_pictures_were_compressed_as_jpeg(monkeypatch):
     """Without rain and mist, what the camera does is left: most pictures are unchanged, about a third is not."""
     monkeypatch.setattr(rain_module, "random_streaks", lambda rng, h, w, *_: np.zeros((h, w), np.float32))
     monkeypatch.setattr(rain_module, "_add_mist", lambda rng, scene, strength: scene)
+    monkeypatch.setattr(rain_module, "POSTS", 0)
     clean, compressed = dead_leaves(1, 0, 48), []
     original = rain_module.compress_jpeg
     monkeypatch.setattr(rain_module, "compress_jpeg", lambda *a: compressed.append(a[2]) or original(*a))
