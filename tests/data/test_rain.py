@@ -4,21 +4,22 @@ import pytest
 from mprnet.data.synthetic import rain as rain_module
 from mprnet.data.synthetic import streaks as streaks_module
 from mprnet.data.synthetic.dead_leaves import dead_leaves
+from mprnet.data.synthetic.man_made import add_posts
 from mprnet.data.synthetic.rain import DRY, POSTS, add_streaks, rain
 from mprnet.data.synthetic.streaks import STYLES, Layer, draw_jagged, draw_streaks, random_streaks, smear_drops
 
 
 def test_the_share_of_pictures_without_rain():
     clean = dead_leaves(1, 0, 32)
-    dry = upright = 0
+    dry = with_posts = 0
     for seed in range(400):
         rainy, target = rain(np.random.default_rng(seed), clean)
-        upright += not np.array_equal(target, clean)
+        with_posts += not np.array_equal(target, clean)
         dry += np.array_equal(rainy, target)
     # In so small a picture, light rain may have no streak.
     assert DRY * 400 - 25 < dry < DRY * 400 + 60
-    # Some upright things are outside of it.
-    assert POSTS * 400 - 55 < upright < POSTS * 400 + 25
+    # Some posts are outside of it.
+    assert POSTS * 400 - 55 < with_posts < POSTS * 400 + 25
 
 
 def test_posts_stand_upright_in_the_target():
@@ -26,7 +27,7 @@ def test_posts_stand_upright_in_the_target():
     clean = np.full((96, 96, 3), 100, np.uint8)
     down, across, covered = [], [], []
     for seed in range(60):
-        changed = np.abs(rain_module._add_posts(np.random.default_rng(seed), clean).astype(float) - 100).mean(axis=2)
+        changed = np.abs(add_posts(np.random.default_rng(seed), clean).astype(float) - 100).mean(axis=2)
         down.append(np.abs(np.diff(changed, axis=0)).mean())
         across.append(np.abs(np.diff(changed, axis=1)).mean())
         covered.append((changed > 2).mean())

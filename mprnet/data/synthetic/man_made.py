@@ -24,6 +24,27 @@ def draw_man_made(rng: np.random.Generator, canvas: np.ndarray, palette: Palette
         (_draw_text if rng.random() < 0.5 else _draw_grid)(rng, canvas, palette)
 
 
+def add_posts(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
+    """Return ``clean``, (H, W, 3) uint8, with one to three rows of posts, bars of railings or straps.
+
+    They are about vertical, so they resemble streaks of rain.
+    """
+    size = np.array(clean.shape[1::-1])
+    image: np.ndarray = clean.astype(np.float32)
+    for _ in range(int(rng.integers(1, 4))):
+        count, pitch, length = int(2 ** rng.uniform(0, 5)), 2 ** rng.uniform(1.5, 5.5), 2 ** rng.uniform(3, 7)
+        slope, lean = rng.normal(0, 0.3), rng.normal(0, 0.1)
+        places = np.arange(count)[:, None] + rng.choice([0, 0.1, 0.5]) * rng.standard_normal((count, 1))
+        top = rng.uniform(-0.2, 0.9, 2) * size + places * pitch * [np.cos(slope), np.sin(slope)]
+        ends = np.stack([top, top + length * np.array([np.sin(lean), np.cos(lean)])], axis=1)
+        mask = np.zeros(clean.shape[:2], np.uint8)
+        cv2.polylines(mask, list(to_fixed_point(ends)), False, 255, int(rng.integers(1, 5)), cv2.LINE_AA, FRACTION_BITS)
+        weight = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.9)) * np.float32(rng.uniform(0.3, 1) / 255)
+        colour = np.clip(rng.uniform(40, 255) + 25 * rng.standard_normal(3), 0, 255).astype(np.float32)
+        image += weight[:, :, None] * (colour - image)
+    return np.rint(image).astype(np.uint8)
+
+
 def _draw_text(rng: np.random.Generator, canvas: np.ndarray, palette: Palette) -> None:
     """Draw a few lines of random words in one font and colour, level or turned."""
     side = canvas.shape[0]

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from mprnet.data.synthetic.camera import compress_jpeg
-from mprnet.data.synthetic.drawing import FRACTION_BITS, to_fixed_point
+from mprnet.data.synthetic.man_made import add_posts
 from mprnet.data.synthetic.noise import gaussian_noise
 from mprnet.data.synthetic.streaks import STYLES, random_streaks
 
 DRY = 0.3  # share of the samples without rain
-POSTS = 0.25  # share of the samples with upright things
+POSTS = 0.25  # share of the samples with posts; without them, a network takes columns and railings for rain
 # The heaviness of rain, 0 to 1, has this beta distribution. Light and heavy rain are more frequent than rain between
 # them, because the benchmarks have these two. Light rain is the most frequent.
 HEAVINESS = (0.5, 0.8)
@@ -45,10 +45,10 @@ def rain(rng: np.random.Generator, clean: np.ndarray, dry: float = DRY) -> tuple
         dry: probability of no rain, 0 to 1.
 
     Returns:
-        The rainy image, and the target: ``clean``, sometimes with upright things. Both are (H, W, 3) uint8.
+        The rainy image, and the target: ``clean``, sometimes with posts. Both are (H, W, 3) uint8.
     """
     if rng.random() < POSTS:
-        clean = _add_posts(rng, clean)
+        clean = add_posts(rng, clean)
     if rng.random() < dry:
         return clean, clean
     heaviness = rng.beta(*HEAVINESS)
@@ -78,27 +78,6 @@ def add_streaks(scene: np.ndarray, light: np.ndarray, mode: str, colour: np.ndar
     if mode == "screen":
         return 1 - (1 - scene) * (1 - opacity * colour)
     return scene + opacity * (colour - scene)
-
-
-def _add_posts(rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
-    """Return ``clean``, (H, W, 3) uint8, with one to three rows of posts, bars of railings or straps.
-
-    They resemble streaks, but belong to the scene. Without them, a network takes columns and railings for rain.
-    """
-    size = np.array(clean.shape[1::-1])
-    image: np.ndarray = clean.astype(np.float32)
-    for _ in range(int(rng.integers(1, 4))):
-        count, pitch, length = int(2 ** rng.uniform(0, 5)), 2 ** rng.uniform(1.5, 5.5), 2 ** rng.uniform(3, 7)
-        slope, lean = rng.normal(0, 0.3), rng.normal(0, 0.1)
-        places = np.arange(count)[:, None] + rng.choice([0, 0.1, 0.5]) * rng.standard_normal((count, 1))
-        top = rng.uniform(-0.2, 0.9, 2) * size + places * pitch * [np.cos(slope), np.sin(slope)]
-        ends = np.stack([top, top + length * np.array([np.sin(lean), np.cos(lean)])], axis=1)
-        mask = np.zeros(clean.shape[:2], np.uint8)
-        cv2.polylines(mask, list(to_fixed_point(ends)), False, 255, int(rng.integers(1, 5)), cv2.LINE_AA, FRACTION_BITS)
-        weight = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.9)) * np.float32(rng.uniform(0.3, 1) / 255)
-        colour = np.clip(rng.uniform(40, 255) + 25 * rng.standard_normal(3), 0, 255).astype(np.float32)
-        image += weight[:, :, None] * (colour - image)
-    return np.rint(image).astype(np.uint8)
 
 
 def _add_mist(rng: np.random.Generator, scene: np.ndarray, strength: float) -> np.ndarray:
